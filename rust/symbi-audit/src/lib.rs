@@ -1,0 +1,42 @@
+//! The log: one append-only, chained, signed file of JSON lines, and everything that reads it.
+//!
+//! Why: whoever was not there must be able to prove afterwards what happened, with a page of code of their own
+//! (`docs/formats/verify_audit_log.py`). So a line is never re-encoded: what was signed is what is in the file.
+//! Not here: what is worth recording (kernel), sealing of values, proofs over a tree, checkpoints kept elsewhere.
+//! Without one of those, a trail that was cut back to an older, genuine `head` verifies; `verify` says so by its level.
+//!
+//! Invariants
+//! - A1 `seq` starts at 0 and grows by 1; the chain commits to the log's id, the number, the link before, the body.
+//! - A2 nothing is reported durable before `sync_data` returned for it and for everything before it.
+//! - A3 `head` is written only after the sync of what it names: it may be stale, it is never ahead.
+//! - A4 after a failed write or sync nothing more is written or acknowledged; only reopening ends that.
+//! - A5 opening refuses damage up to `head`, cuts only beyond it, and records the cut.
+//! - A6 a log has one writer; readers need no lock and never see part of a record.
+//! - A7 the log's time never goes back, and a clock that jumps is itself an event.
+//! - A8 reading and verifying change nothing.
+
+mod chain;
+mod error;
+mod event;
+mod head;
+mod json;
+mod layout;
+mod log;
+mod options;
+mod pipeline;
+mod reader;
+mod record;
+mod recover;
+mod seal;
+mod time;
+mod verify;
+
+pub use error::LogError;
+pub use event::{EVENT_TYPE_BYTES_MAX, Event, RECORD_BYTES_MAX, check_event_type, write_json_string};
+pub use json::{JSON_DEPTH_MAX, JsonError, check_details};
+pub use log::Log;
+pub use options::{LogOptions, LogStatus, LogTime, OpenReport, Owner, Receipt};
+pub use reader::{Query, Reader, Records, Summary};
+pub use record::{FormatError, Record};
+pub use symbi_crypto::{KeyId, KeyIdError};
+pub use verify::{Finding, Level, Verification, VerifyError, VerifyOptions, verify};

@@ -1,0 +1,412 @@
+//! The log as its writer holds it: open, append, wait, rotate, close.
+//!
+//! Not here: the threads behind it (`pipeline`), what opening finds (`recover`).
+
+mod numbering;
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use numbering::{Clockwork, IdSource, Numbering, Shared, constant, unavailable};
+use symbi_crypto::{KeyId, SigningKey};
+use symbi_types::{BootId, LogId, OpenMode, Storage, StorageFile, StorageLock};
+
+use crate::chain::{self, hex};
+use crate::event::{self, Event};
+use crate::head::{HEAD, Point, SLOT_BYTES, Slot};
+use crate::layout::{LOCK, RESERVE, Segment};
+use crate::options::{LogOptions, LogStatus, LogTime, OpenReport, Receipt};
+use crate::pipeline::{DISK_FULL, HeadWriter, Health, Pipeline, RESERVE_BYTES, Start, lock};
+use crate::recover::{self, CUT, Found};
+use crate::time::{Stamp, Timeline};
+use crate::{LogError, check_event_type};
+
+/// How long opening waits for its own first records.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A log, open for writing. Threads share it by reference; it is closed when it is dropped.
+pub struct Log {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    closed: AtomicBool,
+    lock: Mutex<Option<Box<dyn StorageLock>>>,
+}
+
+impl Log {
+    /// Opens, or makes, the log in `directory`.
+    ///
+    /// # Errors
+    /// [`LogError::Locked`], [`LogError::ChainBroken`], [`LogError::Truncated`], [`LogError::WrongKey`],
+    /// [`LogError::Owned`], [`LogError::Io`]: nothing was changed. [`LogError::Unavailable`]: the first write failed.
+    pub fn open(directory: &Path, options: &LogOptions) -> Result<(Self, OpenReport), LogError> {
+        let storage = &options.storage;
+        let shown = directory.display().to_string();
+        storage.create_directory(directory).map_err(LogError::io(format!("cannot make `{shown}`")))?;
+        let held = storage.lock(&directory.join(LOCK)).map_err(LogError::io("cannot open `lock`"))?;
+        let held = held.ok_or(LogError::Locked { path: shown })?;
+        let found = recover::examine(&**storage, directory, &options.signing_key, options.owner)?;
+        let created = found.is_none();
+        let mut found = match found {
+            Some(found) => found,
+            None => create(directory, options)?,
+        };
+        make_reserve(&**storage, directory)?;
+        let file = open_segment(&**storage, directory, &mut found.point)?;
+        let head = storage
+            .open(&directory.join(HEAD), OpenMode::Write)
+            .map_err(LogError::io("cannot open `head`"))?;
+        let now = options.clock.now();
+        let (timeline, jump) = Timeline::new(now, found.last_us);
+        let (sealer, sealed) = mpsc::channel();
+        if options.seal_segments {
+            for first in &found.unsealed {
+                let sent = sealer.send(*first);
+                debug_assert!(sent.is_ok(), "the receiver is here");
+            }
+        }
+        let boot = BootId::random(&*options.entropy);
+        let pipeline = Pipeline::new(Start {
+            directory: directory.to_path_buf(),
+            storage: storage.clone(),
+            clock: options.clock.clone(),
+            log_id: found.log_id,
+            key: options.signing_key.clone(),
+            point: found.point,
+            file,
+            head: HeadWriter { file: head, next_slot: found.next_slot, synced_ns: now.mono_ns },
+            signers: options.signers.clamp(1, LogOptions::SIGNERS_MAX),
+            segment_bytes_max: options.segment_bytes_max,
+            sealer: options.seal_segments.then_some(sealer),
+        });
+        let shared = Arc::new(Shared {
+            pipeline,
+            numbering: Mutex::new(Numbering {
+                seq: found.point.records,
+                chain: found.point.chain,
+                key: options.signing_key.clone(),
+                constant: constant(boot, &options.signing_key),
+                ids: IdSource { block: Vec::new(), used: 0 },
+                stamp: Stamp::default(),
+                lines: Vec::new(),
+                ends: Vec::new(),
+                rest: Vec::new(),
+            }),
+            clockwork: Mutex::new(Clockwork { timeline, jump }),
+            clock: options.clock.clone(),
+            entropy: options.entropy.clone(),
+            log_id: found.log_id,
+            boot,
+        });
+        let log = Self {
+            threads: Mutex::new(Vec::new()),
+            closed: AtomicBool::new(false),
+            lock: Mutex::new(Some(held)),
+            shared,
+        };
+        log.spawn(directory, options, sealed)?;
+        log.first_records(created, &found, options)?;
+        if !found.cuts.is_empty() {
+            storage.remove(&directory.join(CUT)).map_err(LogError::io("cannot remove the note of a cut"))?;
+        }
+        let report = OpenReport {
+            log_id: found.log_id,
+            created,
+            fingerprint: found.root,
+            cut_bytes: found.cut_bytes,
+            records: found.point.records,
+            boot,
+        };
+        Ok((log, report))
+    }
+
+    fn spawn(
+        &self,
+        directory: &Path,
+        options: &LogOptions,
+        sealed: mpsc::Receiver<u64>,
+    ) -> Result<(), LogError> {
+        let mut threads = lock(&self.threads);
+        let mut start = |name: &str, work: Box<dyn FnOnce() + Send>| -> Result<(), LogError> {
+            let thread = std::thread::Builder::new().name(format!("symbi-log-{name}")).spawn(work);
+            threads.push(thread.map_err(LogError::io("cannot start a thread of the log"))?);
+            Ok(())
+        };
+        for _ in 0..options.signers.clamp(1, LogOptions::SIGNERS_MAX) {
+            let shared = self.shared.clone();
+            start("sign", Box::new(move || shared.pipeline.sign_until_stopped()))?;
+        }
+        let shared = self.shared.clone();
+        start("sync", Box::new(move || shared.pipeline.commit_until_stopped(|| shared.last_words())))?;
+        let (storage, directory) = (options.storage.clone(), directory.to_path_buf());
+        let seal = move || {
+            for first in sealed {
+                // A segment that could not be compressed stays plain, and whole: the next opening tries again.
+                let _ = crate::seal::seal(&*storage, &directory, first);
+            }
+        };
+        start("seal", Box::new(seal))
+    }
+
+    /// `log.created` where the log is new, `log.opened` with a fresh nonce, what was cut; all durable before anyone
+    /// else's first record.
+    fn first_records(&self, created: bool, found: &Found, options: &LogOptions) -> Result<(), LogError> {
+        let shared = &self.shared;
+        if created {
+            let mut details = format!(
+                r#"{{"log_id":"{}","format":1,"root_key":"{}","policy":"#,
+                shared.log_id,
+                chain::base64(&options.signing_key.public().0)
+            )
+            .into_bytes();
+            event::write_json_string(&options.policy_digest, &mut details);
+            details.push(b'}');
+            shared.append_own("log.created", &String::from_utf8_lossy(&details))?;
+        }
+        let mut nonce = [0u8; 16];
+        shared.entropy.fill(&mut nonce);
+        let opened = format!(r#"{{"nonce":"{}","owner":"{}"}}"#, hex(&nonce), options.owner.as_str());
+        let mut last = shared.append_own("log.opened", &opened)?;
+        for details in &found.cuts {
+            last = shared.append_own("log.cut", details)?;
+        }
+        self.wait_durable(last.seq, OPEN_TIMEOUT)
+    }
+
+    /// Puts an event in the log's order. Returns before it is on disk; waits while the buffer is full.
+    ///
+    /// # Errors
+    /// [`LogError::Event`] for one that cannot be recorded, [`LogError::Unavailable`].
+    pub fn append(&self, event: &Event<'_>) -> Result<Receipt, LogError> {
+        check(event)?;
+        self.shared.append(event)
+    }
+
+    /// As [`Log::append`], for whoever must not wait: `None`, and nothing was taken, where `append` would have.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn try_append(&self, event: &Event<'_>) -> Result<Option<Receipt>, LogError> {
+        check(event)?;
+        self.shared.try_append(event)
+    }
+
+    /// Puts events in the log's order, one after the other, nothing between them but the log's own records. All are
+    /// checked before the first is taken; a log that fails half-way has taken the first part.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_many(&self, events: &[Event<'_>]) -> Result<Range<u64>, LogError> {
+        events.iter().try_for_each(check)?;
+        self.shared.append_many(events)
+    }
+
+    /// How many records are on disk: record `seq` is durable exactly when `seq < durable()`.
+    #[must_use]
+    pub fn durable(&self) -> u64 {
+        self.shared.pipeline.durable()
+    }
+
+    /// Waits until record `seq` is on disk.
+    ///
+    /// # Errors
+    /// [`LogError::Timeout`]; [`LogError::Unavailable`] when it will never be.
+    pub fn wait_durable(&self, seq: u64, timeout: Duration) -> Result<(), LogError> {
+        match self.shared.pipeline.wait_durable(seq, timeout) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(LogError::Timeout { seq }),
+            Err(health) => Err(unavailable(&health)),
+        }
+    }
+
+    /// Has `progress` called, from the commit thread, after every sync and once when the log dies. It must be short
+    /// and must not call back into the log except for `durable` and `status`.
+    pub fn on_progress(&self, progress: Arc<dyn Fn() + Send + Sync>) {
+        self.shared.pipeline.on_progress(progress);
+    }
+
+    /// Whether it takes records.
+    #[must_use]
+    pub fn status(&self) -> LogStatus {
+        match self.shared.pipeline.health() {
+            Health::Running => LogStatus::Healthy,
+            Health::Draining(reason) | Health::Dead(reason) => LogStatus::Poisoned { reason },
+            Health::Closed => LogStatus::Closed,
+        }
+    }
+
+    /// Records that are not on disk yet.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.shared.pipeline.buffered()
+    }
+
+    /// How many records the buffer takes before callers wait.
+    #[must_use]
+    pub fn buffer_max(&self) -> usize {
+        self.shared.pipeline.records_max()
+    }
+
+    /// The log's time in microseconds since the Unix epoch: max(wall clock, last).
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.time().us
+    }
+
+    /// The log's time, and how far it was set forwards.
+    #[must_use]
+    pub fn time(&self) -> LogTime {
+        let clockwork = self.shared.read_clock();
+        LogTime { us: clockwork.timeline.log_us(), jumped_us: clockwork.timeline.jumped_us() }
+    }
+
+    /// The log's identity.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.shared.log_id
+    }
+
+    /// This opening.
+    #[must_use]
+    pub fn boot(&self) -> BootId {
+        self.shared.boot
+    }
+
+    /// From the next record on, only `new` signs. The record of it is signed by the old key and carries the new one's
+    /// signature too. The caller keeps the new seed, durably, before it calls this.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]; the old key stays.
+    pub fn rotate(&self, new: &SigningKey) -> Result<Receipt, LogError> {
+        let shared = &self.shared;
+        let mut numbering = lock(&shared.numbering);
+        shared.wait_for_room()?;
+        let time = shared.tell_time(&mut numbering);
+        let (old, seq) = (numbering.key.public(), numbering.seq);
+        let message = chain::rotation_message(shared.log_id, seq, &old, &new.public());
+        let details = format!(
+            r#"{{"new_key":"{}","new_sig":"{}"}}"#,
+            chain::base64(&new.public().0),
+            chain::base64(&new.sign(&message))
+        );
+        let receipt = shared.number(&mut numbering, &Event::new("key.rotated", &details), time)?;
+        shared.hand_over(&mut numbering)?;
+        numbering.key = new.clone();
+        numbering.constant = constant(shared.boot, new);
+        Ok(receipt)
+    }
+
+    /// The signature that the line of `receipt` carries. Ed25519 is deterministic, so it is made again rather than
+    /// kept; valid for receipts since the last rotation.
+    #[must_use]
+    pub fn signature(&self, receipt: &Receipt) -> [u8; 64] {
+        let key = lock(&self.shared.numbering).key.clone();
+        key.sign(&chain::event_message(&receipt.chain))
+    }
+
+    /// The fingerprint of the key that signs now.
+    #[must_use]
+    pub fn key_id(&self) -> KeyId {
+        lock(&self.shared.numbering).key.key_id()
+    }
+
+    /// Brings everything to disk, names the end in `head` and lets the log go. A second call does nothing.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] when what was appended did not all reach the disk.
+    pub fn close(&self) -> Result<(), LogError> {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let pipeline = &self.shared.pipeline;
+        {
+            let _order = lock(&self.shared.numbering);
+            pipeline.refuse_more();
+        }
+        pipeline.drain();
+        pipeline.stop();
+        for thread in lock(&self.threads).drain(..) {
+            // A thread of the log has no way to panic that its own health would not show.
+            let _ = thread.join();
+        }
+        pipeline.seal_head();
+        lock(&self.lock).take();
+        match pipeline.health() {
+            Health::Dead(reason) if reason != DISK_FULL => Err(LogError::Unavailable { reason }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Whoever wants to know whether it went well calls `close` himself.
+        let _ = self.close();
+    }
+}
+
+fn check(event: &Event<'_>) -> Result<(), LogError> {
+    debug_assert!(crate::check_details(event.details).is_ok(), "details are JSON: {}", event.details);
+    check_event_type(event.event_type)
+}
+
+/// A new log: `head` first, so that no segment ever stands without one.
+fn create(directory: &Path, options: &LogOptions) -> Result<Found, LogError> {
+    let log_id = LogId::random(&*options.entropy);
+    let slot = Slot::encode(log_id, &Point::START, &options.signing_key);
+    let write = || {
+        let head = options.storage.open(&directory.join(HEAD), OpenMode::Create)?;
+        head.set_size(0)?;
+        head.write_at(0, &slot)?;
+        head.write_at(SLOT_BYTES as u64, &slot)?;
+        head.sync_data()?;
+        options.storage.sync_directory(directory)
+    };
+    write().map_err(LogError::io("cannot write `head`"))?;
+    Ok(Found {
+        log_id,
+        point: Point::START,
+        last_us: 0,
+        cuts: Vec::new(),
+        cut_bytes: 0,
+        next_slot: 0,
+        root: options.signing_key.key_id().to_string(),
+        unsealed: Vec::new(),
+    })
+}
+
+/// Real bytes, not a hole: what is deleted must free blocks. Made anew where a full disk had taken it.
+fn make_reserve(storage: &dyn Storage, directory: &Path) -> Result<(), LogError> {
+    let make = || {
+        let file = storage.open(&directory.join(RESERVE), OpenMode::Create)?;
+        if file.size()? == RESERVE_BYTES as u64 {
+            return Ok(());
+        }
+        // Not zeros, which some file systems store as holes.
+        let block: Vec<u8> = (0..=u8::MAX).cycle().take(RESERVE_BYTES).collect();
+        file.write_at(0, &block)?;
+        file.sync_data()
+    };
+    make().map_err(LogError::io("cannot write `reserve`"))
+}
+
+/// The segment that the next record goes to. After a sealed one (its empty successor was lost) a new one begins.
+fn open_segment(
+    storage: &dyn Storage,
+    directory: &Path,
+    point: &mut Point,
+) -> Result<Arc<dyn StorageFile>, LogError> {
+    let context = "cannot open the segment";
+    let plain = directory.join(Segment::plain_name(point.segment));
+    let there = point.records == 0 || storage.open(&plain, OpenMode::Read).is_ok();
+    if !there {
+        *point = Point { segment: point.records, length: 0, ..*point };
+    }
+    let path = directory.join(Segment::plain_name(point.segment));
+    let file = storage.open(&path, OpenMode::Create).map_err(LogError::io(context))?;
+    storage.sync_directory(directory).map_err(LogError::io(context))?;
+    Ok(file.into())
+}

@@ -1,0 +1,266 @@
+//! Reading beside a writer, without a lock (A6).
+//!
+//! A line is handed out only when its newline is there; the writer appends whole lines and never changes one, so what
+//! a reader sees is a prefix of the log. Reading checks the form of a line, not chain and signature: that is `verify`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use symbi_types::{Storage, SystemStorage};
+
+use crate::layout::{self, Lines};
+use crate::record::View;
+use crate::recover::Created;
+use crate::{LogError, Record};
+
+/// What a query asks for. All that is given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Whose doing, exactly.
+    pub agent_id: Option<String>,
+    /// The type, exactly, or with a trailing `*` its beginning.
+    pub event_type: Option<String>,
+    /// At this time or later, microseconds since the Unix epoch.
+    pub since_us: Option<u64>,
+    /// Before this time.
+    pub until_us: Option<u64>,
+    /// The operation.
+    pub op: Option<String>,
+    /// The run.
+    pub run: Option<String>,
+    /// The decision.
+    pub decision: Option<String>,
+    /// This pseudonym among the subjects.
+    pub subject: Option<String>,
+    /// At most so many, the first ones.
+    pub limit: Option<usize>,
+}
+
+impl Query {
+    /// Whether a record is asked for.
+    #[must_use]
+    pub fn takes(&self, record: &Record) -> bool {
+        let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        let kind = self.event_type.as_deref().is_none_or(|wanted| match wanted.strip_suffix('*') {
+            Some(beginning) => record.event_type.starts_with(beginning),
+            None => record.event_type == wanted,
+        });
+        kind && same(&self.agent_id, &record.agent_id)
+            && same(&self.op, &record.op)
+            && same(&self.run, &record.run)
+            && same(&self.decision, &record.decision)
+            && self.subject.as_ref().is_none_or(|subject| record.subjects.contains(subject))
+            && self.since_us.is_none_or(|since_us| record.timestamp_us >= since_us)
+            && self.until_us.is_none_or(|until_us| record.timestamp_us < until_us)
+    }
+
+    /// Texts of which each must stand in a line that is asked for: a line without one need not be parsed. Only what
+    /// JSON writes without escapes is used.
+    fn needles(&self) -> Vec<String> {
+        let named = [
+            ("agent_id", &self.agent_id),
+            ("event_type", &self.event_type),
+            ("op", &self.op),
+            ("run", &self.run),
+            ("decision", &self.decision),
+        ];
+        let plain =
+            |text: &str| text.bytes().all(|byte| matches!(byte, 0x20..0x7f) && !b"\"\\*".contains(&byte));
+        named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_deref().filter(|value| plain(value))?)))
+            .map(|(name, value)| format!("\"{name}\":\"{value}\""))
+            .collect()
+    }
+}
+
+/// A trail, open for reading.
+#[derive(Clone)]
+pub struct Reader {
+    directory: PathBuf,
+    storage: Arc<dyn Storage>,
+}
+
+/// What record 0 and 1 say of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The log's identity.
+    pub log_id: symbi_types::LogId,
+    /// Fingerprint of record 0's key.
+    pub fingerprint: String,
+    /// `runtime` or `application`.
+    pub owner: String,
+}
+
+impl Reader {
+    /// A reader of the trail in `directory`.
+    ///
+    /// # Errors
+    /// [`LogError::Io`] where there is none.
+    pub fn open(directory: &Path) -> Result<Self, LogError> {
+        Self::with_storage(directory, Arc::new(SystemStorage))
+    }
+
+    /// A reader through another file layer.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn with_storage(directory: &Path, storage: Arc<dyn Storage>) -> Result<Self, LogError> {
+        if layout::segments(&*storage, directory)?.is_empty() {
+            let source = io::Error::new(io::ErrorKind::NotFound, "there is no trail");
+            return Err(LogError::Io { context: directory.display().to_string(), source });
+        }
+        Ok(Self { directory: directory.to_path_buf(), storage })
+    }
+
+    /// What the first records say.
+    ///
+    /// # Errors
+    /// [`LogError::ChainBroken`] where record 0 is not one.
+    pub fn summary(&self) -> Result<Summary, LogError> {
+        let broken = || LogError::broken(0, "record 0 is not a complete `log.created`");
+        let mut records = self.records(0);
+        let first = records.next().ok_or_else(broken)??;
+        let line = format!("{}\n", first.line);
+        let view = View::parse(line.as_bytes()).map_err(|_| broken())?;
+        let created = Created::of(&view).ok_or_else(broken)?;
+        let owner = match records.next() {
+            Some(second) => {
+                let line = format!("{}\n", second?.line);
+                let view = View::parse(line.as_bytes()).map_err(|_| broken())?;
+                view.detail_text("owner").unwrap_or_default().into_owned()
+            }
+            None => String::new(),
+        };
+        Ok(Summary { log_id: created.log_id, fingerprint: created.root.key_id().to_string(), owner })
+    }
+
+    /// The records from number `from_seq` on. At the end the iterator answers `None`; asked again later it goes on
+    /// with what was written since.
+    #[must_use]
+    pub fn records(&self, from_seq: u64) -> Records {
+        Records { reader: self.clone(), next_seq: None, from_seq, lines: None, needles: Vec::new() }
+    }
+
+    /// The records that `query` asks for, in their order.
+    ///
+    /// # Errors
+    /// [`LogError::ChainBroken`] at a line that is not a record, [`LogError::Io`].
+    pub fn query(&self, query: &Query) -> Result<Vec<Record>, LogError> {
+        let mut records = self.records(0);
+        records.needles = query.needles();
+        let mut found = Vec::new();
+        while query.limit.is_none_or(|limit| found.len() < limit) {
+            let Some(record) = records.next().transpose()? else { break };
+            if query.until_us.is_some_and(|until_us| record.timestamp_us >= until_us) {
+                break; // time never goes back (A7)
+            }
+            if query.takes(&record) {
+                found.push(record);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The last `count` records, oldest first.
+    ///
+    /// # Errors
+    /// As [`Reader::query`].
+    pub fn last(&self, count: usize) -> Result<Vec<Record>, LogError> {
+        let segments = layout::segments(&*self.storage, &self.directory)?;
+        let mut found = std::collections::VecDeque::new();
+        // The last segment may hold fewer than are asked for: begin one earlier until there are enough.
+        for back in 1..=segments.len() {
+            found.clear();
+            let from = segments.get(segments.len() - back).map_or(0, |segment| segment.first);
+            for record in self.records(from) {
+                found.push_back(record?);
+                if found.len() > count {
+                    found.pop_front();
+                }
+            }
+            if found.len() >= count {
+                break;
+            }
+        }
+        Ok(found.into())
+    }
+}
+
+/// Records one after the other. Not fused: see [`Reader::records`].
+pub struct Records {
+    reader: Reader,
+    /// The number of the next line, once a segment is open.
+    next_seq: Option<u64>,
+    from_seq: u64,
+    lines: Option<Lines>,
+    needles: Vec<String>,
+}
+
+impl Records {
+    /// The segment to go on with: the one that begins at `next_seq`, or at first the one that holds `from_seq`.
+    fn open_next(&mut self) -> Result<bool, LogError> {
+        let reader = &self.reader;
+        // A segment may be sealed between the listing and the opening: then it has another name.
+        for _ in 0..3 {
+            let segments = layout::segments(&*reader.storage, &reader.directory)?;
+            let wanted = match self.next_seq {
+                Some(seq) => segments.iter().find(|segment| segment.first == seq),
+                None => segments.iter().rev().find(|segment| segment.first <= self.from_seq),
+            };
+            let Some(segment) = wanted else { return Ok(false) };
+            match Lines::open(&*reader.storage, &reader.directory, segment) {
+                Ok(lines) => {
+                    self.next_seq = Some(segment.first);
+                    self.lines = Some(lines);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(LogError::io("cannot open a segment")(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn step(&mut self) -> Result<Option<Record>, LogError> {
+        loop {
+            if self.lines.is_none() && !self.open_next()? {
+                return Ok(None);
+            }
+            let seq = self.next_seq.unwrap_or(0);
+            let Some(lines) = &mut self.lines else { return Ok(None) };
+            let line =
+                lines.next_line().map_err(|error| LogError::broken(seq, format!("its segment: {error}")))?;
+            if let Some(line) = line {
+                self.next_seq = Some(seq + 1);
+                if seq < self.from_seq {
+                    continue;
+                }
+                if self.needles.iter().any(|needle| memchr::memmem::find(line, needle.as_bytes()).is_none()) {
+                    continue;
+                }
+                let record = Record::parse(line).map_err(|error| LogError::broken(seq, error.to_string()))?;
+                if record.seq != seq {
+                    return Err(LogError::broken(seq, format!("its number is {}", record.seq)));
+                }
+                return Ok(Some(record));
+            }
+            // The end of this segment; whether the next has begun is seen only after its end was: read once more.
+            let first = layout::segments(&*self.reader.storage, &self.reader.directory)?;
+            let successor = first.iter().any(|segment| segment.first == seq) && lines.offset > 0;
+            if !successor {
+                return Ok(None);
+            }
+            self.lines = None;
+        }
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, LogError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}

@@ -1,0 +1,244 @@
+//! A record as it is read: the strict form of one line.
+//!
+//! Not here: whether the chain and the signature hold (`verify`). A line that parses here is well-formed, no more.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use symbi_types::{AgentId, BootId, EventId, LabelSet, OperationId, RunId};
+
+use crate::chain::{self, Link};
+use crate::{json, time};
+
+/// The fields before `chain` and `sig`, in the order in which they stand. Others may follow `personal` in a later
+/// version; a reader of this one passes over them.
+pub(crate) const FIELDS: [&str; 17] = [
+    "v",
+    "seq",
+    "event_id",
+    "timestamp",
+    "mono",
+    "boot",
+    "key",
+    "event_type",
+    "agent_id",
+    "run",
+    "op",
+    "decision",
+    "policy",
+    "labels",
+    "subjects",
+    "details",
+    "personal",
+];
+
+/// A line that is not a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FormatError(pub String);
+
+fn fault<T>(reason: impl Into<String>) -> Result<T, FormatError> {
+    Err(FormatError(reason.into()))
+}
+
+/// A line's parts, borrowed.
+pub(crate) struct View<'a> {
+    pub(crate) body: &'a [u8],
+    pub(crate) chain: Link,
+    pub(crate) signature: [u8; 64],
+    pub(crate) seq: u64,
+    pub(crate) timestamp_us: u64,
+    pub(crate) key: &'a str,
+    pub(crate) event_type: Cow<'a, str>,
+    pub(crate) details: &'a str,
+    raw: [&'a str; 17],
+}
+
+impl<'a> View<'a> {
+    /// Takes a line, newline included.
+    pub(crate) fn parse(line: &'a [u8]) -> Result<Self, FormatError> {
+        let Some((body, chain, signature)) = chain::split(line) else {
+            return fault("the line does not end in a chain and a signature");
+        };
+        let text = std::str::from_utf8(line).map_err(|_| FormatError("not UTF-8".into()))?;
+        let members = json::members(text, |name| matches!(name, "details" | "personal"))
+            .map_err(|error| FormatError(error.to_string()))?;
+        let mut raw = [""; 17];
+        if members.len() < FIELDS.len() + 2 {
+            return fault("fields are missing");
+        }
+        for ((to, expected), (name, value)) in raw.iter_mut().zip(FIELDS).zip(&members) {
+            if *name != expected {
+                return fault(format!("`{expected}` is missing or out of order"));
+            }
+            *to = value;
+        }
+        // The suffix has its form, so the line's last two members are `chain` and `sig`; that neither stands in the
+        // body too is what "no key twice" has shown.
+        let [version, seq, event_id, timestamp, mono, boot, key, event_type, ..] = raw;
+        let [.., agent, run, op, decision, policy, labels, subjects, details, personal] = raw;
+        if version != "1" {
+            return fault("an unknown version");
+        }
+        let quoted = |raw: &'a str| raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        let Some(seq) = number(seq) else { return fault("`seq` is not a number") };
+        if number(mono).is_none() {
+            return fault("`mono` is not a number");
+        }
+        if quoted(event_id).is_none_or(|id| EventId::from_str(id).is_err()) {
+            return fault("`event_id` is not a UUID");
+        }
+        if quoted(boot).is_none_or(|id| BootId::from_str(id).is_err()) {
+            return fault("`boot` is not a UUID");
+        }
+        let Some(timestamp_us) = quoted(timestamp).and_then(time::parse) else {
+            return fault("`timestamp` is not UTC with microseconds");
+        };
+        let Some(key) = quoted(key) else { return fault("`key` is not text") };
+        let Some(event_type) = json::text(event_type) else { return fault("`event_type` is not text") };
+        for (name, raw) in
+            [("agent_id", agent), ("run", run), ("op", op), ("decision", decision), ("policy", policy)]
+        {
+            if raw != "null" && quoted(raw).is_none() {
+                return fault(format!("`{name}` is not text"));
+            }
+        }
+        for (name, raw) in [("labels", labels), ("subjects", subjects)] {
+            if raw != "[]"
+                && json::items(raw).is_none_or(|items| items.iter().any(|item| quoted(item).is_none()))
+            {
+                return fault(format!("`{name}` is not a list of texts"));
+            }
+        }
+        if !details.starts_with('{') {
+            return fault("`details` is not an object");
+        }
+        if personal != "null" && !personal.starts_with('{') {
+            return fault("`personal` is not an object");
+        }
+        Ok(Self { body, chain, signature, seq, timestamp_us, key, event_type, details, raw })
+    }
+
+    /// The raw text of a member of `details`.
+    pub(crate) fn detail(&self, name: &str) -> Option<&'a str> {
+        let members = json::members(self.details, |_| true).ok()?;
+        members.into_iter().find(|(found, _)| *found == name).map(|(_, raw)| raw)
+    }
+
+    /// The text of a member of `details`.
+    pub(crate) fn detail_text(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.detail(name).and_then(json::text)
+    }
+}
+
+fn number(raw: &str) -> Option<u64> {
+    if raw.bytes().all(|byte| byte.is_ascii_digit()) { raw.parse().ok() } else { None }
+}
+
+/// A record, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its number, from 0.
+    pub seq: u64,
+    /// Its id.
+    pub event_id: EventId,
+    /// The log's time, as text.
+    pub timestamp: String,
+    /// The log's time, microseconds since the Unix epoch.
+    pub timestamp_us: u64,
+    /// Microseconds since the opening that wrote it.
+    pub mono: u64,
+    /// That opening.
+    pub boot: BootId,
+    /// The fingerprint of the key that signed.
+    pub key: String,
+    /// What kind of event.
+    pub event_type: String,
+    /// Whose doing, as it was given.
+    pub agent_id: Option<String>,
+    /// The run.
+    pub run: Option<String>,
+    /// The operation.
+    pub op: Option<String>,
+    /// What was decided.
+    pub decision: Option<String>,
+    /// Under which policies.
+    pub policy: Option<String>,
+    /// Labels of the data concerned.
+    pub labels: Vec<String>,
+    /// Pseudonyms of the persons concerned.
+    pub subjects: Vec<String>,
+    /// A JSON object, as it stands in the line.
+    pub details: String,
+    /// A JSON object, as it stands in the line.
+    pub personal: Option<String>,
+    /// Its link of the chain.
+    pub chain: [u8; 32],
+    /// Its signature.
+    pub signature: [u8; 64],
+    /// The line, without its newline.
+    pub line: String,
+}
+
+impl Record {
+    /// Reads one line, newline included.
+    ///
+    /// # Errors
+    /// [`FormatError`] for anything but the strict form.
+    pub fn parse(line: &[u8]) -> Result<Self, FormatError> {
+        let view = View::parse(line)?;
+        let [_, _, event_id, timestamp, mono, boot, ..] = view.raw;
+        let [.., agent, run, op, decision, policy, labels, subjects, details, personal] = view.raw;
+        let text = |raw: &str| json::text(raw).map(Cow::into_owned);
+        let list = |raw: &str| -> Vec<String> {
+            json::items(raw).unwrap_or_default().into_iter().filter_map(text).collect()
+        };
+        let wrong = |_| FormatError("an id is not a UUID".into());
+        Ok(Self {
+            seq: view.seq,
+            event_id: text(event_id).unwrap_or_default().parse().map_err(wrong)?,
+            timestamp: text(timestamp).unwrap_or_default(),
+            timestamp_us: view.timestamp_us,
+            mono: number(mono).unwrap_or(0),
+            boot: text(boot).unwrap_or_default().parse().map_err(wrong)?,
+            key: view.key.to_owned(),
+            event_type: view.event_type.into_owned(),
+            agent_id: text(agent),
+            run: text(run),
+            op: text(op),
+            decision: text(decision),
+            policy: text(policy),
+            labels: list(labels),
+            subjects: list(subjects),
+            details: details.to_owned(),
+            personal: (personal != "null").then(|| personal.to_owned()),
+            chain: view.chain,
+            signature: view.signature,
+            line: String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line)).into_owned(),
+        })
+    }
+
+    /// The agent, where its id is one of the runtime's.
+    #[must_use]
+    pub fn agent(&self) -> Option<AgentId> {
+        self.agent_id.as_deref()?.parse().ok()
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run_id(&self) -> Option<RunId> {
+        self.run.as_deref()?.parse().ok()
+    }
+
+    /// The operation.
+    #[must_use]
+    pub fn operation(&self) -> Option<OperationId> {
+        self.op.as_deref()?.parse().ok()
+    }
+
+    /// The labels as a set; those that are none (an application's own spelling) are left out.
+    #[must_use]
+    pub fn label_set(&self) -> LabelSet {
+        self.labels.iter().filter_map(|label| label.parse().ok()).collect()
+    }
+}
