@@ -1,0 +1,160 @@
+//! The entities and actions of symbi, by name, with the attributes that the schema asks for.
+//!
+//! Why: an attribute that the kernel forgets makes every rule that reads it fail; here each entity has one
+//! constructor that cannot forget one.
+
+use symbi_types::{LabelSet, SecurityTier};
+
+use crate::entity::{Entity, EntityError, Uid};
+use crate::value::Value;
+
+/// Every action of the schema.
+pub const ACTIONS: [&str; 22] = [
+    "agent.create",
+    "agent.configure",
+    "agent.run",
+    "agent.suspend",
+    "agent.resume",
+    "agent.stop",
+    "message.send",
+    "message.publish",
+    "message.subscribe",
+    "resource.allocate",
+    "tool.call",
+    "data.read",
+    "data.write",
+    "data.search",
+    "data.erase",
+    "sandbox.start",
+    "net.connect",
+    "operation.approve",
+    "operation.resolve",
+    "policy.change",
+    "key.change",
+    "label.declassify",
+];
+
+/// What policies see of an agent.
+#[derive(Clone, Debug)]
+pub struct AgentFacts<'a> {
+    /// The declared name: also the entity's id.
+    pub name: &'a str,
+    /// The instance's id, as text.
+    pub instance: &'a str,
+    /// Where it runs.
+    pub tier: SecurityTier,
+    /// Whether it runs in the host's own process.
+    pub in_process: bool,
+    /// `python`, `program`, `model`, `dsl`.
+    pub kind: &'a str,
+    /// What it was declared to be able to do.
+    pub capabilities: &'a [String],
+    /// The labels of what it has read.
+    pub labels: &'a LabelSet,
+}
+
+/// `Agent::"<name>"`.
+///
+/// # Errors
+/// The name is too long.
+pub fn agent(facts: &AgentFacts<'_>) -> Result<Entity, EntityError> {
+    let isolation = if facts.in_process { "in_process" } else { "sandbox" };
+    let attributes = [
+        ("name", Value::String(facts.name.to_owned())),
+        ("instance", Value::String(facts.instance.to_owned())),
+        ("tier", Value::Long(i64::from(facts.tier.number()))),
+        ("isolation", Value::String(isolation.to_owned())),
+        ("kind", Value::String(facts.kind.to_owned())),
+        ("capabilities", Value::strings(facts.capabilities)),
+        ("labels", Value::labels(facts.labels)),
+    ];
+    Entity::new("Agent", facts.name, attributes, [])
+}
+
+/// `Host::"host"`: the program that embeds the runtime.
+///
+/// # Errors
+/// None in practice; kept so that all constructors read alike.
+pub fn host() -> Result<Entity, EntityError> {
+    named("Host", "host")
+}
+
+/// `Operator::"<user id>"`.
+///
+/// # Errors
+/// None in practice; kept so that all constructors read alike.
+pub fn operator(user_id: u32) -> Result<Entity, EntityError> {
+    named("Operator", &user_id.to_string())
+}
+
+/// `Tool::"<name>" in ToolServer::"<server>"`; `effects` is `read`, `write` or `external`.
+///
+/// # Errors
+/// The name is too long.
+pub fn tool(name: &str, server: &str, effects: &str, risk: &str) -> Result<Entity, EntityError> {
+    let attributes =
+        [("effects", Value::String(effects.to_owned())), ("risk", Value::String(risk.to_owned()))];
+    Entity::new("Tool", name, attributes, [Uid::new("ToolServer", server)?])
+}
+
+/// `Call::"<operation>"` with the call's declared attributes as tags; put it into the request's entities and, as
+/// [`Value::Entity`], into `context.call`.
+///
+/// # Errors
+/// The id is too long.
+pub fn call<'a>(
+    operation: &str,
+    declared: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Entity, EntityError> {
+    let tags = declared.into_iter().map(|(name, value)| (name, Value::String(value.to_owned())));
+    Entity::with_tags("Call", operation, Vec::<(&str, Value)>::new(), [], tags)
+}
+
+/// `Document::"<id>" in Collection::"<collection>"`; `readers` are names of agents.
+///
+/// # Errors
+/// The id is too long.
+pub fn document(
+    id: &str,
+    collection: &str,
+    labels: &LabelSet,
+    owner: &str,
+    readers: &[String],
+) -> Result<Entity, EntityError> {
+    let attributes = [
+        ("labels", Value::labels(labels)),
+        ("owner", Value::String(owner.to_owned())),
+        ("readers", Value::strings(readers)),
+    ];
+    Entity::new("Document", id, attributes, [Uid::new("Collection", collection)?])
+}
+
+/// `Sandbox::"<id>"`.
+///
+/// # Errors
+/// The id is too long.
+pub fn sandbox(id: &str, tier: SecurityTier, network: bool, writable: bool) -> Result<Entity, EntityError> {
+    let attributes = [
+        ("tier", Value::Long(i64::from(tier.number()))),
+        ("network", Value::Bool(network)),
+        ("writable", Value::Bool(writable)),
+    ];
+    Entity::new("Sandbox", id, attributes, [])
+}
+
+/// `Network::"<host>:<port>"`.
+///
+/// # Errors
+/// The name is too long.
+pub fn network(host: &str, port: u16) -> Result<Entity, EntityError> {
+    let attributes = [("host", Value::String(host.to_owned())), ("port", Value::Long(i64::from(port)))];
+    Entity::new("Network", &format!("{host}:{port}"), attributes, [])
+}
+
+/// An entity with no attributes: `Collection`, `Topic`, `Runtime`, `PolicySet`, `Key`, `ToolServer`.
+///
+/// # Errors
+/// The type is not a name, or the id is too long.
+pub fn named(type_name: &str, id: &str) -> Result<Entity, EntityError> {
+    Ok(Entity::bare(Uid::new(type_name, id)?))
+}
