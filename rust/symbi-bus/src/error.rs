@@ -1,0 +1,145 @@
+//! Why a message was not taken (an error), or not believed (a refusal).
+
+use symbi_types::{AgentId, MessageId};
+use thiserror::Error;
+
+/// A request that the bus did not carry out. Nothing was delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BusError {
+    /// No such agent is registered.
+    #[error("agent `{agent}` is not on the bus")]
+    UnknownAgent {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// The agent is registered already.
+    #[error("agent `{agent}` is on the bus already")]
+    AlreadyRegistered {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// The recipient does not read fast enough; try again later (B4).
+    #[error("the mailbox of agent `{agent}` is full: {messages} messages, {bytes} bytes")]
+    MailboxFull {
+        /// The recipient.
+        agent: AgentId,
+        /// Messages in it.
+        messages: usize,
+        /// Bytes in it.
+        bytes: usize,
+    },
+    /// More than a mailbox may ever hold.
+    #[error("the payload has {bytes} bytes, and at most {limit} are carried")]
+    PayloadTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// More labels than an envelope carries.
+    #[error("the payload has {count} labels, and at most {limit} are carried")]
+    TooManyLabels {
+        /// How many.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A lifetime that cannot be.
+    #[error("a message lives 1 to {limit} microseconds, not {given}")]
+    Lifetime {
+        /// What was asked for.
+        given: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The sender waits for too many replies.
+    #[error("agent `{agent}` waits for {limit} replies already")]
+    TooManyRequests {
+        /// The sender.
+        agent: AgentId,
+        /// The limit.
+        limit: usize,
+    },
+    /// Nobody waits for a reply to that message.
+    #[error("message `{request}` is not waiting for a reply")]
+    NoSuchRequest {
+        /// The message.
+        request: MessageId,
+    },
+    /// One of the two identities cannot be used with the other.
+    #[error("no key can be agreed between `{sender}` and `{recipient}`")]
+    NoKey {
+        /// The sender.
+        sender: AgentId,
+        /// The recipient.
+        recipient: AgentId,
+    },
+}
+
+impl BusError {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownAgent { .. } => "bus.unknown_agent",
+            Self::AlreadyRegistered { .. } => "bus.already_registered",
+            Self::MailboxFull { .. } => "bus.mailbox_full",
+            Self::PayloadTooLarge { .. } => "bus.payload_too_large",
+            Self::TooManyLabels { .. } => "bus.too_many_labels",
+            Self::Lifetime { .. } => "bus.lifetime",
+            Self::TooManyRequests { .. } => "bus.too_many_requests",
+            Self::NoSuchRequest { .. } => "bus.no_such_request",
+            Self::NoKey { .. } => "bus.no_key",
+        }
+    }
+}
+
+/// Why a message that came was not handed out (B1, B2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum Refusal {
+    /// Not a version or suite that is known here.
+    #[error("the message has an unknown version or suite")]
+    UnknownVersion,
+    /// Not an envelope.
+    #[error("the message is no envelope")]
+    Malformed,
+    /// It is sealed for another agent.
+    #[error("the message is for another agent")]
+    WrongRecipient,
+    /// It is of a key that was never agreed here, or not since the last start.
+    #[error("the message is of an unknown epoch")]
+    UnknownEpoch,
+    /// It is not signed by the agent that it names.
+    #[error("the message is not signed by the sender it names")]
+    Forged,
+    /// It was changed after it was sealed.
+    #[error("the message was changed on its way")]
+    Tampered,
+    /// It is from a time that has not come.
+    #[error("the message is from the future")]
+    Future,
+    /// Its time is over.
+    #[error("the message has expired")]
+    Expired,
+    /// It was handed out before.
+    #[error("the message was received before")]
+    Replayed,
+}
+
+impl Refusal {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::UnknownVersion => "bus.unknown_version",
+            Self::Malformed => "bus.malformed",
+            Self::WrongRecipient => "bus.wrong_recipient",
+            Self::UnknownEpoch => "bus.unknown_epoch",
+            Self::Forged => "bus.forged",
+            Self::Tampered => "bus.tampered",
+            Self::Future => "bus.future",
+            Self::Expired => "bus.expired",
+            Self::Replayed => "bus.replayed",
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Mailboxes, request and reply, the sealed and signed envelope.
+//!
+//! Why: agents that do not trust one another, nor what carries their messages, still know who said what, to whom, and
+//! that nobody else read it or changed it. A message is verified when it is received, not believed because it came.
+//! Not here: policy and rate limits (the kernel asks them before it sends), topics, the log, delivery beyond the life
+//! of the process (at most once, now). Reads no clock; time and randomness are given.
+//!
+//! Invariants
+//! - B1 what a receiver is handed is what the named sender sealed, for it, byte for byte, labels included.
+//! - B2 a message is handed out at most once.
+//! - B3 no key seals two messages under one nonce: nonces count, and a fresh epoch has a fresh key.
+//! - B4 nothing is dropped in silence: a full mailbox refuses, and what is refused at receipt is named with a reason.
+//! - B5 every mailbox is bounded, in messages and in bytes.
+//! - B6 an agent that never speaks costs about a hundred bytes: keys are made when they are first needed.
+//!
+//! Decision: docs/adr/0062-bus-keys-and-replays.md.
+
+mod bus;
+mod envelope;
+mod error;
+mod identity;
+mod mailbox;
+mod receive;
+mod session;
+mod window;
+
+pub use bus::{Bus, BusOptions, Outgoing};
+pub use envelope::{
+    Header, LABELS_MAX, LIFETIME_US_MAX, OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX, SecureMessage,
+};
+pub use error::{BusError, Refusal};
+pub use identity::Identity;
+pub use receive::{Opened, Received, Refused, Reply, SKEW_US_MAX};

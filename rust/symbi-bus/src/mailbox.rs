@@ -1,0 +1,187 @@
+//! What came for one agent and is not read, whom it waits for, and the keys of those who write to it.
+//!
+//! Invariants
+//! - M1 messages and reserved places together are at most the bound, and so are their bytes (B5).
+//! - M2 a reply goes to the place that waits for it only if it comes from the agent that was asked.
+//! - M3 a place that waits takes one reply; replies have a bound of bytes of their own, or a full mailbox could keep an
+//!   agent from the answer that would let it read on.
+
+use std::collections::{HashMap, VecDeque};
+
+use symbi_types::{AgentId, MessageId};
+
+use crate::SecureMessage;
+use crate::session::Session;
+
+/// Idle sessions that a recipient keeps; past it, opening one lets another go, at the cost of a new agreement later.
+const SESSIONS_KEPT: usize = 256;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) depth: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Messages and bytes, in a mailbox or promised to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Load {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    from: AgentId,
+    reply: Option<SecureMessage>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    queue: VecDeque<SecureMessage>,
+    load: Load, // M1
+    waiting: HashMap<MessageId, Waiting>,
+    replies_bytes: usize, // M3
+    sessions: HashMap<AgentId, Session>,
+    pub(crate) closed: bool,
+}
+
+/// Where a message is going to lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Queue,
+    Reply(MessageId),
+}
+
+impl Mailbox {
+    /// Promises a place to a message, or says how full the mailbox is.
+    pub(crate) fn reserve(
+        &mut self,
+        sender: AgentId,
+        in_reply_to: Option<MessageId>,
+        bytes: usize,
+        bounds: Bounds,
+    ) -> Result<Place, Load> {
+        let asked = in_reply_to.filter(|request| {
+            self.waiting.get(request).is_some_and(|waiting| waiting.from == sender && waiting.reply.is_none())
+        });
+        if let Some(request) = asked
+            && self.replies_bytes + bytes <= bounds.bytes
+        {
+            self.replies_bytes += bytes;
+            return Ok(Place::Reply(request));
+        }
+        if bounds.depth <= self.load.messages || bounds.bytes < self.load.bytes + bytes {
+            return Err(self.load);
+        }
+        self.load.messages += 1;
+        self.load.bytes += bytes;
+        Ok(Place::Queue)
+    }
+
+    /// Takes a promise back.
+    pub(crate) fn release(&mut self, place: Place, bytes: usize) {
+        match place {
+            Place::Queue => {
+                assert!(0 < self.load.messages && bytes <= self.load.bytes, "M1");
+                self.load.messages -= 1;
+                self.load.bytes -= bytes;
+            }
+            Place::Reply(_) => {
+                assert!(bytes <= self.replies_bytes, "M3");
+                self.replies_bytes -= bytes;
+            }
+        }
+    }
+
+    /// Lays a message in the place that was promised. True when somebody should look: the mailbox was empty, or a
+    /// reply came. Where nobody waits for that reply any more it is a message like others, if there is room.
+    pub(crate) fn put(&mut self, place: Place, message: SecureMessage, bounds: Bounds) -> Result<bool, Load> {
+        if let Place::Reply(request) = place {
+            if let Some(waiting) = self.waiting.get_mut(&request).filter(|waiting| waiting.reply.is_none()) {
+                waiting.reply = Some(message);
+                return Ok(true);
+            }
+            self.release(place, message.size());
+            if let Err(full) = self.reserve(message.header().sender, None, message.size(), bounds) {
+                self.left(&message);
+                return Err(full);
+            }
+        }
+        self.queue.push_back(message);
+        Ok(self.queue.len() == 1)
+    }
+
+    /// The oldest messages. Each must be [`Mailbox::left`] once it is opened: until then its key is kept.
+    pub(crate) fn take(&mut self, limit: usize) -> Vec<SecureMessage> {
+        let count = limit.min(self.queue.len());
+        let taken: Vec<SecureMessage> = self.queue.drain(..count).collect();
+        for message in &taken {
+            self.release(Place::Queue, message.size());
+        }
+        taken
+    }
+
+    /// Lets a request wait for the answer of `from`; false when `limit` wait already.
+    pub(crate) fn wait(&mut self, request: MessageId, from: AgentId, limit: usize) -> bool {
+        let room = self.waiting.len() < limit;
+        if room {
+            self.waiting.insert(request, Waiting { from, reply: None });
+        }
+        room
+    }
+
+    /// The reply, if it came; `None` when nobody waits. As with `take`, it must be `left`.
+    pub(crate) fn take_reply(&mut self, request: MessageId) -> Option<Option<SecureMessage>> {
+        let reply = self.waiting.get_mut(&request)?.reply.take();
+        if let Some(message) = &reply {
+            self.release(Place::Reply(request), message.size());
+        }
+        Some(reply)
+    }
+
+    /// Stops waiting. The reply that had come, if one had.
+    pub(crate) fn forget(&mut self, request: MessageId) -> Option<SecureMessage> {
+        let reply = self.take_reply(request).flatten();
+        self.waiting.remove(&request);
+        if let Some(message) = &reply {
+            self.left(message);
+        }
+        reply
+    }
+
+    /// Everything unread; the mailbox takes nothing any more.
+    pub(crate) fn close(&mut self) -> Vec<SecureMessage> {
+        self.closed = true;
+        let mut unread = self.take(usize::MAX);
+        let requests: Vec<MessageId> = self.waiting.keys().copied().collect();
+        unread.extend(requests.into_iter().filter_map(|request| self.forget(request)));
+        self.sessions = HashMap::new();
+        unread
+    }
+
+    /// The session with a sender. Where there is none and many are kept, an idle one goes.
+    pub(crate) fn session(&mut self, sender: AgentId) -> &mut Session {
+        if SESSIONS_KEPT <= self.sessions.len() && !self.sessions.contains_key(&sender) {
+            let idle = self.sessions.iter().find(|(_, session)| session.is_idle()).map(|(sender, _)| *sender);
+            if let Some(idle) = idle {
+                self.sessions.remove(&idle);
+            }
+        }
+        self.sessions.entry(sender).or_default()
+    }
+
+    pub(crate) fn known_session(&mut self, sender: AgentId) -> Option<&mut Session> {
+        self.sessions.get_mut(&sender)
+    }
+
+    /// A message is opened, or lost: its key may go when no other needs it.
+    pub(crate) fn left(&mut self, message: &SecureMessage) {
+        if let Some(session) = self.sessions.get_mut(&message.header().sender) {
+            session.left(&message.header().epoch);
+        }
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        self.load
+    }
+}
