@@ -1,0 +1,523 @@
+//! Knowledge behind the monitor: passages in, documents, search, extractive answers.
+//!
+//! Why: what is stored keeps the labels of where it came from, and whoever reads it takes them on. Both are the
+//! kernel's business, not an agent's.
+//! Not here: words and ranks (`symbi-store`).
+//!
+//! Invariants
+//! - K39 what the detectors call secret is stored as location and digest, never as text, whoever stores it.
+//! - K40 a document's record is durable before the document can be found; after a crash the record makes it again.
+//! - K41 whoever is shown a passage has read it: its labels become the reader's.
+//! - K45 a document is shown only to who its access list names and policy lets read it; others see nothing of it.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use symbi_policy::vocabulary;
+use symbi_store::{DocumentAdded, HITS_MAX, Hit, NewChunk, Projection, SearchRequest, StoreError};
+use symbi_types::{AgentId, DocumentId, Label, LabelSet, Part, PartSource};
+
+use crate::agents::{AgentError, check_labels};
+use crate::exit::{Chunks, Source};
+use crate::kernel::{Kernel, lock};
+use crate::monitor::Asked;
+use crate::{Principal, Refusal, RefusalCode};
+
+/// Contents that were brought in and that no document names yet, remembered at once.
+const CONTENTS_MAX: usize = 65_536;
+/// Those of one agent: it must not take the places of all others.
+const CONTENTS_OF_AGENT_MAX: usize = CONTENTS_MAX / 4;
+/// Longest title, in characters.
+const TITLE_CHARS_MAX: usize = 1_024;
+/// Longest question, in characters.
+pub const QUESTION_CHARS_MAX: usize = 4_096;
+
+/// A passage that is brought in.
+#[derive(Clone, Debug)]
+pub struct Passage {
+    /// Its text; none where only its place is known.
+    pub text: Option<String>,
+    /// Digest of a text that is withheld, hex.
+    pub digest: Option<String>,
+    /// Declared labels; detected ones come on top.
+    pub labels: LabelSet,
+    /// First byte within its source.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+}
+
+/// Where something stands.
+#[derive(Clone, Debug)]
+pub struct Citation {
+    /// The sentence or passage, with labels and source.
+    pub part: Part,
+    /// The document.
+    pub document: DocumentId,
+    /// Its title.
+    pub title: String,
+    /// The chunk.
+    pub chunk: i64,
+}
+
+/// What was found, best first.
+pub type Answer = Vec<Citation>;
+
+/// Why knowledge did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum KnowledgeError {
+    /// Refused or invalid.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Refusal> for KnowledgeError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Agent(refusal.into())
+    }
+}
+
+/// Content without a document, and documents whose record is not on disk yet.
+#[derive(Default)]
+pub(crate) struct Unapplied {
+    projections: VecDeque<(u64, Projection)>,
+    contents: HashMap<String, Content>,
+    /// How many of them each agent brought in.
+    brought: HashMap<AgentId, usize>,
+}
+
+#[derive(Clone)]
+struct Content {
+    by: AgentId,
+    title: String,
+    labels: LabelSet,
+    /// What whoever brought it in had read: it stays on every piece, whatever its words are (K13).
+    of_author: LabelSet,
+}
+
+impl Unapplied {
+    fn has_room(&self, by: AgentId) -> bool {
+        self.contents.len() < CONTENTS_MAX
+            && self.brought.get(&by).is_none_or(|count| *count < CONTENTS_OF_AGENT_MAX)
+    }
+
+    /// Of the same passages brought in twice, the first title stays.
+    fn remember(&mut self, digest: &str, content: Content) {
+        let by = content.by;
+        if !self.contents.contains_key(digest) {
+            self.contents.insert(digest.to_owned(), content);
+            *self.brought.entry(by).or_default() += 1;
+        }
+    }
+
+    fn forget(&mut self, digest: &str) {
+        let Some(gone) = self.contents.remove(digest) else { return };
+        if let Some(count) = self.brought.get_mut(&gone.by) {
+            *count -= 1; // counted when it was remembered
+            if *count == 0 {
+                self.brought.remove(&gone.by);
+            }
+        }
+    }
+}
+
+/// The store as one reader sees it, for checking that a part stands where it says.
+pub(crate) struct ReaderChunks<'a> {
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) reader: &'a str,
+}
+
+impl Chunks for ReaderChunks<'_> {
+    fn chunk(&self, id: i64) -> Option<Source> {
+        let chunk = self.kernel.store().chunk(id).ok()??;
+        let document = self.kernel.store().document(chunk.document).ok()??;
+        document.readers.iter().any(|reader| reader == self.reader).then_some(())?;
+        Some(Source { text: chunk.text?, labels: chunk.labels, of_author: document.labels })
+    }
+}
+
+impl Kernel {
+    /// Brings passages in under a title, seen by nobody until a document names them. Answers their digest.
+    ///
+    /// # Errors
+    /// Refused, or they cannot be stored.
+    pub fn ingest(
+        &self,
+        by: AgentId,
+        title: &str,
+        passages: Vec<Passage>,
+    ) -> Result<(String, u64), KnowledgeError> {
+        if title.chars().count() > TITLE_CHARS_MAX {
+            return Err(
+                AgentError::Invalid(format!("a title has at most {TITLE_CHARS_MAX} characters")).into()
+            );
+        }
+        if !lock(&self.unapplied).has_room(by) {
+            let text = "too many contents wait for a document; store some first";
+            return Err(AgentError::Invalid(text.to_owned()).into());
+        }
+        let resource = vocabulary::named("Collection", "inbox").map_err(invalid)?;
+        let asked = self.ask(Principal::Agent(by), "data.write", resource)?;
+        let carried = asked.labels.clone();
+        let mut labels = carried.union(&symbi_detect::labels(title));
+        let mut bytes = 0u64;
+        let mut chunks = Vec::with_capacity(passages.len());
+        for passage in passages {
+            bytes = bytes.saturating_add(passage.end.saturating_sub(passage.start));
+            let chunk = self.chunk(passage, &carried)?;
+            labels = labels.union(&chunk.labels);
+            chunks.push(chunk);
+        }
+        check_labels(&labels)?;
+        let asked = Asked { labels: labels.clone(), bytes, ..asked };
+        let granted = self.decide(&asked)?;
+        let content = match self.store().put_content(&chunks) {
+            Ok(content) => content,
+            Err(error) => {
+                self.release(granted.reservations()); // K21
+                return Err(error.into());
+            }
+        };
+        let (_, seq) = self.record_internal(&asked, granted, |details| {
+            details.string("content", &content.digest).number("passages", chunks.len() as u64)
+        })?;
+        // K39 holds for titles too.
+        let secret: LabelSet =
+            labels.iter().filter(|label| label.as_str() == Label::SECRET).cloned().collect();
+        let title = symbi_detect::redact(title, &secret);
+        let of_author = carried.union(&symbi_detect::labels(&title));
+        lock(&self.unapplied).remember(&content.digest, Content { by, title, labels, of_author });
+        Ok((content.digest, seq))
+    }
+
+    /// K39.
+    fn chunk(&self, passage: Passage, carried: &LabelSet) -> Result<NewChunk, AgentError> {
+        let labels = match &passage.text {
+            Some(text) => passage.labels.union(&symbi_detect::labels(text)),
+            None => passage.labels,
+        };
+        let labels = labels.union(carried);
+        let kept = match (passage.text, passage.digest) {
+            (Some(text), _) if !labels.contains(Label::SECRET) => symbi_store::Passage::Text(text),
+            (Some(text), _) => symbi_store::Passage::Withheld { digest: self.digest(text.as_bytes()) },
+            // What is withheld could stand in the place of its digest.
+            (None, Some(digest)) if digest.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                symbi_store::Passage::Withheld { digest }
+            }
+            (None, Some(_)) => return Err(AgentError::Invalid("a digest is hexadecimal".to_owned())),
+            (None, None) => symbi_store::Passage::Withheld { digest: self.digest(b"") },
+        };
+        Ok(NewChunk { passage: kept, labels, source_start: passage.start, source_end: passage.end })
+    }
+
+    /// Makes a document of content that was brought in. It can be found once its record is durable and
+    /// [`Kernel::drain`] was called, or at the next search.
+    ///
+    /// # Errors
+    /// Refused, or there is no such content.
+    pub fn store_document(
+        &self,
+        by: AgentId,
+        content: &str,
+        readers: &[String],
+    ) -> Result<(DocumentId, u64), KnowledgeError> {
+        let Some(known) = lock(&self.unapplied).contents.get(content).cloned() else {
+            return Err(AgentError::Absent("content").into());
+        };
+        let document = DocumentId::random(self.entropy());
+        let owner = self.name_of(by)?;
+        let everyone: Vec<String> = readers.iter().chain([&owner]).cloned().collect();
+        let resource =
+            vocabulary::document(&document.to_string(), "knowledge", &known.labels, &owner, &everyone)
+                .map_err(invalid)?;
+        let asked = self.ask(Principal::Agent(by), "data.write", resource)?;
+        let asked = Asked { labels: known.labels.clone(), ..asked };
+        let granted = self.decide(&asked)?;
+        let projection = Projection::DocumentAdded(DocumentAdded {
+            document,
+            title: known.title,
+            owner,
+            readers: readers.to_vec(),
+            labels: known.of_author, // beside what each passage has of its own
+            content_digest: content.to_owned(),
+            added_us: self.log().now(),
+        });
+        let sealed = self.seal(&serde_json::to_vec(&projection).map_err(invalid)?);
+        let (_, seq) = self.record_internal(&asked, granted, |details| {
+            details.string("content", content).string("projection", &sealed)
+        })?;
+        let mut unapplied = lock(&self.unapplied);
+        unapplied.forget(content);
+        unapplied.projections.push_back((seq, projection));
+        Ok((document, seq))
+    }
+
+    /// Stores a text of the agent's own. It carries all that the agent has read.
+    ///
+    /// # Errors
+    /// Refused, or it cannot be stored.
+    pub fn write_document(
+        &self,
+        by: AgentId,
+        title: &str,
+        text: &str,
+        readers: &[String],
+    ) -> Result<(DocumentId, u64), KnowledgeError> {
+        let carried = self.agent_labels(by);
+        let mut start = 0;
+        let mut passages = Vec::new();
+        for piece in pieces(text) {
+            let end = start + piece.len() as u64;
+            let text = Some(piece.to_owned());
+            passages.push(Passage { text, digest: None, labels: carried.clone(), start, end });
+            start = end;
+        }
+        let (content, _) = self.ingest(by, title, passages)?;
+        self.store_document(by, &content, readers)
+    }
+
+    /// Applies the documents whose record is on disk (K40).
+    pub(crate) fn apply_durable(&self) {
+        let durable = self.durable();
+        let due: Vec<(u64, Projection)> = {
+            let mut unapplied = lock(&self.unapplied);
+            let count = unapplied.projections.iter().take_while(|(seq, _)| *seq < durable).count();
+            unapplied.projections.drain(..count).collect()
+        };
+        if due.is_empty() {
+            return;
+        }
+        self.store().advance_durable(durable);
+        if self.store().apply_many(&due).is_err() {
+            // The file said no, and may say yes the next time; at the latest the next open applies the records.
+            let mut unapplied = lock(&self.unapplied);
+            due.into_iter().rev().for_each(|one| unapplied.projections.push_front(one));
+        }
+    }
+
+    /// Passages that fit a text, best first, of what the agent may read.
+    ///
+    /// # Errors
+    /// Refused, or the text is too long.
+    pub fn search(&self, by: AgentId, text: &str, limit: usize) -> Result<(Answer, u64), KnowledgeError> {
+        let (reader, seq) = self.ask_search(by, text)?;
+        let request =
+            SearchRequest { text, reader: &reader, labels_allowed: None, limit: limit.min(HITS_MAX) };
+        let (hits, seq) = self.readable(by, self.store().search(&request)?, seq)?;
+        let answer: Answer = hits
+            .into_iter()
+            .map(|hit| {
+                let source = Some(PartSource { chunk: hit.chunk, start: 0, end: hit.text.len() });
+                Citation {
+                    part: Part { text: hit.text, labels: hit.labels, source },
+                    document: hit.document,
+                    title: hit.title,
+                    chunk: hit.chunk,
+                }
+            })
+            .collect();
+        self.has_read(by, &answer)?;
+        Ok((answer, seq))
+    }
+
+    /// Sentences that answer a question, each with its place, of what the agent may read: extractive, no model.
+    ///
+    /// # Errors
+    /// Refused, or the question is too long.
+    pub fn answer(&self, by: AgentId, question: &str, limit: usize) -> Result<(Answer, u64), KnowledgeError> {
+        let (reader, seq) = self.ask_search(by, question)?;
+        let many = limit.max(1).saturating_mul(4);
+        let request = SearchRequest {
+            text: question,
+            reader: &reader,
+            labels_allowed: None,
+            limit: many.min(HITS_MAX),
+        };
+        let (hits, seq) = self.readable(by, self.store().search(&request)?, seq)?;
+        let words = words(question);
+        let mut sentences: Vec<(usize, u32, Citation)> = Vec::new();
+        for hit in hits {
+            let Some((score, start, end)) = best_sentence(&hit.text, &words) else { continue };
+            let Some(text) = hit.text.get(start..end) else { continue };
+            let source = Some(PartSource { chunk: hit.chunk, start, end });
+            let part = Part { text: text.to_owned(), labels: hit.labels, source };
+            let citation = Citation { part, document: hit.document, title: hit.title, chunk: hit.chunk };
+            sentences.push((score, hit.rank, citation));
+        }
+        sentences.sort_by_key(|(score, rank, _)| (std::cmp::Reverse(*score), *rank));
+        let answer: Answer = sentences.into_iter().take(limit).map(|(_, _, citation)| citation).collect();
+        self.has_read(by, &answer)?;
+        Ok((answer, seq))
+    }
+
+    fn ask_search(&self, by: AgentId, text: &str) -> Result<(String, u64), KnowledgeError> {
+        if text.chars().count() > QUESTION_CHARS_MAX {
+            let problem = format!("a question has at most {QUESTION_CHARS_MAX} characters");
+            return Err(AgentError::Invalid(problem).into());
+        }
+        self.apply_durable();
+        let resource = vocabulary::named("Collection", "knowledge").map_err(invalid)?;
+        let asked = self.ask(Principal::Agent(by), "data.search", resource)?;
+        let asked = Asked { bytes: text.len() as u64, arguments: Some(text.as_bytes()), ..asked };
+        let granted = self.decide(&asked)?;
+        let (_, seq) = self.record_internal(&asked, granted, |details| details)?;
+        Ok((self.name_of(by)?, seq))
+    }
+
+    /// Of what was found, what policy lets `by` read: each document is an operation of its own (K45). Answers the
+    /// last record too.
+    fn readable(&self, by: AgentId, hits: Vec<Hit>, mut seq: u64) -> Result<(Vec<Hit>, u64), KnowledgeError> {
+        let mut labels_of: BTreeMap<DocumentId, LabelSet> = BTreeMap::new();
+        for hit in &hits {
+            let labels = labels_of.entry(hit.document).or_default();
+            *labels = labels.union(&hit.labels);
+        }
+        let mut refused = HashSet::new();
+        for (id, labels) in labels_of {
+            let Some(document) = self.store().document(id)? else {
+                refused.insert(id);
+                continue;
+            };
+            let carried = labels.union(&document.labels);
+            let id_text = id.to_string();
+            let resource =
+                vocabulary::document(&id_text, "knowledge", &carried, &document.owner, &document.readers)
+                    .map_err(invalid)?;
+            let asked = Asked { labels, ..self.ask(Principal::Agent(by), "data.read", resource)? };
+            match self.decide(&asked) {
+                Ok(granted) => {
+                    let (_, read) = self.record_internal(&asked, granted, |details| details)?;
+                    seq = seq.max(read);
+                }
+                Err(refusal) if matches!(refusal.code, RefusalCode::Denied | RefusalCode::OverBudget) => {
+                    refused.insert(id);
+                }
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+        Ok((hits.into_iter().filter(|hit| !refused.contains(&hit.document)).collect(), seq))
+    }
+
+    fn has_read(&self, by: AgentId, answer: &Answer) -> Result<(), AgentError> {
+        let labels = answer.iter().fold(LabelSet::default(), |all, one| all.union(&one.part.labels));
+        let mut agents = self.agents();
+        let agent = agents.get_mut(by).ok_or(AgentError::Absent("agent"))?;
+        if !agent.has_room_for(&labels) {
+            return Err(AgentError::Invalid("the agent cannot take on more labels".to_owned()));
+        }
+        agent.read(&labels); // K41
+        Ok(())
+    }
+
+    pub(crate) fn name_of(&self, agent: AgentId) -> Result<String, AgentError> {
+        self.agents().get(agent).map(|known| known.spec.name.clone()).ok_or(AgentError::Absent("agent"))
+    }
+
+    /// Documents, passages, and passages kept without their text.
+    ///
+    /// # Errors
+    /// The file's own.
+    pub fn knowledge_counts(&self) -> Result<symbi_store::Counts, StoreError> {
+        self.apply_durable();
+        self.store().counts()
+    }
+}
+
+fn invalid(error: impl std::fmt::Display) -> AgentError {
+    AgentError::Invalid(error.to_string())
+}
+
+/// Most bytes of one piece of a text.
+const PIECE_BYTES_MAX: usize = 4_096;
+
+/// A text in paragraphs, the long ones cut; together they are the text.
+fn pieces(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    for paragraph in text.split_inclusive("\n\n") {
+        let mut rest = paragraph;
+        while rest.len() > PIECE_BYTES_MAX {
+            let cut = (1..=PIECE_BYTES_MAX).rev().find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+            let (piece, more) = rest.split_at(cut);
+            pieces.push(piece);
+            rest = more;
+        }
+        pieces.push(rest);
+    }
+    pieces
+}
+
+/// The words of a question that can tell one sentence from another: four letters or more, lower case.
+fn words(text: &str) -> Vec<String> {
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|word| word.chars().count() > 3)
+        .map(str::to_lowercase)
+        .collect()
+}
+
+/// The sentence with the most different words of the question: (how many, start, end). None where none has any.
+fn best_sentence(text: &str, words: &[String]) -> Option<(usize, usize, usize)> {
+    let mut best: Option<(usize, usize, usize)> = None;
+    for (start, end) in sentences(text) {
+        let sentence = text.get(start..end)?.to_lowercase();
+        let score = words.iter().filter(|word| sentence.contains(word.as_str())).count();
+        if score > 0 && best.is_none_or(|(most, _, _)| most < score) {
+            best = Some((score, start, end));
+        }
+    }
+    best
+}
+
+/// Byte ranges of the sentences: up to `.`, `!`, `?` before white space, or a line's end; trimmed.
+fn sentences(text: &str) -> Vec<(usize, usize)> {
+    let mut ranges = Vec::new();
+    let mut start = 0;
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        let next_is_space = characters.peek().is_none_or(|(_, next)| next.is_whitespace());
+        if character == '\n' || (matches!(character, '.' | '!' | '?') && next_is_space) {
+            push_trimmed(text, start, at + character.len_utf8(), &mut ranges);
+            start = at + character.len_utf8();
+        }
+    }
+    push_trimmed(text, start, text.len(), &mut ranges);
+    ranges
+}
+
+fn push_trimmed(text: &str, start: usize, end: usize, ranges: &mut Vec<(usize, usize)>) {
+    let Some(piece) = text.get(start..end) else { return };
+    let left = piece.len() - piece.trim_start().len();
+    let trimmed = piece.trim();
+    if !trimmed.is_empty() {
+        ranges.push((start + left, start + left + trimmed.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_is_found_by_its_words_and_its_range_is_exact() {
+        let text = "Dr. Who is out. The vaccine fridge is checked twice a day!\nCall 112.";
+        let (_, start, end) =
+            best_sentence(text, &words("How often is the vaccine fridge checked?")).unwrap();
+        assert_eq!(&text[start..end], "The vaccine fridge is checked twice a day!");
+        assert_eq!(best_sentence(text, &words("kangaroo")), None);
+    }
+
+    #[test]
+    fn pieces_are_bounded_and_lose_nothing() {
+        let text = format!("{}\n\nend", "ü".repeat(5_000));
+        assert_eq!(pieces(&text).concat(), text);
+        assert!(pieces(&text).iter().all(|piece| piece.len() <= PIECE_BYTES_MAX));
+    }
+
+    #[test]
+    fn sentences_cover_umlauts_and_empty_lines() {
+        let text = "Größe: 7.\n\n  Zwei.  ";
+        let found: Vec<&str> = sentences(text).into_iter().map(|(start, end)| &text[start..end]).collect();
+        assert_eq!(found, ["Größe: 7.", "Zwei."]);
+    }
+}

@@ -1,0 +1,53 @@
+//! The reference monitor: everything that has an effect passes here.
+//!
+//! Why: an operation is `(principal, action, resource, context)`. It is admitted, its cost is reserved, it is
+//! decided, its intent is recorded, it acts, its outcome is recorded. One crate composes log, policy, agents, bus,
+//! knowledge and scheduler, so that no caller can leave out a step.
+//! Not here: Python, sandboxes, tools. They act on what a permit yields.
+//!
+//! Read `monitor` first, then `permit`, then `kernel`. Invariants are numbered K1 and up across the crate.
+
+mod action;
+mod admission;
+mod agents;
+mod brakes;
+mod denials;
+mod effects;
+mod exit;
+mod flight;
+mod json;
+mod kernel;
+mod keys;
+mod knowledge;
+mod messages;
+mod monitor;
+mod operators;
+mod permit;
+mod principal;
+mod recovery;
+mod refusal;
+mod registry;
+mod sealed;
+mod share;
+mod wake;
+mod window;
+
+pub use action::{ACTIONS, Action, Class};
+pub use admission::AdmissionLimits;
+pub use agents::{AgentError, Begun, Ended, RunOutcome, Stopped};
+pub use effects::{SandboxAsk, ToolCall, ToolSpec};
+pub use exit::{PARTS_MAX, PAYLOAD_BYTES_MAX, Payload};
+pub use kernel::{Kernel, KernelError, KernelOptions, Opened, Policies};
+pub use keys::KeyError;
+pub use knowledge::{Answer, Citation, KnowledgeError, Passage};
+pub use messages::{MessageError, Received, Recipient};
+pub use monitor::{IN_FLIGHT_MAX, PERMIT_MS};
+pub use operators::{OperatorError, Resolution};
+pub use permit::{Outcome, Permit, PermitError};
+pub use principal::Principal;
+pub use recovery::Unknown;
+pub use refusal::{Refusal, RefusalCode};
+pub use registry::{AgentSpec, AgentView};
+pub use sealed::open_sealed;
+pub use symbi_scheduler::{Priority, State};
+pub use symbi_types::MessageId;

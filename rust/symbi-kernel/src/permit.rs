@@ -1,0 +1,174 @@
+//! A permit: the one thing that lets an external operation act.
+//!
+//! Why: what was decided on and what is done must be the same bytes. The kernel took the arguments once; the
+//! permit carries them, after obligations were applied, to whoever acts.
+//! Not here: acting. Only what takes a permit may.
+//!
+//! Invariants
+//! - K15 a permit comes only from the monitor: it has no constructor outside this crate and cannot be cloned.
+//! - K16 its bytes are given once, before its deadline, not before its intent is on disk, and not after its agent was
+//!   stopped or held, the runtime closed, or the log failed: what cannot be recorded may not happen.
+//! - K17 it is settled once. Dropped unsettled, it is recorded: `released` when its bytes were never taken (nothing
+//!   can have happened), `unknown` otherwise.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use symbi_types::{AgentId, LabelSet, OperationId};
+
+use crate::kernel::Kernel;
+
+/// Why a permit did not give what was asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PermitError {
+    /// Its bytes were taken already.
+    #[error("this permit was used already")]
+    Used,
+    /// It was settled already.
+    #[error("this permit was settled already")]
+    Settled,
+    /// Its deadline has passed.
+    #[error("this permit's deadline has passed; ask again")]
+    Late,
+    /// Its intent is not on disk yet.
+    #[error("this permit's intent is not on disk yet; wait for its record")]
+    NotDurable,
+    /// Its agent was stopped, or is held.
+    #[error("this permit's agent is stopped or suspended")]
+    Revoked,
+    /// The runtime is closed, or its log cannot write.
+    #[error("the trail cannot be written; nothing may happen until the runtime is reopened")]
+    Unavailable,
+    /// Its bytes were never taken, so nothing can have been done.
+    #[error("this permit was not used; what did not happen is not done")]
+    NotTaken,
+    /// The log failed; the outcome could not be recorded and the operation is `unknown` at the next open.
+    #[error("the log cannot write; the operation is unknown until an operator resolves it")]
+    Unrecorded,
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It happened.
+    Done,
+    /// It was tried and did not succeed. `kind` is a class or code, `text` is sealed in the log.
+    Failed {
+        /// A class of error.
+        kind: String,
+        /// What it said.
+        text: String,
+    },
+}
+
+enum State {
+    Armed(Vec<u8>),
+    Taken,
+    Settled,
+}
+
+/// See the module.
+pub struct Permit {
+    kernel: Arc<Kernel>,
+    state: Mutex<State>,
+    operation: OperationId,
+    agent: Option<AgentId>,
+    intent_seq: u64,
+    deadline_ns: u64,
+    labels: LabelSet,
+}
+
+impl Permit {
+    /// K15: the monitor alone calls this.
+    pub(crate) fn new(
+        kernel: Arc<Kernel>,
+        (operation, agent): (OperationId, Option<AgentId>),
+        intent_seq: u64,
+        deadline_ns: u64,
+        labels: LabelSet,
+        bytes: Vec<u8>,
+    ) -> Self {
+        let state = Mutex::new(State::Armed(bytes));
+        Self { kernel, state, operation, agent, intent_seq, deadline_ns, labels }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The operation this permit is for.
+    #[must_use]
+    pub fn operation(&self) -> OperationId {
+        self.operation
+    }
+
+    /// The record of the intent; it must be durable before the bytes are given.
+    #[must_use]
+    pub fn intent_seq(&self) -> u64 {
+        self.intent_seq
+    }
+
+    /// What the bytes carry, after obligations.
+    #[must_use]
+    pub fn labels(&self) -> &LabelSet {
+        &self.labels
+    }
+
+    /// The bytes to act on, once.
+    ///
+    /// # Errors
+    /// K16: used, settled, late, not durable yet, revoked, or nothing may happen any more.
+    pub fn take(&self) -> Result<Vec<u8>, PermitError> {
+        // Looked at before the lock (K25). A stop that comes between this and the next line comes after the act.
+        let barred = self.kernel.bars(self.agent);
+        let mut state = self.state();
+        match &mut *state {
+            State::Taken => Err(PermitError::Used),
+            State::Settled => Err(PermitError::Settled),
+            State::Armed(_) if barred.is_some() => Err(barred.unwrap_or(PermitError::Unavailable)),
+            State::Armed(_) if self.kernel.durable() <= self.intent_seq => Err(PermitError::NotDurable),
+            State::Armed(_) if self.kernel.moment().mono_ns > self.deadline_ns => Err(PermitError::Late),
+            State::Armed(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *state = State::Taken;
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// Records the outcome and answers the record's number, to be waited for before the result leaves.
+    ///
+    /// # Errors
+    /// [`PermitError::Settled`] twice; [`PermitError::NotTaken`] for something done without its bytes;
+    /// [`PermitError::Unrecorded`] where the log cannot write.
+    pub fn settle(&self, outcome: &Outcome) -> Result<u64, PermitError> {
+        let mut state = self.state();
+        match &*state {
+            State::Settled => Err(PermitError::Settled),
+            State::Armed(_) if *outcome == Outcome::Done => Err(PermitError::NotTaken),
+            State::Taken | State::Armed(_) => {
+                let acted = matches!(&*state, State::Taken);
+                *state = State::Settled;
+                drop(state);
+                self.kernel.settle(self.operation, acted, Some(outcome)).ok_or(PermitError::Unrecorded)
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let acted = match &*self.state() {
+            State::Settled => return,
+            State::Taken => true,
+            State::Armed(_) => false,
+        };
+        self.kernel.settle(self.operation, acted, None); // K17
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("operation", &self.operation).finish_non_exhaustive()
+    }
+}

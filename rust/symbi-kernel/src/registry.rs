@@ -1,0 +1,209 @@
+//! The agents of a runtime: who they are, which state they are in, what they have read.
+//!
+//! Invariants
+//! - K18 a state changes only along the lifecycle table; a refused change leaves everything as it was.
+//! - K19 an agent's labels only grow while it lives.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use symbi_policy::{Entity, EntityError, vocabulary};
+use symbi_scheduler::{Cause, IllegalTransition, State};
+use symbi_types::{AgentId, LabelSet, ResourceLimits, RunId, SecurityTier};
+
+/// Longest agent name, in characters: it stands in every record that names the agent.
+pub const NAME_CHARS_MAX: usize = 128;
+
+/// Labels that an agent carries, or a payload: as many as a message can. Without it, a sender of made-up labels could
+/// grow a reader's records until none fits.
+pub const LABELS_MAX: usize = 64;
+
+/// What an agent is, as its creator says it. The monitor decides whether it may be.
+#[derive(Clone, Debug)]
+pub struct AgentSpec {
+    /// Its name: what policies call it. Several instances may share one.
+    pub name: String,
+    /// `python`, `program`, `symbi` or `model`.
+    pub kind: String,
+    /// Runs in the host's process, inside the trust boundary.
+    pub in_process: bool,
+    /// Where it runs otherwise.
+    pub tier: SecurityTier,
+    /// What it says it needs, such as `tool:git_log`.
+    pub capabilities: Vec<String>,
+    /// Labels of its inputs.
+    pub labels: LabelSet,
+    /// Its limits.
+    pub limits: ResourceLimits,
+}
+
+/// One agent. Kept small: there may be a hundred thousand.
+pub(crate) struct Agent {
+    pub(crate) spec: Arc<AgentSpec>,
+    pub(crate) state: State,
+    pub(crate) labels: LabelSet,
+    pub(crate) running: Option<RunId>,
+    /// Its Cedar entity: made when first needed, again when its labels grow, dropped when it falls idle.
+    entity: Option<Entity>,
+}
+
+/// An agent as `agents list` shows it.
+#[derive(Clone, Debug)]
+pub struct AgentView {
+    /// Its id.
+    pub id: AgentId,
+    /// Its name.
+    pub name: String,
+    /// `python`, `program`, …
+    pub kind: String,
+    /// In the host's process.
+    pub in_process: bool,
+    /// Its tier otherwise.
+    pub tier: SecurityTier,
+    /// Its lifecycle state.
+    pub state: State,
+    /// What it has read.
+    pub labels: LabelSet,
+    /// The run it is at work on.
+    pub running: Option<RunId>,
+}
+
+impl Agent {
+    pub(crate) fn new(spec: Arc<AgentSpec>, state: State) -> Self {
+        let labels = spec.labels.clone();
+        Self { spec, state, labels, running: None, entity: None }
+    }
+
+    /// K18.
+    pub(crate) fn step(&mut self, cause: Cause) -> Result<(State, State), IllegalTransition> {
+        let before = self.state;
+        self.state = before.after(cause)?;
+        Ok((before, self.state))
+    }
+
+    /// Whether its labels stay within bounds when it reads this.
+    pub(crate) fn has_room_for(&self, labels: &LabelSet) -> bool {
+        self.labels.covers(labels) || self.labels.union(labels).len() <= LABELS_MAX
+    }
+
+    /// K19.
+    pub(crate) fn read(&mut self, labels: &LabelSet) {
+        if !self.labels.covers(labels) {
+            self.labels = self.labels.union(labels);
+            self.entity = None;
+        }
+    }
+
+    pub(crate) fn entity(&mut self, id: AgentId) -> Result<Entity, EntityError> {
+        if let Some(entity) = &self.entity {
+            return Ok(entity.clone());
+        }
+        let entity = agent_entity(&self.spec, id, &self.labels)?;
+        self.entity = Some(entity.clone());
+        Ok(entity)
+    }
+
+    /// An idle agent does not keep what can be made again.
+    pub(crate) fn forget_entity(&mut self) {
+        self.entity = None;
+    }
+}
+
+fn agent_entity(spec: &AgentSpec, id: AgentId, labels: &LabelSet) -> Result<Entity, EntityError> {
+    vocabulary::agent(&vocabulary::AgentFacts {
+        name: &spec.name,
+        instance: &id.to_string(),
+        tier: spec.tier,
+        in_process: spec.in_process,
+        kind: &spec.kind,
+        capabilities: &spec.capabilities,
+        labels,
+    })
+}
+
+/// All agents.
+#[derive(Default)]
+pub(crate) struct Registry {
+    agents: HashMap<AgentId, Agent>,
+    names: HashMap<Arc<str>, Vec<AgentId>>,
+    /// Places promised to agents that are being created.
+    promised: usize,
+}
+
+impl Registry {
+    /// Promises a place to an agent that is being created; false when there are `most` already. Two that are created at
+    /// once cannot both get the last place.
+    pub(crate) fn promise(&mut self, most: usize) -> bool {
+        let room = self.agents.len() + self.promised < most;
+        self.promised += usize::from(room);
+        room
+    }
+
+    /// Takes a promise back, or ends it when its agent is in.
+    pub(crate) fn fulfil(&mut self) {
+        self.promised = self.promised.saturating_sub(1);
+    }
+
+    pub(crate) fn insert(&mut self, id: AgentId, agent: Agent) {
+        let name: Arc<str> = agent.spec.name.as_str().into();
+        self.names.entry(name).or_default().push(id);
+        self.agents.insert(id, agent);
+    }
+
+    pub(crate) fn remove(&mut self, id: AgentId) {
+        let Some(agent) = self.agents.remove(&id) else { return };
+        if let Some(ids) = self.names.get_mut(agent.spec.name.as_str()) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.names.remove(agent.spec.name.as_str());
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, id: AgentId) -> Option<&Agent> {
+        self.agents.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: AgentId) -> Option<&mut Agent> {
+        self.agents.get_mut(&id)
+    }
+
+    /// The instance that a message to `name` reaches: the oldest one alive.
+    pub(crate) fn by_name(&self, name: &str) -> Option<AgentId> {
+        self.names.get(name).and_then(|ids| ids.first()).copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// Two instances of one name are one entity to policy, which knows agents by name. What it then sees is the
+    /// more careful of both: all labels, the weaker containment, only the capabilities they share.
+    pub(crate) fn both(&self, one: AgentId, other: AgentId) -> Option<Result<Entity, EntityError>> {
+        let (left, right) = (self.get(one)?, self.get(other)?);
+        let shared = |capability: &String| right.spec.capabilities.contains(capability);
+        let spec = AgentSpec {
+            tier: left.spec.tier.min(right.spec.tier),
+            in_process: left.spec.in_process || right.spec.in_process,
+            capabilities: left.spec.capabilities.iter().filter(|one| shared(one)).cloned().collect(),
+            ..AgentSpec::clone(&left.spec)
+        };
+        Some(agent_entity(&spec, one, &left.labels.union(&right.labels)))
+    }
+
+    pub(crate) fn view(&self) -> Vec<AgentView> {
+        self.agents
+            .iter()
+            .map(|(id, agent)| AgentView {
+                id: *id,
+                name: agent.spec.name.clone(),
+                kind: agent.spec.kind.clone(),
+                in_process: agent.spec.in_process,
+                tier: agent.spec.tier,
+                state: agent.state,
+                labels: agent.labels.clone(),
+                running: agent.running,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,22 @@
+//! The reference monitor, driven through its public API alone, on real files and on a disk that fails on demand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test: a fault is a failure"
+)]
+
+mod agents;
+mod counters;
+mod denials;
+mod faults;
+mod knowledge;
+mod labels;
+mod leaks;
+mod messages;
+mod model;
+mod operators;
+mod permits;
+mod policies;
+mod stall;
+mod world;
