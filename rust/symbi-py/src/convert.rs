@@ -1,0 +1,201 @@
+//! Values and errors of the kernel on their way across the border.
+//!
+//! Not here: the classes (`kernel`). Agents, runs and operations are their UUIDs as text; a principal is `host`,
+//! `operator:<uid>` or an agent's id; parts and messages are plain tuples.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyTuple};
+use symbi_kernel as core;
+use symbi_types::{AgentId, Label, LabelSet, Part, PartSource, RunId};
+
+use crate::errors::Raise;
+
+impl From<core::Refusal> for Raise {
+    fn from(refusal: core::Refusal) -> Self {
+        let raise = Raise::new("PolicyDenied", refusal.message)
+            .with("code", refusal.code.as_str())
+            .with("decision_id", refusal.decision.to_string());
+        match refusal.seq {
+            Some(seq) => raise.seq(seq),
+            None => raise,
+        }
+    }
+}
+
+impl From<core::AgentError> for Raise {
+    fn from(error: core::AgentError) -> Self {
+        match error {
+            core::AgentError::Refused(refusal) => refusal.into(),
+            core::AgentError::Invalid(_) => Raise::new("InputError", error.to_string()),
+            core::AgentError::Illegal(_) => Raise::new("LifecycleError", error.to_string()),
+            core::AgentError::Absent(_) => Raise::new("InputError", error.to_string()),
+        }
+    }
+}
+
+impl From<core::MessageError> for Raise {
+    fn from(error: core::MessageError) -> Self {
+        match error {
+            core::MessageError::Agent(error) => error.into(),
+            core::MessageError::Bus(error) => {
+                let class = if error.code() == "bus.mailbox_full" { "MailboxFullError" } else { "BusError" };
+                Raise::new(class, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<core::KnowledgeError> for Raise {
+    fn from(error: core::KnowledgeError) -> Self {
+        match error {
+            core::KnowledgeError::Agent(error) => error.into(),
+            core::KnowledgeError::Store(error) => Raise::new("KnowledgeError", error.to_string()),
+        }
+    }
+}
+
+impl From<core::OperatorError> for Raise {
+    fn from(error: core::OperatorError) -> Self {
+        match error {
+            core::OperatorError::Agent(error) => error.into(),
+            core::OperatorError::Policies(diagnostics) => {
+                Raise::new("PolicyError", symbi_policy::render(&diagnostics))
+            }
+        }
+    }
+}
+
+impl From<core::PermitError> for Raise {
+    fn from(error: core::PermitError) -> Self {
+        Raise::new("PermitError", error.to_string())
+    }
+}
+
+impl From<core::KernelError> for Raise {
+    fn from(error: core::KernelError) -> Self {
+        let text = error.to_string();
+        match error {
+            core::KernelError::Log(error) => error.into(),
+            core::KernelError::Keys(_) => Raise::new("CryptoError", text),
+            core::KernelError::Store(_) => Raise::new("KnowledgeError", text),
+            core::KernelError::Builtin(_) => Raise::new("PolicyError", text),
+            core::KernelError::Data { .. } => Raise::new("ConfigError", text),
+            core::KernelError::Recovery(_) | core::KernelError::Wake(_) => Raise::new("SymbiError", text),
+        }
+    }
+}
+
+pub(crate) fn input(error: impl std::fmt::Display) -> PyErr {
+    Raise::new("InputError", error.to_string()).into()
+}
+
+pub(crate) fn agent_id(text: &str) -> PyResult<AgentId> {
+    text.parse().map_err(input)
+}
+
+pub(crate) fn principal(text: &str) -> PyResult<core::Principal> {
+    if text == "host" {
+        return Ok(core::Principal::Host);
+    }
+    match text.strip_prefix("operator:") {
+        Some(uid) => uid.parse().map(core::Principal::Operator).map_err(input),
+        None => agent_id(text).map(core::Principal::Agent),
+    }
+}
+
+pub(crate) fn labels_in(texts: Vec<String>) -> PyResult<LabelSet> {
+    texts.iter().map(|text| text.parse::<Label>().map_err(input)).collect()
+}
+
+pub(crate) fn texts(labels: &LabelSet) -> Vec<String> {
+    labels.iter().map(ToString::to_string).collect()
+}
+
+/// `(text, [label, …], (chunk, start, end) | None)`
+pub(crate) type PartTuple = (String, Vec<String>, Option<(i64, usize, usize)>);
+
+/// `(part, document, title, chunk)`
+pub(crate) type CitationTuple = (PartTuple, String, String, i64);
+
+/// `(text | None, digest | None, labels, start, end)`
+pub(crate) type PassageTuple = (Option<String>, Option<String>, Vec<String>, u64, u64);
+
+pub(crate) fn part_in(part: PartTuple) -> PyResult<Part> {
+    let (text, declared, source) = part;
+    let source = source.map(|(chunk, start, end)| PartSource { chunk, start, end });
+    Ok(Part { text, labels: labels_in(declared)?, source })
+}
+
+pub(crate) fn part_out(part: Part) -> PartTuple {
+    let source = part.source.map(|source| (source.chunk, source.start, source.end));
+    (part.text, texts(&part.labels), source)
+}
+
+pub(crate) fn payload_in(payload: &Bound<'_, PyAny>) -> PyResult<core::Payload> {
+    if let Ok(bytes) = payload.cast::<PyBytes>() {
+        return Ok(core::Payload::Bytes(bytes.as_bytes().to_vec()));
+    }
+    let parts: Vec<PartTuple> = payload.extract()?;
+    Ok(core::Payload::Parts(parts.into_iter().map(part_in).collect::<PyResult<_>>()?))
+}
+
+pub(crate) fn payload_out<'py>(py: Python<'py>, payload: core::Payload) -> PyResult<Bound<'py, PyAny>> {
+    match payload {
+        core::Payload::Bytes(bytes) => Ok(PyBytes::new(py, &bytes).into_any()),
+        core::Payload::Parts(parts) => Ok(PyList::new(py, parts.into_iter().map(part_out))?.into_any()),
+    }
+}
+
+pub(crate) fn received_out<'py>(py: Python<'py>, one: core::Received) -> PyResult<Bound<'py, PyTuple>> {
+    let reply = one.in_reply_to.map(|id| id.to_string());
+    let payload = payload_out(py, one.payload)?;
+    (
+        one.id.to_string(),
+        one.sender.to_string(),
+        one.sender_name,
+        payload,
+        texts(&one.labels),
+        one.created_us,
+        reply,
+    )
+        .into_pyobject(py)
+}
+
+pub(crate) fn run_ids(runs: &[RunId]) -> Vec<String> {
+    runs.iter().map(ToString::to_string).collect()
+}
+
+pub(crate) fn run_outcome(outcome: &str, kind: String, text: String) -> PyResult<core::RunOutcome> {
+    match outcome {
+        "done" => Ok(core::RunOutcome::Done),
+        "cancelled" => Ok(core::RunOutcome::Cancelled),
+        "failed" => Ok(core::RunOutcome::Failed { kind, text }),
+        _ => Err(input(format!("`{outcome}` is not an outcome: `done`, `failed` or `cancelled`"))),
+    }
+}
+
+/// `(name, text)` pairs: Cedar texts, and TOML texts that declare counters.
+pub(crate) fn policies_in(
+    sources: Vec<(String, String)>,
+    counters: Vec<(String, String)>,
+) -> PyResult<core::Policies> {
+    let sources = sources.into_iter().map(|(name, text)| symbi_policy::Source { name, text }).collect();
+    let mut policies = core::Policies { sources, counters: Vec::new() };
+    for (name, text) in counters {
+        let specs = symbi_policy::parse_counters(&name, &text)
+            .map_err(|diagnostics| Raise::new("PolicyError", symbi_policy::render(&diagnostics)))?;
+        policies.counters.extend(specs);
+    }
+    Ok(policies)
+}
+
+pub(crate) fn recipient_in(text: &str) -> core::Recipient {
+    match text.parse() {
+        Ok(id) => core::Recipient::Agent(id),
+        Err(_) => core::Recipient::Named(text.to_owned()),
+    }
+}
+
+pub(crate) fn citation_out(one: core::Citation) -> CitationTuple {
+    (part_out(one.part), one.document.to_string(), one.title, one.chunk)
+}

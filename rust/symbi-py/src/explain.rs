@@ -1,0 +1,101 @@
+//! Recorded decisions, decided again for a person: what `symbi explain` asks.
+//!
+//! Why apart from `policy`: that is an engine of one's own, by name; here everything comes from a record, as it was
+//! decided, with the attributes that it had then.
+//! Not here: finding the record, or the policies that were in force.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use symbi_policy::{
+    Engine, RecordedRequest, Rule, RuleEffect, Schema, Source, builtin, parse_counters, render,
+};
+
+use crate::errors::{Raise, enter};
+
+type Named = Vec<(String, String)>;
+type Listed = (String, String, usize, &'static str, Option<String>);
+
+/// What a runtime would compile of these texts; of none, the built-in `secure-default`.
+fn compile(sources: Option<Named>, counters: Named) -> Result<Engine, Raise> {
+    let invalid = |found: Vec<symbi_policy::Diagnostic>| Raise::new("PolicyError", render(&found));
+    let mut specs = Vec::new();
+    for (name, text) in counters {
+        specs.extend(parse_counters(&name, &text).map_err(invalid)?);
+    }
+    let sources = sources.map_or_else(builtin::secure_default, |named| {
+        named.into_iter().map(|(name, text)| Source { name, text }).collect()
+    });
+    Engine::compile(Schema::Symbi, &sources, &specs).map_err(invalid)
+}
+
+fn listed(rule: &Rule) -> Listed {
+    let effect = match rule.effect {
+        RuleEffect::Permit => "permit",
+        RuleEffect::Forbid => "forbid",
+    };
+    (rule.id.clone(), rule.source.to_string(), rule.line, effect, rule.message.clone())
+}
+
+/// Digest and rules of a set: id, source, line, effect, message.
+#[pyfunction]
+#[pyo3(signature = (sources, counters=Vec::new()))]
+fn policy_set(py: Python<'_>, sources: Option<Named>, counters: Named) -> PyResult<(String, Vec<Listed>)> {
+    enter(py, || {
+        let engine = compile(sources, counters)?;
+        Ok::<_, Raise>((engine.digest().to_owned(), engine.rules().map(|rule| listed(rule)).collect()))
+    })
+}
+
+/// Decides a recorded request under a set, and says why: the fields of `symbi.policy.Explanation`.
+#[pyfunction]
+#[pyo3(signature = (request, sources, counters=Vec::new()))]
+fn explain_recorded<'py>(
+    py: Python<'py>,
+    request: &str,
+    sources: Option<Named>,
+    counters: Named,
+) -> PyResult<Bound<'py, PyDict>> {
+    let told = enter(py, || {
+        let invalid = |text: String| Raise::new("InputError", format!("not a recorded request: {text}"));
+        let json = serde_json::from_str(request).map_err(|error| invalid(error.to_string()))?;
+        let recorded = RecordedRequest::from_json(&json).map_err(|error| invalid(error.to_string()))?;
+        let engine = compile(sources, counters)?;
+        let decision = engine.evaluate(&recorded.as_request());
+        let mut told = engine.explain(&recorded.as_request(), &decision);
+        if let Some(detail) = decision.detail {
+            told.summary = detail;
+        }
+        Ok::<_, Raise>(told)
+    })?;
+    let explained = PyDict::new(py);
+    explained.set_item("decision", told.decision)?;
+    explained.set_item("summary", told.summary)?;
+    explained.set_item("rule", told.rule)?;
+    explained.set_item("source", told.source)?;
+    explained.set_item("line", told.line)?;
+    explained.set_item("clause", told.clause)?;
+    explained.set_item("values", PyTuple::new(py, told.values)?)?;
+    explained.set_item("change_that_would_allow", told.change_that_would_allow)?;
+    Ok(explained)
+}
+
+/// What stands in a sealed field of a trail, by the keys of its data directory.
+#[pyfunction]
+fn open_sealed<'py>(py: Python<'py>, data: PathBuf, sealed: &str) -> PyResult<Bound<'py, PyBytes>> {
+    let opened = enter(py, || {
+        symbi_kernel::open_sealed(&data, sealed)
+            .map_err(|error| Raise::new("CryptoError", error.to_string()))?
+            .ok_or_else(|| Raise::new("CryptoError", "these keys did not seal it"))
+    })?;
+    Ok(PyBytes::new(py, &opened))
+}
+
+/// Adds this module's functions to `symbi._core`.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(policy_set, module)?)?;
+    module.add_function(wrap_pyfunction!(explain_recorded, module)?)?;
+    module.add_function(wrap_pyfunction!(open_sealed, module)?)?;
+    Ok(())
+}

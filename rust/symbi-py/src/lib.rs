@@ -1,0 +1,36 @@
+//! `symbi._core`: the binding.
+//!
+//! Why: Python is the interface, Rust the truth. This crate converts in, calls the core, converts out.
+//! Not here: any rule of the business. A branch about policy, order or trust belongs in a core crate.
+//!
+//! Invariants
+//! - B1 whatever may take longer than a few microseconds runs in `errors::enter`, without the GIL.
+//! - B2 a core error becomes the Python class that `errors` names, with its stable code.
+
+mod audit;
+mod convert;
+mod errors;
+mod explain;
+mod forked;
+mod guest;
+mod kernel;
+mod policy;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {
+    use super::{Bound, PyModule, PyModuleMethods as _, PyResult};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("profile", if cfg!(debug_assertions) { "ci" } else { "release" })?;
+        super::audit::register(module)?;
+        super::guest::register(module)?;
+        super::policy::register(module)?;
+        super::explain::register(module)?;
+        super::forked::register(module)?;
+        super::kernel::register(module)
+    }
+}
