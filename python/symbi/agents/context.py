@@ -1,0 +1,200 @@
+"""What an agent is given: `ctx`.
+
+Why: one class, whichever side of the pipe the agent runs on. All it can do is ask; the monitor decides.
+Not here: deciding, or any effect. Each method is one call over the channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from symbi.agents.parts import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from symbi.agents.channel import Channel
+
+__all__ = ["AgentBus", "AgentContext", "AgentKnowledge", "AgentLog", "AgentTools", "Message"]
+
+Payload = bytes | list[Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message that was verified and opened.
+
+    Attributes:
+        id: Its id.
+        sender: The sender's agent id; `sender_name` what policies call it.
+        payload: Bytes, or parts with their labels.
+        labels: What it carries; reading it made them the reader's.
+        created_us: When it was sent, microseconds since the epoch.
+        in_reply_to: The id of the message it answers, or None.
+    """
+
+    id: str
+    sender: str
+    sender_name: str
+    payload: bytes | list[Part]
+    labels: frozenset[str]
+    created_us: int
+    in_reply_to: str | None = None
+
+    @classmethod
+    def read(cls, shape: dict[str, Any]) -> Message:
+        """From what the channel carried."""
+        return cls(**{**shape, "labels": frozenset(shape["labels"])})
+
+
+class AgentBus:
+    """Messages to and from other agents."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def send(self, recipient: str, payload: Payload) -> str:
+        """Send to the agent of this name or id; answers the message's id once it is in the mailbox.
+
+        Raises:
+            PolicyDenied: policy does not allow it, or there is no such agent: the two look alike.
+            MailboxFullError: nothing was sent.
+        """
+        return str(await self._channel.call("bus.send", {"recipient": recipient, "payload": payload}))
+
+    async def request(self, recipient: str, payload: Payload, timeout_s: float = 30.0) -> Message:
+        """Send, and wait for the answer.
+
+        Raises:
+            SymbiTimeoutError: no answer within `timeout_s` seconds.
+        """
+        arguments = {"recipient": recipient, "payload": payload, "timeout_s": timeout_s}
+        return Message.read(await self._channel.call("bus.request", arguments))
+
+    async def reply(self, message: Message, payload: Payload) -> str:
+        """Answer a message."""
+        arguments = {"recipient": message.sender, "payload": payload, "in_reply_to": message.id}
+        return str(await self._channel.call("bus.send", arguments))
+
+    async def receive(self, limit: int = 64, timeout_s: float | None = None) -> list[Message]:
+        """What is in the mailbox, at most `limit`; waits up to `timeout_s` seconds where there is nothing.
+
+        Reading a message raises this agent's labels by what it carries.
+        """
+        shapes = await self._channel.call("bus.receive", {"limit": limit, "timeout_s": timeout_s})
+        return [Message.read(shape) for shape in shapes]
+
+
+class AgentTools:
+    """Tools. The kernel checks, records and hands over the arguments; an adapter acts."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def call(
+        self, name: str, arguments: dict[str, Any] | None = None, *, parts: Sequence[Part] = ()
+    ) -> Any:
+        """Call a tool.
+
+        Args:
+            name: Its name, such as `outbox.send`.
+            arguments: JSON values, by parameter name. They carry all that this agent has read.
+            parts: Text that keeps its labels piece by piece; only these can be redacted.
+
+        Raises:
+            PolicyDenied: refused.
+            ToolError: the tool failed.
+        """
+        shape = {"name": name, "arguments": arguments or {}, "parts": list(parts)}
+        return await self._channel.call("tools.call", shape)
+
+    if not TYPE_CHECKING:  # a type checker shall still find the mistake
+
+        def __getattr__(self, name: str) -> Any:
+            text = f'tools are called by name: write `await ctx.tools.call("{name}", {{…}})`'
+            raise AttributeError(text, name=name, obj=self)
+
+
+class AgentKnowledge:
+    """The knowledge base, as far as this agent may see it."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def store(self, content: str, *, readers: Sequence[str] = ("*",)) -> str:
+        """Make a document of content that the runtime holds (by its digest); answers the document's id.
+
+        Args:
+            content: The digest, as it came with the input.
+            readers: Names of the agents that may read it; `*` for all.
+        """
+        return str(await self._channel.call("context.store", {"content": content, "readers": list(readers)}))
+
+    async def write(self, title: str, text: str, *, readers: Sequence[str] = ("*",)) -> str:
+        """Store a text of this agent's own. It carries the labels of all that the agent has read."""
+        arguments = {"title": title, "text": text, "readers": list(readers)}
+        return str(await self._channel.call("context.write", arguments))
+
+    async def search(self, text: str, limit: int = 10) -> list[dict[str, Any]]:
+        """Passages that fit, best first: `{"part": Part, "document", "title", "chunk"}`.
+
+        Reading them raises this agent's labels by theirs.
+        """
+        hits: list[dict[str, Any]] = await self._channel.call(
+            "context.search", {"text": text, "limit": limit}
+        )
+        return hits
+
+    async def answer(self, question: str, limit: int = 3) -> list[dict[str, Any]]:
+        """Sentences that answer, each with its citation: `{"part": Part, "document", "title", "chunk"}`."""
+        arguments = {"question": question, "limit": limit}
+        citations: list[dict[str, Any]] = await self._channel.call("context.answer", arguments)
+        return citations
+
+
+class AgentLog:
+    """The agent's own lines in the trail."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def note(self, text: str) -> None:
+        """Record a line of at most 4,096 characters, sealed: operators read it, the plain trail does not show it."""
+        await self._channel.call("log.note", {"text": text})
+
+
+class AgentContext:
+    """What an agent is given as its first argument.
+
+    Attributes:
+        bus: Messages.
+        tools: Tools.
+        context: The knowledge base.
+        log: The agent's own lines.
+        agent_id: Its id. `name`: what policies call it. `run_id`: this run.
+    """
+
+    __slots__ = ("_channel", "agent_id", "bus", "context", "log", "name", "run_id", "tools")
+
+    def __init__(self, channel: Channel, *, agent_id: str, name: str, run_id: str) -> None:
+        self._channel = channel
+        self.agent_id = agent_id
+        self.name = name
+        self.run_id = run_id
+        self.bus = AgentBus(channel)
+        self.tools = AgentTools(channel)
+        self.context = AgentKnowledge(channel)
+        self.log = AgentLog(channel)
+
+    async def labels(self) -> frozenset[str]:
+        """What this agent has read so far."""
+        return frozenset(await self._channel.call("labels", {}))

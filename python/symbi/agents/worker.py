@@ -1,0 +1,203 @@
+"""The Python worker: what runs inside a sandbox and calls the agent's function.
+
+Run as `python -m symbi.agents.worker FILE NAME`. It imports FILE under a private module name, says that it is ready,
+and then runs tasks from its pipe, one at a time, while its calls travel the other way.
+
+Why: the pipe is the barrier and the identity. Nothing in this file is trusted by the runtime; it is a convenience for
+the agent's author. A worker needs no native code, no key and no network.
+
+Lines in, each with a `type`:
+  run (run, agent, name, input) · reply (id, value | error) · end
+Lines out:
+  ready (version, declares) · broken (kind, text, message) · call (id, operation, arguments) · result (run, value) ·
+  failed (run, kind, text, message)
+
+Invariants
+- W1 the pipe carries only our lines: what the agent prints goes to stderr.
+- W2 every run that comes in is answered by one `result` or one `failed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import sys
+import traceback
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
+
+import symbi
+from symbi import errors
+from symbi.agents.channel import CHANNEL_VERSION, decode, encode
+from symbi.agents.context import AgentContext
+from symbi.agents.definition import AgentDefinition, bind, declared
+
+if TYPE_CHECKING:
+    from symbi.agents.definition import AgentFunction
+
+_MODULE = "_symbi_agent"
+_LINE_BYTES_MAX = 1 << 20
+_TEXT_CHARS_MAX = 8_192
+
+
+def raised(error: dict[str, Any]) -> errors.SymbiError:
+    """The exception that the runtime answered with."""
+    kind = getattr(errors, str(error.get("class")), errors.SymbiError)
+    message = str(error.get("message", ""))
+    extra = {name: error[name] for name in ("code", "decision_id", "seq", "limit", "kind") if name in error}
+    if kind is errors.PolicyDenied:
+        return errors.PolicyDenied(
+            message, code=str(extra.get("code", "denied")), decision_id=str(extra.get("decision_id", ""))
+        )
+    try:
+        made = kind(message)
+    except TypeError:
+        made = errors.SymbiError(message)
+    if not isinstance(made, errors.SymbiError):
+        return errors.SymbiError(message)
+    return made
+
+
+class Worker:
+    """One agent, one pipe."""
+
+    def __init__(self, agent: AgentDefinition | AgentFunction, lines_out: IO[bytes]) -> None:
+        self._function = agent.function if isinstance(agent, AgentDefinition) else agent
+        self.declares = declared(agent.config) if isinstance(agent, AgentDefinition) else None
+        self._out = lines_out
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._next = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Write one line (W1). Blocks while the runtime does not read: that is the back-pressure."""
+        line = encode(message)
+        if len(line) > _LINE_BYTES_MAX:
+            raise errors.InputError(f"a line has at most {_LINE_BYTES_MAX} bytes, and this has {len(line)}")
+        self._out.write(line + b"\n")
+        self._out.flush()
+
+    async def call(self, operation: str, arguments: dict[str, Any]) -> Any:
+        """The channel of the context."""
+        self._next += 1
+        number, answer = self._next, asyncio.get_running_loop().create_future()
+        self.say({"type": "call", "id": number, "operation": operation, "arguments": arguments})
+        self._calls[number] = answer
+        return await answer
+
+    def hear(self, line: bytes) -> bool:
+        """Take one line; False when it was the last."""
+        message = decode(line)
+        kind = message["type"]
+        if kind == "run":
+            self._task = asyncio.get_running_loop().create_task(self._run(message))
+        elif kind == "reply":
+            answer = self._calls.pop(message["id"], None)
+            if answer is not None and not answer.done():
+                if "error" in message:
+                    answer.set_exception(raised(message["error"]))
+                else:
+                    answer.set_result(message.get("value"))
+        return bool(kind != "end")
+
+    async def _run(self, message: dict[str, Any]) -> None:
+        run = message["run"]
+        context = AgentContext(self, agent_id=message["agent"], name=message["name"], run_id=run)
+        try:
+            value = await bind(self._function, context, message["input"])
+            self.say({"type": "result", "run": run, "value": value})
+        except Exception as error:  # noqa: BLE001 - W2: whatever the agent's code does is its outcome
+            text = "".join(traceback.format_exception(error))[-_TEXT_CHARS_MAX:]
+            print(text, file=sys.stderr, flush=True)
+            failed: dict[str, Any] = {
+                "type": "failed",
+                "run": run,
+                "kind": type(error).__name__,
+                "text": text,
+            }
+            failed["message"] = str(error)[:_TEXT_CHARS_MAX]
+            if isinstance(error, errors.PolicyDenied):
+                failed["denied"] = {"code": error.code, "decision_id": error.decision_id}
+            self.say(failed)
+
+
+class NoRuntime:
+    """What `symbi.Runtime` is inside: a file that opens one when it is imported would open it in each worker."""
+
+    @classmethod
+    def open(cls, *_: object, **__: object) -> NoReturn:
+        """Refuse, and say what the author meant to write."""
+        raise errors.InputError(
+            "the worker imports the agent's file, and importing it opens a runtime: put what starts it under "
+            '`if __name__ == "__main__":`'
+        )
+
+
+def load(file: str, name: str, *, inside: bool = True) -> AgentDefinition | AgentFunction:
+    """The agent `name` of `file`, imported under a private module name: this runs the file.
+
+    Args:
+        file: Its path. `name`: of a function at its top level.
+        inside: This is a worker; False where a person vouched for the file and it is imported by the host.
+
+    Raises:
+        InputError: the file has no such function.
+    """
+    spec = importlib.util.spec_from_file_location(_MODULE, file)
+    if spec is None or spec.loader is None:
+        raise errors.InputError(f"`{file}` is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_MODULE] = module
+    if inside:
+        symbi.Runtime = NoRuntime  # type: ignore[misc, assignment]
+    spec.loader.exec_module(module)
+    found = getattr(module, name, None)
+    if isinstance(found, AgentDefinition):
+        return found
+    if not callable(found):
+        raise errors.InputError(f"`{file}` has no function `{name}` at its top level")
+    return cast("AgentFunction", found)
+
+
+async def _serve(worker: Worker) -> None:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_LINE_BYTES_MAX + 2)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
+    worker.say({"type": "ready", "version": CHANNEL_VERSION, "declares": worker.declares})
+    while line := await reader.readline():
+        if not worker.hear(line.rstrip(b"\n")):
+            return
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until the pipe ends."""
+    lines_out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # W1
+    file, name = arguments
+    worker = None
+    try:
+        worker = Worker(load(file, name), lines_out)
+    except BaseException as error:  # noqa: BLE001 - importing the agent's file may do anything
+        text = "".join(traceback.format_exception(error))[-_TEXT_CHARS_MAX:]
+        lines_out.write(
+            encode(
+                {
+                    "type": "broken",
+                    "kind": type(error).__name__,
+                    "text": text,
+                    "message": str(error)[:_TEXT_CHARS_MAX],
+                }
+            )
+            + b"\n"
+        )
+        lines_out.flush()
+        return 1
+    from symbi.agents.worker_loop import new_event_loop
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(worker))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

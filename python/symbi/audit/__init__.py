@@ -1,0 +1,9 @@
+"""The trail: an application's own log, and reading, querying and verifying any.
+
+Not here: the runtime's log. Only its kernel writes that one; this module reads it.
+"""
+
+from symbi.audit.event import AuditEvent
+from symbi.audit.log import AuditLog, AuditTail, Verification, key_path
+
+__all__ = ["AuditEvent", "AuditLog", "AuditTail", "Verification", "key_path"]

@@ -1,0 +1,110 @@
+"""The bridge between the kernel's threads and one event loop.
+
+Why: nothing is awaited per record. One descriptor wakes the loop when the durable end of the log has passed what is
+waited for, or a mailbox has filled; one drain hands over all that is ready. Works on asyncio and uvloop alike.
+Not here: what is waited for.
+
+Invariants
+- BR1 a waiter whose record is durable is woken; one whose log has failed gets `LogUnavailableError`.
+- BR2 nothing is left on the loop after `close`.
+- BR3 who waits on another loop than the bridge's is refused: it would never be woken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from typing import TYPE_CHECKING
+
+from symbi.errors import LogUnavailableError, RuntimeClosedError
+
+if TYPE_CHECKING:
+    from symbi._core import Kernel
+
+__all__ = ["Bridge"]
+
+
+class Bridge:
+    """One kernel, one loop. All methods are called on that loop."""
+
+    def __init__(self, kernel: Kernel, loop: asyncio.AbstractEventLoop) -> None:
+        self._kernel = kernel
+        self._loop = loop
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._tie = 0
+        self._mailboxes: dict[str, list[asyncio.Future[None]]] = {}
+        self._closed = False
+        loop.add_reader(kernel.fileno(), self._drain)
+
+    async def durable(self, seq: int | None) -> None:
+        """Wait until record `seq` is on disk. None: nothing was recorded, nothing to wait for.
+
+        Raises:
+            LogUnavailableError: the log failed before it was.
+        """
+        if seq is None or self._kernel.durable() > seq:
+            return
+        self._check()
+        future = self._loop.create_future()
+        self._tie += 1
+        heapq.heappush(self._waiting, (seq, self._tie, future))
+        if self._kernel.want(seq) or self._kernel.log_problem() is not None:
+            self._release()
+        await future
+
+    async def mailbox(self, agent: str) -> None:
+        """Wait until something has come into the mailbox of `agent` that was empty before."""
+        self._check()
+        future = self._loop.create_future()
+        self._mailboxes.setdefault(agent, []).append(future)
+        await future
+
+    def _check(self) -> None:
+        if self._closed:
+            raise RuntimeClosedError("the runtime is closed")
+        if asyncio.get_running_loop() is not self._loop:  # BR3
+            raise RuntimeClosedError("this runtime belongs to another event loop: open one in this loop")
+
+    def _drain(self) -> None:
+        for agent in self._kernel.drain():
+            for future in self._mailboxes.pop(agent, ()):
+                if not future.done():
+                    future.set_result(None)
+        self._release()
+
+    def _release(self) -> None:
+        problem = self._kernel.log_problem()
+        while self._waiting:
+            durable = self._kernel.durable()
+            while self._waiting and self._waiting[0][0] < durable:
+                future = heapq.heappop(self._waiting)[2]
+                if not future.done():
+                    future.set_result(None)
+            if not self._waiting:
+                return
+            if problem is not None:
+                self._fail(LogUnavailableError(f"the trail cannot be written: {problem}"))
+                return
+            if not self._kernel.want(self._waiting[0][0]):
+                return
+
+    def _fail(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, []
+        for _, _, future in waiting:
+            if not future.done():
+                future.set_exception(error)
+
+    def close(self) -> None:
+        """Let go of the loop; whoever still waits gets `RuntimeClosedError` (BR2)."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._kernel.fileno())
+            self._release()
+            self._fail(RuntimeClosedError("the runtime was closed"))
+            for futures in self._mailboxes.values():
+                for future in futures:
+                    if not future.done():
+                        future.set_exception(RuntimeClosedError("the runtime was closed"))
+        self._mailboxes.clear()

@@ -1,0 +1,123 @@
+"""`symbi check`: what is wrong with policies, counters and configuration, and where.
+
+Why together: a policy may read a counter that another file declares, and two files may name one rule; so the
+policy files of one call are checked as the one set that a runtime would make of them.
+Not here: what is right (the policy core and `symbi.config` say).
+
+Invariants
+- CK1 a file that is not understood is refused by name, never passed over as clean.
+- CK2 exit 1 when there is an error; warnings alone are exit 0.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from symbi.cli import exits, frame, output
+from symbi.errors import ConfigError, InputError, NotBuiltError
+
+if TYPE_CHECKING:
+    import argparse
+
+_EXAMPLE = """\
+symbi check policies/*.cedar policies/*.counters.toml
+symbi check symbi.toml --json"""
+
+_ACCEPTED = "accepted are `*.cedar`, `*.counters.toml`, other `*.toml` (configuration)"
+
+
+def register(subparsers: frame.Subparsers) -> None:
+    """Adds `symbi check`."""
+    parser = frame.add_command(
+        subparsers,
+        "check",
+        summary="diagnose policies, counters and configuration",
+        description="Policy files are checked as one set, with the counters given.",
+        example=_EXAMPLE,
+        run=_run,
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=_ACCEPTED)
+
+
+def _run(options: argparse.Namespace) -> int:
+    policies: list[tuple[str, str, str]] = []
+    findings: list[dict[str, Any]] = []
+    kinds = [(file, _kind(file)) for file in dict.fromkeys(options.files)]
+    for file, kind in kinds:
+        if kind == "config":
+            findings += _check_config(file)
+            continue
+        try:
+            policies.append((kind, str(file), file.read_bytes().decode("utf-8")))
+        except UnicodeDecodeError as error:
+            message = f"not UTF-8 at byte `{error.start}`"
+            findings.append(_finding((str(file), 1, 1), "policy.encoding", message))
+    if policies:
+        findings += _check_policies(policies)
+    errors = sum(finding["severity"] == "error" for finding in findings)
+    if options.json:
+        output.print_json({"files": len(kinds), "findings": findings})
+    else:
+        for finding in findings:
+            sys.stdout.write(_line(finding))
+        files = f"{len(kinds)} file{'s' if len(kinds) != 1 else ''}"
+        output.note(f"{files}: {errors} errors, {len(findings) - errors} warnings")
+    return exits.FINDING if errors else exits.DONE
+
+
+def _kind(file: Path) -> str:
+    """What the name says a file is (CK1)."""
+    if file.suffix == ".symbi":
+        raise NotBuiltError(f"`{file}`: checking agent files does not exist in this version; {_ACCEPTED}")
+    if file.name.endswith(".counters.toml"):
+        return "counters"
+    if file.suffix == ".cedar":
+        return "cedar"
+    if file.suffix == ".toml":
+        return "config"
+    raise InputError(f"`{file}` is of no kind that can be checked: {_ACCEPTED}")
+
+
+def _check_policies(sources: list[tuple[str, str, str]]) -> list[dict[str, Any]]:
+    from symbi.policy import check_policies
+
+    return [
+        _finding((source, line, column), code, message, help_, error=error)
+        for error, source, line, column, code, message, help_ in check_policies(sources)
+    ]
+
+
+def _check_config(file: Path) -> list[dict[str, Any]]:
+    from symbi.config import Config
+
+    try:
+        config = Config.load(file, environ={})
+    except ConfigError as error:
+        return [_finding((str(file), 1, 1), error.code, str(error))]
+    return [_finding((str(file), 1, 1), "config.warning", text, error=False) for text in config.warnings]
+
+
+def _finding(
+    place: tuple[str, int, int], code: str, message: str, help_: str | None = None, *, error: bool = True
+) -> dict[str, Any]:
+    file, line, column = place
+    return {
+        "file": file,
+        "line": line,
+        "column": column,
+        "code": code,
+        "severity": "error" if error else "warning",
+        "message": message,
+        "help": help_,
+    }
+
+
+def _line(finding: dict[str, Any]) -> str:
+    place = f"{finding['file']}:{finding['line']}:{finding['column']}"
+    warning = "" if finding["severity"] == "error" else " [warning]"
+    lines = [f"{place}: {finding['code']}: {finding['message']}{warning}"]
+    if finding["help"]:
+        lines.append(f"  help: {finding['help']}")
+    return "".join(f"{output.clean(line)}\n" for line in lines)

@@ -1,0 +1,305 @@
+"""Every setting, one row each: key, kind, default, variable, whether its part exists, what it does.
+
+Why a table: parsing, errors, `symbi config show` and `docs/configuration.md` are made from it, so none of
+them can know a key that another does not. When a part comes into being, its rows turn to `built=True` and get
+a field in `model`.
+Not here: how the rows are read (`sources`), and the typed view that programs use (`model`).
+
+Invariants
+- CS1 every key and variable of the specification has a row.
+- CS2 a row whose part does not exist (`built=False`) has no value that a program could read.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from symbi.config.values import (
+    Boolean,
+    Choice,
+    Duration,
+    Kind,
+    Number,
+    Paths,
+    PathText,
+    Secret,
+    Size,
+    Text,
+    Url,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["CONFIG_PATH_VARIABLE", "OTHER_VARIABLES", "SETTINGS", "Setting", "url_places"]
+
+CONFIG_PATH_VARIABLE = "SYMBI_CONFIG_PATH"
+
+# Variables with our prefix that are no settings: what they are for.
+OTHER_VARIABLES = {
+    CONFIG_PATH_VARIABLE: "the configuration file, where `--config` names none",
+    "SYMBI_TRACEBACK": "`1` prints the traceback of an error on stderr",
+    "SYMBI_GUEST": "for `ci/setup-sandbox`: the static guest program, to be tried in its container",
+    "SYMBI_DOCKER_CONFIG": "for `ci/setup-sandbox`: Docker's `daemon.json`, where it lies elsewhere",
+    "SYMBI_OPERATOR_TOKEN": "the operator's token, for what needs it besides the user id",
+    "SYMBI_REQUIRE": "for the tests: a part of the machine that must be there, such as `docker,gvisor`",
+    "SYMBI_LONG": "for the tests: `1` runs the long form of every bounded test",
+    "SYMBI_WHEEL": "for the tests: the wheel that is tried in a clean environment",
+}
+
+_PORT = Number(1, 65_535)
+_TIERS = Choice(("gvisor", "docker", "degraded"), aliases=(("tier1", "docker"), ("tier2", "gvisor")))
+_BACKENDS = Choice(("native", "lancedb", "qdrant"))
+_PROVIDERS = Choice(("aws-lc", "ring"))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row.
+
+    Attributes:
+        key: Dotted, as in a file: `security.crypto_provider`.
+        kind: What it accepts.
+        doc: What it does, in one sentence.
+        default: Its value where nobody says otherwise; a function where the machine decides.
+        default_text: How the documentation words a default that has no fixed text.
+        variables: Environment variables that set it.
+        built: False where this version has no such part: setting it is an error.
+        common: The variable belongs to other programs too: where the part does not exist, a warning, not an
+            error.
+        in_file: False where only a variable exists.
+        older_form: How an older form gives the values of newer keys; `None` for a form of today.
+    """
+
+    key: str
+    kind: Kind
+    doc: str
+    default: object = None
+    default_text: str = ""
+    variables: tuple[str, ...] = ()
+    built: bool = True
+    common: bool = False
+    in_file: bool = True
+    older_form: Callable[[object], Mapping[str, object]] | None = None
+
+    def default_value(self) -> object:
+        """The default, with the machine asked where it decides."""
+        return self.default() if callable(self.default) else self.default
+
+    @property
+    def secret(self) -> bool:
+        """True where the value must never be shown."""
+        return isinstance(self.kind, Secret)
+
+
+def processors() -> int:
+    """Processors that this process may use: the size of the native worker pool, unless said otherwise."""
+    return min(SCHEDULER_THREADS_MAX, len(os.sched_getaffinity(0)))
+
+
+def url_places(url: object) -> dict[str, object]:
+    """What the older single address of Qdrant says in the newer keys."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(str(url))
+    places: dict[str, object] = {"context.qdrant.host": parts.hostname}
+    if parts.port is not None:
+        places["context.qdrant.port"] = parts.port
+    return places
+
+
+SCHEDULER_THREADS_MAX = 256  # more threads than any machine we run on has processors
+AGENTS_MAX = 1_000_000  # 8 KiB an idle agent: 8 GB
+
+LogLevel = Literal["error", "warning", "info", "debug"]
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "runtime.mode",
+        Choice(("production", "development")),
+        "`production` refuses what weakens protection; `development` allows it, loudly.",
+        default="production",
+        variables=("SYMBI_RUNTIME_MODE",),
+    ),
+    Setting(
+        "runtime.max_concurrent_agents",
+        Number(1, AGENTS_MAX),
+        "Agents that may exist at once; one more is refused.",
+        default=10_000,
+    ),
+    Setting(
+        "runtime.scheduler_threads",
+        Number(1, SCHEDULER_THREADS_MAX),
+        "Threads of the native worker pool.",
+        default=processors,
+        default_text="the processors that the process may use",
+    ),
+    Setting(
+        "runtime.message_buffer_size",
+        Size(4 << 10, 1 << 30),
+        "Bytes of messages that one mailbox holds; past it, sending is refused.",
+        default=1 << 20,
+    ),
+    Setting(
+        "runtime.gc_interval_ms",
+        Duration(1, 60_000, "ms"),
+        "Pause between two rounds of the collector.",
+        default_text="100",
+        built=False,
+    ),
+    Setting(
+        "security.default_sandbox_tier",
+        _TIERS,
+        "Tier of an agent that asks for none; its risk score may raise it, never lower it.",
+        default="gvisor",
+    ),
+    Setting(
+        "security.enforce_policies",
+        Boolean(),
+        "Whether a denial is enforced. False only in development.",
+        default=True,
+    ),
+    Setting(
+        "security.audit_enabled",
+        Boolean(),
+        "Whether the trail is written. False only in development.",
+        default=True,
+    ),
+    Setting(
+        "security.crypto_provider",
+        _PROVIDERS,
+        "Library that signs and seals.",
+        default="aws-lc",
+        variables=("SYMBI_CRYPTO_PROVIDER",),
+    ),
+    Setting(
+        "policy.paths",
+        Paths(),
+        "Cedar files, and directories of them, that decide. None: the built-in `secure-default`.",
+        default=(),
+        default_text="none: `secure-default`",
+    ),
+    Setting(
+        "audit.storage",
+        PathText(),
+        "Directory of the trail.",
+        default_text="`trail` in the data directory",
+        variables=("SYMBI_AUDIT_STORAGE",),
+    ),
+    Setting(
+        "log.level",
+        Choice(("error", "warning", "info", "debug"), aliases=(("warn", "warning"),)),
+        "What the log of the Python half says on stderr.",
+        default="warning",
+        variables=("SYMBI_LOG_LEVEL",),
+    ),
+    Setting(
+        "log.native_filter",
+        Text("a filter such as info,symbi_kernel=debug"),
+        "Filter of the native core's log.",
+        variables=("RUST_LOG",),
+        built=False,
+        common=True,
+        in_file=False,
+    ),
+    Setting(
+        "context.vector_backend",
+        _BACKENDS,
+        "Where vectors are kept.",
+        default_text='"native"',
+        variables=("SYMBIONT_VECTOR_BACKEND",),
+        built=False,
+    ),
+    Setting(
+        "context.vector_data_path",
+        PathText(),
+        "Directory of the vectors.",
+        variables=("SYMBIONT_VECTOR_DATA_PATH",),
+        built=False,
+    ),
+    Setting(
+        "context.embedding_dimension",
+        Number(1, 65_536),
+        "Length of an embedding.",
+        default_text="1536",
+        built=False,
+    ),
+    Setting(
+        "context.context_cache_size",
+        Size(0, 1 << 44),
+        "Bytes of context kept in memory.",
+        default_text="1GB",
+        built=False,
+    ),
+    Setting(
+        "context.knowledge_retention_days",
+        Duration(1, 36_500, "d"),
+        "Days after which knowledge is removed.",
+        default_text="365",
+        built=False,
+    ),
+    Setting(
+        "context.qdrant.host",
+        Text("a host name"),
+        'Host of Qdrant, for `vector_backend = "qdrant"`.',
+        default_text='"localhost"',
+        variables=("SYMBIONT_VECTOR_HOST",),
+        built=False,
+    ),
+    Setting(
+        "context.qdrant.port",
+        _PORT,
+        "Port of Qdrant.",
+        default_text="6334",
+        variables=("SYMBIONT_VECTOR_PORT",),
+        built=False,
+    ),
+    Setting(
+        "context.vector_db_url",
+        Url(),
+        "Older form of `context.qdrant.host` and `context.qdrant.port`.",
+        variables=("QDRANT_URL",),
+        built=False,
+        older_form=url_places,
+    ),
+    Setting(
+        "context.openai_api_key",
+        Secret(),
+        "Key of an OpenAI-compatible endpoint, for embeddings.",
+        variables=("OPENAI_API_KEY",),
+        built=False,
+        common=True,
+        in_file=False,
+    ),
+    Setting(
+        "mcp.discovery_enabled",
+        Boolean(),
+        "Whether servers are discovered from the usual configuration files.",
+        default_text="true",
+        variables=("MCP_SERVER_DISCOVERY",),
+        built=False,
+    ),
+    Setting(
+        "mcp.tool_verification",
+        Choice(("strict", "warn", "off")),
+        "What happens to a tool whose schema does not verify.",
+        default_text='"strict"',
+        built=False,
+    ),
+    Setting(
+        "mcp.connection_timeout_s",
+        Duration(1, 3_600, "s"),
+        "Time to connect to a server.",
+        default_text="30",
+        built=False,
+    ),
+    Setting(
+        "mcp.max_concurrent_connections",
+        Number(1, 65_536),
+        "Connections to servers at once.",
+        default_text="100",
+        built=False,
+    ),
+)

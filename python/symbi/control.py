@@ -1,0 +1,321 @@
+"""The control socket: how a person's commands reach a running runtime.
+
+Why: `symbi agents list` in another terminal must act on this very process, and nobody else must be able to. The
+socket is 0600 in a 0700 directory, the peer's user must be ours (or root), and a peer that descends from this process
+is refused: a sandbox or a tool of ours that somehow reached the socket must not steer its own runtime.
+Not here: what the commands mean (`Runtime`), the command line.
+
+One JSON line in, one JSON line out: {"command", …} → {"value"} or {"error": {"class", "code", "message"}}.
+
+Invariants
+- CS1 a peer of another user, this process itself, and every descendant of it are refused before a byte is read.
+- CS2 what resolves or approves needs the operator's token besides the user id.
+- CS3 a request is one line of at most `LINE_BYTES_MAX`, answered or refused within `ANSWER_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import socket
+import struct
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from symbi.errors import ConfigError, InputError, PolicyDenied, RuntimeClosedError, SymbiError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from symbi.runtime import Runtime
+
+__all__ = ["TOKEN_VARIABLE", "ControlServer", "act", "ask", "check_token", "socket_path"]
+
+LINE_BYTES_MAX: Final = 1 << 20
+ANSWER_S: Final = 30.0
+TOKEN_VARIABLE: Final = "SYMBI_OPERATOR_TOKEN"  # noqa: S105 - the variable's name
+_TOKEN_FILE: Final = "operator.token.sha256"  # noqa: S105 - only its digest is kept
+_PEER = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED of socket(7)
+
+
+def socket_path(data: Path) -> Path:
+    """Where a runtime on this data directory listens."""
+    return data / "control.sock"
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Any:
+    """The path by a descriptor of its directory: socket paths end at 107 bytes, directories do not."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
+
+
+def make_token(data: Path) -> str | None:
+    """The operator's token, made and answered once; only its digest stays. None where there is one already."""
+    file = data / "keys" / _TOKEN_FILE
+    if file.exists():
+        return None
+    token = secrets.token_urlsafe(24)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        out.write(hashlib.sha256(token.encode()).hexdigest() + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    return token
+
+
+def check_token(data: Path, token: str) -> None:
+    """Compare in constant time.
+
+    Raises:
+        PolicyDenied: it is not the operator's token (CS2).
+    """
+    file = data / "keys" / _TOKEN_FILE
+    try:
+        kept = file.read_text().strip()
+    except FileNotFoundError:
+        raise PolicyDenied("this runtime has no operator token yet: open it once", code="denied") from None
+    given = hashlib.sha256(token.encode()).hexdigest()
+    if not token or not hmac.compare_digest(kept, given):
+        raise PolicyDenied(
+            f"this needs the operator's token, shown once when the data directory was made: set {TOKEN_VARIABLE}",
+            code="denied",
+        )
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    """Whether `pid` is `ancestor` or one of its descendants; unreadable means yes (CS1 refuses)."""
+    if pid <= 0:
+        return True  # of another process namespace: nobody can say whose it is
+    for _ in range(4096):
+        if pid == ancestor:
+            return True
+        if pid <= 1:
+            return False
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            return True
+        pid = int(stat.rpartition(")")[2].split()[1])
+    return True
+
+
+class ControlServer:
+    """The listening end, in the runtime's loop."""
+
+    def __init__(self, runtime: Runtime, server: asyncio.Server, path: Path) -> None:
+        self._runtime = runtime
+        self._server = server
+        self._path = path
+        self._talks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def start(cls, runtime: Runtime) -> Self:
+        """Listen. The data directory's lock is held, so that a socket left by a killed runtime is ours to replace."""
+        path = socket_path(runtime.data)
+        token = await asyncio.to_thread(make_token, runtime.data)
+        if token is not None and runtime.opened.get("created"):
+            opened = runtime.opened
+            print(
+                f"symbi: keep these elsewhere. trail {opened['log_id']}, key {opened['fingerprint']}, "
+                f"operator token {token}",
+                file=sys.stderr,
+            )
+        path.unlink(missing_ok=True)
+        listener = socket.socket(
+            socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        )
+        mask = os.umask(0o177)
+        try:
+            with _short(path) as short:
+                listener.bind(short)
+        except OSError as error:
+            listener.close()
+            raise ConfigError(f"no control socket in `{path.parent}`: {error.strerror}") from None
+        finally:
+            os.umask(mask)
+        made = cls.__new__(cls)
+        server = await asyncio.start_unix_server(made._greet, sock=listener, limit=LINE_BYTES_MAX)
+        made.__init__(runtime, server, path)  # type: ignore[misc]  # the callback needs the object before the server
+        return made
+
+    async def close(self) -> None:
+        """Stop listening, end the talks, remove the socket."""
+        self._server.close()
+        for talk in list(self._talks):
+            talk.cancel()
+        await asyncio.gather(*self._talks, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._talks.add(task)
+            task.add_done_callback(self._talks.discard)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                uid = self._peer(writer)
+                answer = await self._answer(uid, await reader.readline())
+        except PolicyDenied as denied:
+            answer = {"error": _error(denied)}
+        except (TimeoutError, ValueError) as error:
+            answer = {
+                "error": {"class": "InputError", "code": "input.invalid", "message": str(error) or "too slow"}
+            }
+        with contextlib.suppress(ConnectionError):
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+            writer.close()
+
+    def _peer(self, writer: asyncio.StreamWriter) -> int:
+        connection = writer.get_extra_info("socket")
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        pid, uid, _ = _PEER.unpack(raw)
+        if uid not in (0, os.getuid()) or _descends(pid, os.getpid()):
+            raise PolicyDenied("the control socket is not for this process")  # CS1
+        return int(uid)
+
+    async def _answer(self, uid: int, line: bytes) -> dict[str, Any]:
+        try:
+            return {"value": await act(self._runtime, f"operator:{uid}", _request(line))}
+        except SymbiError as error:
+            return {"error": _error(error)}
+
+
+def _request(line: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        raise InputError("a request is one line of JSON") from None
+    if not isinstance(request, dict):
+        raise InputError("a request is a JSON object")
+    return request
+
+
+async def act(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
+    """Do what one request asks, for this operator. Also for commands that opened the runtime themselves.
+
+    Raises:
+        SymbiError: refused, or not a command.
+    """
+    command = request.get("command")
+    handler = _COMMANDS.get(command) if isinstance(command, str) else None
+    if handler is None:
+        raise InputError(f"`{command}` is not a command of the control socket")
+    return await handler(runtime, by, request)
+
+
+async def _status(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
+    return asdict(await runtime.get_system_status())
+
+
+async def _health(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
+    return asdict(await runtime.health_check())
+
+
+async def _list_agents(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
+    return runtime.kernel.list_agents()
+
+
+async def _stop_agents(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
+    name, force = str(request.get("agent")), request.get("force") is True
+    rows = [row for row in runtime.kernel.list_agents() if name in (row["id"], row["name"])]
+    if not rows:
+        raise InputError(f"there is no agent `{name}`; `symbi agents list` shows them")
+    identities = [str(row["id"]) for row in rows]
+    return [
+        {"id": one, "terminated": await runtime.stop_agent(one, force=force, by=by)} for one in identities
+    ]
+
+
+async def _stop_all(runtime: Runtime, by: str, _request: dict[str, Any]) -> Any:
+    return {"stopped": await runtime.stop_all(by=by)}
+
+
+async def _list_approvals(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
+    return runtime.kernel.unknown_operations()
+
+
+async def _resolve(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
+    token = request.get("token")
+    check_token(runtime.data, token if isinstance(token, str) else "")  # CS2
+    done = {"done": True, "failed": False}.get(str(request.get("resolution")))
+    if done is None:
+        raise InputError("a resolution is `done` or `failed`")
+    seq = runtime.kernel.resolve(by, str(request.get("operation")), done)
+    await runtime.bridge.durable(seq)
+    return {"seq": seq}
+
+
+async def _load_policies(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
+    paths = request.get("paths")
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise InputError("`paths` is a list of texts")
+    await runtime.load_policies(paths, by=by)
+    return {"policy": runtime.kernel.policy_digest()}
+
+
+_COMMANDS: Final[dict[str, Callable[[Runtime, str, dict[str, Any]], Awaitable[Any]]]] = {
+    "status": _status,
+    "health": _health,
+    "agents.list": _list_agents,
+    "agents.stop": _stop_agents,
+    "stop.all": _stop_all,
+    "approvals.list": _list_approvals,
+    "approvals.resolve": _resolve,
+    "policy.load": _load_policies,
+}
+
+
+def _error(error: SymbiError) -> dict[str, Any]:
+    return {
+        "class": type(error).__name__,
+        "code": error.code,
+        "message": str(error),
+        "decision_id": getattr(error, "decision_id", ""),
+    }
+
+
+def ask(data: Path, request: dict[str, Any]) -> Any:
+    """Ask the runtime on this data directory, from another process. Blocks; for the command line.
+
+    Raises:
+        RuntimeClosedError: none is running there.
+        SymbiError: what it answered, with its class and code.
+    """
+    from symbi import errors
+
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    connection.settimeout(ANSWER_S)
+    with connection:
+        try:
+            with _short(socket_path(data)) as short:
+                connection.connect(short)
+        except OSError:
+            raise RuntimeClosedError(f"no runtime is running on `{data}`") from None
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            line = lines.readline(LINE_BYTES_MAX)
+    answer = json.loads(line) if line else {}
+    if "value" in answer:
+        return answer["value"]
+    error = answer.get("error", {})
+    message = str(error.get("message", "the runtime gave no answer"))
+    if error.get("class") == "PolicyDenied":
+        raise PolicyDenied(message, code=str(error["code"]), decision_id=str(error.get("decision_id", "")))
+    kind = getattr(errors, str(error.get("class")), SymbiError)
+    try:
+        raised = kind(message)
+    except TypeError:
+        raised = SymbiError(message)
+    raise raised

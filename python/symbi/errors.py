@@ -1,0 +1,251 @@
+"""Every exception symbi raises on purpose.
+
+SymbiError
+├── ConfigError                  a setting that cannot be applied; names file, key, accepted values (also ValueError)
+├── InputError                   an argument that cannot be right (also ValueError)
+├── NotBuiltError                asked for a part that does not exist in this version
+├── PolicyError                  could not decide, or a policy does not compile; treat as deny
+├── PolicyDenied                 the monitor refused (decision_id)
+├── AuditError
+│   ├── ChainBrokenError         the log does not verify (seq)
+│   ├── TruncatedError           the log ends before its head (seq)
+│   ├── LogLockedError           another process has the log open
+│   └── LogUnavailableError      the log cannot write: every effect is refused until it is reopened
+├── CryptoError                  a signature, a seal or a key that does not hold
+├── BusError
+│   ├── MailboxFullError
+│   └── UnknownRecipientError
+├── LifecycleError               a transition that is not in the table
+├── SandboxError
+│   ├── SandboxUnavailableError  the tier that was asked for is not here
+│   ├── SandboxLimitError        the sandbox hit a limit (limit)
+│   └── SandboxEscapeError       what runs is not what was asked for
+├── KnowledgeError
+├── ToolError
+├── AgentError                   the agent's own code failed
+├── PermitError                  a permit used twice, too late, or not for these bytes
+├── RuntimeClosedError           the runtime is not open
+└── SymbiTimeoutError            also a TimeoutError
+
+Why here, in Python: the classes have docs and attributes and exist without the binary; the native core imports them.
+`code` is stable across releases; the text is not. `ci/tidy.py` checks that the native table covers every class.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentError",
+    "AuditError",
+    "BusError",
+    "ChainBrokenError",
+    "ConfigError",
+    "CryptoError",
+    "InputError",
+    "KnowledgeError",
+    "LifecycleError",
+    "LogLockedError",
+    "LogUnavailableError",
+    "MailboxFullError",
+    "NotBuiltError",
+    "PermitError",
+    "PolicyDenied",
+    "PolicyError",
+    "RuntimeClosedError",
+    "SandboxError",
+    "SandboxEscapeError",
+    "SandboxLimitError",
+    "SandboxUnavailableError",
+    "SymbiError",
+    "SymbiTimeoutError",
+    "ToolError",
+    "TruncatedError",
+    "UnknownRecipientError",
+]
+
+
+class SymbiError(Exception):
+    """The root. Catch it to catch all that symbi raises on purpose."""
+
+    code: str = "symbi"
+
+
+class ConfigError(SymbiError, ValueError):
+    """A setting that cannot be applied. The text names the file, the key and the accepted values."""
+
+    code = "config.invalid"
+
+
+class InputError(SymbiError, ValueError):
+    """An argument that cannot be right."""
+
+    code = "input.invalid"
+
+
+class NotBuiltError(SymbiError):
+    """Asked for a part that this version does not have. Never silently ignored."""
+
+    code = "not_built"
+
+
+class PolicyError(SymbiError):
+    """Could not decide, or a policy does not compile. Treat as deny."""
+
+    code = "policy.invalid"
+
+
+class PolicyDenied(SymbiError):  # noqa: N818 - a refusal, by its fixed public name
+    """The monitor refused.
+
+    Attributes:
+        code: one of `denied`, `needs_approval`, `over_budget`, `rate_limited`, `unavailable`, `no_principal`.
+        decision_id: what an operator passes to `symbi explain`; empty where there was nothing to decide.
+        seq: the record of the refusal, to be on disk before the refusal leaves the runtime; None without one.
+    """
+
+    code = "denied"
+
+    def __init__(
+        self, message: str, *, code: str = "denied", decision_id: str = "", seq: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.decision_id = decision_id
+        self.seq = seq
+        if decision_id:
+            self.add_note(f"why: `symbi explain {decision_id}`")
+
+
+class AuditError(SymbiError):
+    """The log."""
+
+    code = "audit"
+
+
+class ChainBrokenError(AuditError):
+    """The log does not verify. `seq` is the first record that fails (0-based)."""
+
+    code = "audit.chain_broken"
+
+    def __init__(self, message: str, seq: int) -> None:
+        super().__init__(message)
+        self.seq = seq
+
+
+class TruncatedError(ChainBrokenError):
+    """The log ends before the record that its head, or a checkpoint, names."""
+
+    code = "audit.truncated"
+
+
+class LogLockedError(AuditError):
+    """Another process has this log open for writing."""
+
+    code = "audit.locked"
+
+
+class LogUnavailableError(AuditError):
+    """The log cannot write: every effect is refused until it is reopened."""
+
+    code = "audit.unavailable"
+
+
+class CryptoError(SymbiError):
+    """A signature, a seal or a key that does not hold."""
+
+    code = "crypto.invalid"
+
+
+class BusError(SymbiError):
+    """Messages."""
+
+    code = "bus"
+
+
+class MailboxFullError(BusError):
+    """The recipient's mailbox is full. Nothing was sent; try again later."""
+
+    code = "bus.mailbox_full"
+
+
+class UnknownRecipientError(BusError):
+    """No such recipient, or none that this sender may know of."""
+
+    code = "bus.unknown_recipient"
+
+
+class LifecycleError(SymbiError):
+    """A transition that is not in the table. Nothing was changed."""
+
+    code = "lifecycle.illegal"
+
+
+class SandboxError(SymbiError):
+    """A sandbox could not be made, or ended badly."""
+
+    code = "sandbox"
+
+
+class SandboxUnavailableError(SandboxError):
+    """The tier that was asked for is not here. The text says how to get it."""
+
+    code = "sandbox.unavailable"
+
+
+class SandboxLimitError(SandboxError):
+    """The sandbox hit one of its limits.
+
+    Attributes:
+        limit: `memory_mb`, `execution_timeout_ms`, `pids`, `output_bytes`.
+    """
+
+    code = "sandbox.limit"
+
+    def __init__(self, message: str, *, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class SandboxEscapeError(SandboxError):
+    """What runs is not what was asked for: kernel, limits or mounts differ. The sandbox was killed."""
+
+    code = "sandbox.mismatch"
+
+
+class KnowledgeError(SymbiError):
+    """The knowledge base."""
+
+    code = "knowledge"
+
+
+class ToolError(SymbiError):
+    """A tool failed, or is not one."""
+
+    code = "tool"
+
+
+class AgentError(SymbiError):
+    """The agent's own code failed. `kind` is the class of its exception."""
+
+    code = "agent.failed"
+
+    def __init__(self, message: str, *, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class PermitError(SymbiError):
+    """A permit was used twice, after its deadline, or was never given."""
+
+    code = "permit.invalid"
+
+
+class RuntimeClosedError(SymbiError):
+    """The runtime is not open."""
+
+    code = "runtime.closed"
+
+
+class SymbiTimeoutError(SymbiError, TimeoutError):
+    """It took longer than was allowed."""
+
+    code = "timeout"

@@ -1,0 +1,11 @@
+"""Tools: Python functions that agents may call, through the monitor.
+
+Not here: tools of other servers. Importing this loads no native code.
+"""
+
+from __future__ import annotations
+
+from symbi.tools.definition import ToolDefinition, tool
+from symbi.tools.guarding import guard
+
+__all__ = ["ToolDefinition", "guard", "tool"]

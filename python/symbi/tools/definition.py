@@ -1,0 +1,108 @@
+"""A Python function as a tool.
+
+Why: `@symbi.tool` marks a function and changes nothing about it. Agents call it by name; the monitor decides; the
+function gets the arguments that were decided on, never the caller's object.
+
+Invariants
+- TD1 one name, one function: a second function of the same name is refused, unless it replaces the same one (reload).
+- TD2 inside a sandbox a tool does not run by a plain call: it would reach nothing there, and nobody would
+  have decided.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from symbi.errors import InputError
+
+__all__ = ["REGISTERED", "ToolDefinition", "tool"]
+
+ToolFunction = Callable[..., Any]
+WORKER_MODULE = "_symbi_agent"
+"""The name under which a worker imports an agent's file; it stands in no other process."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDefinition:
+    """A tool. Calling it calls the function, unguarded: for its own tests (TD2).
+
+    Attributes:
+        name: What agents and policies call it.
+        function: Sync or async; takes the arguments by name.
+        effects: `read`, `write` or `external`.
+        risk: `low`, `medium` or `high`.
+        attributes: Names of arguments whose values policy may see, as text.
+        takes_parts: It has a parameter `parts`: text that keeps its labels.
+    """
+
+    name: str
+    function: ToolFunction
+    effects: Literal["read", "write", "external"]
+    risk: Literal["low", "medium", "high"]
+    attributes: tuple[str, ...]
+    takes_parts: bool
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if WORKER_MODULE in sys.modules:  # TD2
+            raise InputError(f'`{self.name}` is a tool: write `await ctx.tools.call("{self.name}", {{…}})`')
+        return self.function(*arguments, **named)
+
+
+REGISTERED: dict[str, ToolDefinition] = {}
+"""Every tool of this process, by name."""
+
+
+@overload
+def tool(function: ToolFunction, /) -> ToolDefinition: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    effects: Literal["read", "write", "external"] = "external",
+    risk: Literal["low", "medium", "high"] = "medium",
+    attributes: tuple[str, ...] | list[str] = (),
+) -> Callable[[ToolFunction], ToolDefinition]: ...
+def tool(
+    function: ToolFunction | None = None,
+    /,
+    *,
+    name: str | None = None,
+    effects: Literal["read", "write", "external"] = "external",
+    risk: Literal["low", "medium", "high"] = "medium",
+    attributes: tuple[str, ...] | list[str] = (),
+) -> ToolDefinition | Callable[[ToolFunction], ToolDefinition]:
+    """Make a function callable by agents, under its own name unless `name` says otherwise.
+
+    Args:
+        name: Such as `outbox.send`; what stands before the dot is the server that policies may name.
+        effects: The worst it does. The default is the most careful one.
+        risk: How bad a wrong call is.
+        attributes: Names of arguments that policy may see.
+
+    Raises:
+        InputError: the name is taken, or an attribute is not a parameter.
+    """
+
+    def mark(marked: ToolFunction) -> ToolDefinition:
+        parameters = inspect.signature(marked).parameters
+        for attribute in attributes:
+            if attribute not in parameters:
+                raise InputError(f"`{attribute}` is not a parameter of `{marked.__name__}`")
+        made = ToolDefinition(
+            name or marked.__name__, marked, effects, risk, tuple(attributes), "parts" in parameters
+        )
+        known = REGISTERED.get(made.name)
+        if known is not None and _place(known.function) != _place(marked):
+            raise InputError(f"there is a tool `{made.name}` already, in {_place(known.function)}")  # TD1
+        REGISTERED[made.name] = made
+        return made
+
+    return mark if function is None else mark(function)
+
+
+def _place(function: ToolFunction) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
