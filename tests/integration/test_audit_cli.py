@@ -1,0 +1,95 @@
+"""`symbi audit`, as a person types it: data on stdout, the rest on stderr, an exit code that says what was found."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import symbi
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TIMEOUT_S = 60
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    program = "import sys; from symbi.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "audit", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> Path:
+    directory = tmp_path / "data" / "trail"
+    with symbi.AuditLog.open(directory, "a") as log:
+        log.append_many([("test.event", f"agent-{n % 2}", {"n": n}) for n in range(6)])
+    return directory
+
+
+def test_verify_says_what_was_verified_and_how_far_its_word_goes(trail: Path) -> None:
+    log = symbi.AuditLog.open(trail)
+    done = run("verify", trail)
+    assert (done.returncode, done.stderr) == (0, "")
+    for part in ("8 records", "consistent", log.fingerprint, log.log_id):
+        assert part in done.stdout
+    told = json.loads(run("verify", "--data", trail.parent, "--key", log.fingerprint, "--json").stdout)
+    assert (told["verified"], told["records"], told["level"]) == (True, 8, "authentic")
+
+
+def test_verify_names_the_record_of_a_flipped_bit_and_exits_1(trail: Path) -> None:
+    path = trail / "000000000000.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'{"n":3}', b'{"n":2}'))
+    done = run("verify", trail)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "record 5" in done.stderr
+    told = run("verify", trail, "--json")
+    assert told.returncode == 1
+    assert json.loads(told.stdout)["seq"] == 5
+
+
+def test_wrong_use_exits_2_and_says_what_to_do(trail: Path) -> None:
+    for arguments in (
+        ("verify", trail.parent / "nothing"),
+        ("verify", trail, "--checkpoint", "x"),
+        ("query", "-x"),
+    ):
+        done = run(*arguments)
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+        assert done.stderr
+
+
+def test_query_and_tail_print_records(trail: Path) -> None:
+    done = run("query", trail, "--agent", "agent-1", "--limit", 2, "--json")
+    assert [record["details"] for record in json.loads(done.stdout)] == [{"n": 1}, {"n": 3}]
+    plain = run("query", trail, "--type", "test.*")
+    assert len(plain.stdout.splitlines()) == 6
+    assert "not checked" in plain.stderr
+    assert run("tail", trail, "-n", 0).stdout == ""
+    last = run("tail", trail, "-n", 2)
+    assert [line.split()[0] for line in last.stdout.splitlines()] == ["6", "7"]
+
+
+def test_tail_follows_what_is_written(trail: Path) -> None:
+    program = "import sys; from symbi.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "audit", "tail", "-f", "-n", "1", "--json", str(trail)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as follower:
+        try:
+            assert follower.stdout is not None
+            assert json.loads(follower.stdout.readline())["seq"] == 7
+            with symbi.AuditLog.open(trail, "a") as log:
+                log.append("test.late", None, {})
+            seen = [json.loads(follower.stdout.readline())["event_type"] for _ in range(2)]
+        finally:
+            follower.kill()
+    assert seen == ["log.opened", "test.late"]
+
+
+def test_text_of_a_record_cannot_move_the_cursor(trail: Path) -> None:
+    with symbi.AuditLog.open(trail, "a") as log:
+        log.append("test.event", "x\x1b[2J", {"text": "\x1b]0;title\x07"})
+    done = run("tail", trail, "-n", 1)
+    assert "\x1b" not in done.stdout

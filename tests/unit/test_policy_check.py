@@ -1,0 +1,95 @@
+"""`symbi check`: every finding at its place, one exit code."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from symbi.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+COUNTERS = '[counters.calls]\naction = "tool.call"\nper = "principal"\nwindow_s = 60\nkind = "count"\n'
+POLICY = (
+    'permit (principal, action == Action::"tool.call", resource)\nwhen { context.counters.calls <= 9 };\n'
+)
+
+
+def write(directory: Path, **files: str) -> list[str]:
+    paths = []
+    for name, text in files.items():
+        path = directory / name.replace("__", ".")
+        path.write_text(text, encoding="utf-8")
+        paths.append(str(path))
+    return paths
+
+
+def test_files_that_belong_together_are_checked_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, counters = write(tmp_path, a__cedar=POLICY, a__counters__toml=COUNTERS)
+    assert main(["check", policy, counters]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "2 files: 0 errors, 0 warnings" in captured.err
+    assert main(["check", policy]) == 1
+    assert f"{policy}:2:8: policy.unknown_attribute: " in capsys.readouterr().out
+
+
+def test_each_finding_is_a_line_with_its_help_below(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, counters = write(
+        tmp_path,
+        a__cedar='permit (principal, action == Action::"tool.cal", resource);\n',
+        a__counters__toml=COUNTERS.replace("window_s", "windows"),
+    )
+    assert main(["check", policy, counters]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{counters}:4:1: counters.unknown_key: unknown key `windows`" in lines
+    assert any(line.startswith(f"{policy}:1:30: policy.unknown_action: ") for line in lines)
+    assert '  help: did you mean `Action::"tool.call"`?' in lines
+
+
+def test_json_has_the_same_findings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = 'permit (principal is Host, action == Action::"tool.call", resource is Topic);\n'
+    (policy,) = write(tmp_path, a__cedar=text)
+    assert main(["check", "--json", policy]) == 0, "CK2: a warning is no error"
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["files"] == 1
+    finding = printed["findings"][0]
+    assert (finding["file"], finding["line"], finding["column"]) == (policy, 1, 1)
+    assert (finding["severity"], finding["code"]) == ("warning", "policy.impossible")
+
+
+def test_a_file_that_cannot_be_checked_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CK1: silence must mean clean."""
+    agent, other = write(tmp_path, a__symbi="agent a {}", a__txt="permit")
+    for path, said in [(agent, "does not exist in this version"), (other, "of no kind")]:
+        assert main(["check", path]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["check", str(tmp_path / "absent.cedar")]) == 2
+    binary = tmp_path / "b.cedar"
+    binary.write_bytes(b"\xff\xfe")
+    assert main(["check", str(binary)]) == 1
+    assert "not UTF-8 at byte `0`" in capsys.readouterr().out
+
+
+def test_a_finding_cannot_repaint_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (policy,) = write(tmp_path, a__cedar='@id("\x1b[2J") permit (principal, action, resource);\x1b[31m')
+    assert main(["check", policy]) == 1
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_configuration_is_checked_by_its_own_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, wrong = write(tmp_path, good__toml="", wrong__toml="[nonsense]\nx = 1\n")
+    assert main(["check", good]) == 0
+    assert main(["check", good, wrong]) == 1
+    assert f"{wrong}:1:1: config.invalid: " in capsys.readouterr().out
