@@ -434,10 +434,16 @@ impl Pipeline {
         }
     }
 
-    /// Waits until all records are durable, or the log is dead.
+    /// Waits until all records are durable, or the log is dead. One that drains has its last words still to say when
+    /// its queue is empty: it ends by dying, and threads that stop before would leave the words unwritten.
     pub(crate) fn drain(&self) {
         let mut queue = lock(&self.queue);
-        while queue.records > 0 && !matches!(queue.health, Health::Dead(_)) {
+        let goes_on = |queue: &Queue| match queue.health {
+            Health::Dead(_) => false,
+            Health::Draining(_) => true,
+            Health::Running | Health::Closed => queue.records > 0,
+        };
+        while goes_on(&queue) {
             queue = self.moved.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }

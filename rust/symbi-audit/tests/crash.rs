@@ -14,7 +14,7 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{Bench, directory, fill, key, path};
@@ -231,6 +231,28 @@ fn a6_a_full_disk_lets_what_was_taken_reach_it_and_says_so_in_the_log() {
     bench.disk.heal();
     fill(&bench.open(), 2);
     assert_eq!(bench.verify().unwrap().records, taken + 1 + 3);
+}
+
+#[test]
+fn a6_a_log_that_is_closed_while_it_drains_says_its_last_words_all_the_same() {
+    let bench = Bench::new();
+    let log = Arc::new(bench.open());
+    let closing = Arc::new(AtomicBool::new(false));
+    let seen = closing.clone();
+    let watched = Arc::downgrade(&log);
+    bench.disk.set_capacity_bytes(bench.disk.used_bytes() + 10_000);
+    log.on_progress(Arc::new(move || {
+        // Between the last record and the last words, as long as a slow disk may take.
+        let full = watched.upgrade().is_some_and(|log| matches!(log.status(), LogStatus::Poisoned { .. }));
+        while full && !seen.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        (0..1_000).for_each(|_| std::thread::yield_now());
+    }));
+    while log.append(&Event::new("test.event", r#"{"text":"some bytes to fill the disk with"}"#)).is_ok() {}
+    closing.store(true, Ordering::SeqCst);
+    log.close().unwrap();
+    assert_eq!(bench.records().pop().unwrap().event_type, "log.full");
 }
 
 #[test]

@@ -48,6 +48,7 @@ impl Pipeline {
                 return;
             }
             if draining && !last_words() {
+                self.die(DISK_FULL);
                 return;
             }
         }
