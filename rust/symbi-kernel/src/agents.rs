@@ -133,6 +133,7 @@ fn need(spec: &AgentSpec) -> ResourceVector {
         memory_mb: spec.limits.memory_mb.unwrap_or(0),
         cpu_millicores: spec.limits.cpu_millicores.unwrap_or(0),
         sandboxes: 1,
+        ..ResourceVector::default()
     }
 }
 

@@ -60,7 +60,7 @@ impl Kernel {
             enforce,
             provider: provider.parse().map_err(input)?,
             signers,
-            capacity: ResourceVector { memory_mb, cpu_millicores, sandboxes },
+            capacity: ResourceVector { memory_mb, cpu_millicores, sandboxes, ..ResourceVector::default() },
             agents_max,
             mailbox_depth_max,
             mailbox_bytes_max,

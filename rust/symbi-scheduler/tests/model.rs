@@ -16,7 +16,7 @@ use symbi_scheduler::{
 };
 use symbi_types::{AgentId, Entropy, ResourceVector};
 
-const CAPACITY: ResourceVector = ResourceVector { memory_mb: 8, cpu_millicores: 8, sandboxes: 2 };
+const CAPACITY: ResourceVector = ResourceVector::from_array([8, 8, 0, 0, 0, 2]);
 
 /// Bytes of one number, so that agent `n` has the same id in every run.
 struct Numbered(u8);
@@ -85,7 +85,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let need = (0..=9u64, 0..=5u64, 0..=1u64).prop_map(|(memory_mb, cpu_millicores, sandboxes)| {
-        ResourceVector { memory_mb, cpu_millicores, sandboxes }
+        ResourceVector { memory_mb, cpu_millicores, sandboxes, ..ResourceVector::default() }
     });
     let priority = prop_oneof![Just(0u8), Just(63), Just(64), Just(128), Just(255)];
     prop_oneof![

@@ -12,7 +12,7 @@ use symbi_scheduler::{
 };
 use symbi_types::{AgentId, Entropy, ResourceVector, SystemEntropy};
 
-const NODE: ResourceVector = ResourceVector { memory_mb: 100, cpu_millicores: 4_000, sandboxes: 4 };
+const NODE: ResourceVector = ResourceVector::from_array([100, 4_000, 0, 0, 0, 4]);
 
 fn need(memory_mb: u64) -> ResourceVector {
     ResourceVector { memory_mb, ..ResourceVector::default() }
@@ -162,7 +162,7 @@ fn measure_decisions_a_second() {
     let mut random = Random(11);
     for (agents, tasks) in [(1_000, 1_000), (10_000, 100_000), (10_000, 1_000_000)] {
         let agents: Vec<AgentId> = (0..agents).map(|_| AgentId::random(&entropy)).collect();
-        let slots = ResourceVector { memory_mb: 64 * 1_000, cpu_millicores: 1_000_000, sandboxes: 1_000 };
+        let slots = ResourceVector::from_array([64 * 1_000, 1_000_000, 0, 0, 0, 1_000]);
         let mut queue = Scheduler::new(slots);
         let began = processor_ns();
         for id in 0..tasks {

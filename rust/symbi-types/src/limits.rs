@@ -57,43 +57,64 @@ impl ResourceLimits {
 }
 
 /// An amount of each resource: what a task asks for, or what a node has free.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ResourceVector {
     /// Memory, in MiB.
     pub memory_mb: u64,
     /// Processor share, in thousandths of a core (R1).
     pub cpu_millicores: u64,
+    /// Disk bandwidth, in MiB/s.
+    pub disk_io_mbps: u64,
+    /// Network bandwidth, in MiB/s.
+    pub network_io_mbps: u64,
+    /// Accelerator slots.
+    pub accelerators: u64,
     /// Sandboxes at once; 0 for what runs in the host's process.
     pub sandboxes: u64,
 }
 
 impl ResourceVector {
+    /// How many resources there are.
+    pub const DIMENSIONS: usize = 6;
+
+    /// The amounts in the order of the fields.
+    #[must_use]
+    pub const fn to_array(self) -> [u64; Self::DIMENSIONS] {
+        let Self { memory_mb, cpu_millicores, disk_io_mbps, network_io_mbps, accelerators, sandboxes } = self;
+        [memory_mb, cpu_millicores, disk_io_mbps, network_io_mbps, accelerators, sandboxes]
+    }
+
+    /// The vector of these amounts, in the order of the fields.
+    #[must_use]
+    pub const fn from_array(amounts: [u64; Self::DIMENSIONS]) -> Self {
+        let [memory_mb, cpu_millicores, disk_io_mbps, network_io_mbps, accelerators, sandboxes] = amounts;
+        Self { memory_mb, cpu_millicores, disk_io_mbps, network_io_mbps, accelerators, sandboxes }
+    }
+
     /// Whether every part of `other` fits into this.
     #[must_use]
-    pub const fn fits(&self, other: &Self) -> bool {
-        other.memory_mb <= self.memory_mb
-            && other.cpu_millicores <= self.cpu_millicores
-            && other.sandboxes <= self.sandboxes
+    pub fn fits(&self, other: &Self) -> bool {
+        self.to_array().iter().zip(other.to_array()).all(|(have, need)| need <= *have)
     }
 
     /// The sum, or `None` past the range.
     #[must_use]
     pub fn checked_add(&self, other: &Self) -> Option<Self> {
-        Some(Self {
-            memory_mb: self.memory_mb.checked_add(other.memory_mb)?,
-            cpu_millicores: self.cpu_millicores.checked_add(other.cpu_millicores)?,
-            sandboxes: self.sandboxes.checked_add(other.sandboxes)?,
-        })
+        self.each(other, u64::checked_add)
     }
 
     /// The difference, or `None` where a part would be negative (R2).
     #[must_use]
     pub fn checked_sub(&self, other: &Self) -> Option<Self> {
-        Some(Self {
-            memory_mb: self.memory_mb.checked_sub(other.memory_mb)?,
-            cpu_millicores: self.cpu_millicores.checked_sub(other.cpu_millicores)?,
-            sandboxes: self.sandboxes.checked_sub(other.sandboxes)?,
-        })
+        self.each(other, u64::checked_sub)
+    }
+
+    fn each(&self, other: &Self, join: impl Fn(u64, u64) -> Option<u64>) -> Option<Self> {
+        let mut amounts = self.to_array();
+        for (amount, other) in amounts.iter_mut().zip(other.to_array()) {
+            *amount = join(*amount, other)?;
+        }
+        Some(Self::from_array(amounts))
     }
 }
 

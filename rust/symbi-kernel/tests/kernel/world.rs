@@ -121,7 +121,7 @@ impl World {
             enforce: true,
             provider: Provider::default(),
             signers: 1,
-            capacity: ResourceVector { memory_mb: 4_096, cpu_millicores: 8_000, sandboxes: 2 },
+            capacity: ResourceVector::from_array([4_096, 8_000, 0, 0, 0, 2]),
             agents_max: self.agents_max,
             mailbox_depth_max: 64,
             mailbox_bytes_max: 4 << 20,
