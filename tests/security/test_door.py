@@ -70,7 +70,7 @@ async def _act(rt: symbi.Runtime, operation: str, agent: symbi.AgentHandle) -> N
         "log.note": {"text": "x"},
     }
     try:
-        await rt._table().call(agent.id, operation, arguments[operation])
+        await rt.dispatcher.call(agent.id, operation, arguments[operation])
     except symbi.SymbiTimeoutError:
         assert operation == "bus.request"
 

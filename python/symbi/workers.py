@@ -1,0 +1,150 @@
+"""Where agents live that do not live in the host's process: sandboxes, and the workers in them.
+
+Why: an agent's worker is started when the agent is scheduled, serves its runs one after the other, and is replaced when
+it has ended.
+Not here: starting sandboxes (`symbi.sandbox`), the worker's pipe (`symbi.agents.session`), whose turn it is
+(`symbi.runs`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from symbi.agents.definition import declared
+from symbi.errors import SymbiError
+from symbi.leaving import Leaving
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from symbi.agents.definition import AgentConfig
+    from symbi.agents.handle import AgentHandle
+    from symbi.agents.session import Session
+    from symbi.runtime import Runtime
+    from symbi.sandbox.base import Sandbox
+    from symbi.sandbox.orchestrator import Orchestrator
+
+__all__ = ["Workers"]
+
+TEXT_CHARS_MAX = 4_096  # of an error's text in the record, sealed
+
+
+class Workers:
+    """The sandboxes of one runtime, by agent."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._sessions: dict[str, Session] = {}
+        self._programs: dict[str, Sandbox] = {}
+        self._orchestrator: Orchestrator | None = None
+        self._opening = asyncio.Lock()
+
+    def tier(self, config: AgentConfig) -> str:
+        """The tier that an agent of this configuration runs in."""
+        if config.isolation == "in_process":
+            return "degraded"
+        from symbi.agents.launch import tier_of
+        from symbi.sandbox.base import SecurityTier
+
+        default = SecurityTier.parse(self._runtime.config.security.default_sandbox_tier)
+        return str(tier_of(config, default).tier)
+
+    async def session(self, agent: AgentHandle) -> Session:
+        """The agent's worker, started anew where the last one has ended."""
+        known = self._sessions.get(agent.id)
+        if known is not None and known.alive:
+            return known
+        from symbi.agents.session import Session
+
+        sandbox = await self.sandbox(agent)
+        declares = declared(agent.config) if agent.config.entry is not None else None
+        session = Session(sandbox, agent.id, agent.name, self._runtime.dispatcher, declares)
+        self._sessions[agent.id] = session
+        await session.ready()
+        return session
+
+    async def program(self, agent: AgentHandle) -> Sandbox:
+        """A sandbox with the agent's program in it, this one run's own."""
+        sandbox = self._programs[agent.id] = await self.sandbox(agent)
+        return sandbox
+
+    async def sandbox(self, agent: AgentHandle) -> Sandbox:
+        """A sandbox of the agent's tier, decided, recorded, started and verified."""
+        from symbi.agents.launch import spec_of
+        from symbi.sandbox.base import SecurityTier, spec_to_bytes
+
+        orchestrator = await self.open()
+        tier = SecurityTier.parse(self.tier(agent.config))
+        hidden = (str(self._runtime.data.resolve()),)
+        spec = spec_of(agent.config, tier, agent.id, orchestrator.owner.instance, hidden)
+        async with Leaving(self._runtime, "sandbox") as leaving:
+            permit = self._runtime.kernel.begin_sandbox(
+                "host",
+                spec_to_bytes(spec),
+                tier=str(tier),
+                network=False,
+                writable=spec.writable,
+                agent=agent.id,
+            )
+            leaving.seq = permit.intent_seq
+        try:
+            sandbox = await orchestrator.start(permit, spec)
+        except BaseException as error:
+            code = error.code if isinstance(error, SymbiError) else type(error).__name__
+            permit.settle("failed", code, str(error)[:TEXT_CHARS_MAX])
+            self._runtime.faults.note("sandbox", code)
+            raise
+        permit.settle("done")
+        sandbox.arm(None)
+        return sandbox
+
+    def facts(self, agent: str) -> Any:
+        """What was verified about the agent's sandbox, or None where it has none now."""
+        session = self._sessions.get(agent)
+        if session is not None:
+            return session.sandbox.facts
+        program = self._programs.get(agent)
+        return None if program is None else program.facts
+
+    async def end_program(self, agent: str) -> None:
+        """End the sandbox of the agent's program, where there is one."""
+        program = self._programs.pop(agent, None)
+        if program is not None:
+            await program.stop(force=True)
+
+    async def end(self, agent: str, *, force: bool) -> None:
+        """End whatever the agent lives in."""
+        session = self._sessions.pop(agent, None)
+        if session is not None:
+            await session.close(force=force)
+        await self.end_program(agent)
+
+    @property
+    def marker(self) -> Path:
+        """There while this runtime has sandboxes: found at an opening, the last one was killed with them."""
+        return self._runtime.data / "sandboxed"
+
+    async def open(self) -> Orchestrator:
+        """The orchestrator, made when the first sandbox is needed; making it reaps what a killed runtime left."""
+        async with self._opening:  # two agents at once, one orchestrator
+            if self._orchestrator is None:
+                self._orchestrator = await self._made()
+            return self._orchestrator
+
+    async def _made(self) -> Orchestrator:
+        from symbi.sandbox.orchestrator import Orchestrator
+        from symbi.sandbox.reaper import Owner
+
+        data = self._runtime.data.resolve()
+        made = Orchestrator(
+            Owner.current(data), mode=self._runtime.config.runtime.mode, protected=(str(data),)
+        )
+        await made.open()
+        self.marker.touch()
+        closing = self._runtime.closing
+        closing.callback(self.marker.unlink, missing_ok=True)
+        closing.push_async_callback(made.close)
+        # Sandboxes end before their backend: agents were pushed earlier, so they are ended here once more.
+        closing.push_async_callback(self._runtime.stop_all)
+        return made
