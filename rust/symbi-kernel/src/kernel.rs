@@ -27,7 +27,6 @@ use symbi_types::{AgentId, BootId, Clock, Entropy, LogId, Moment, OperationId, R
 
 use crate::Principal;
 use crate::admission::{Admission, AdmissionLimits};
-use crate::agents::Run;
 use crate::brakes::LateBrakes;
 use crate::denials::Denials;
 use crate::flight::{InFlight, Pending};
@@ -37,6 +36,7 @@ use crate::knowledge::Unapplied;
 use crate::permit::PermitError;
 use crate::recovery::{Recovery, Unknown};
 use crate::registry::Registry;
+use crate::runs::Run;
 use crate::share::Shares;
 use crate::wake::Wake;
 use crate::window::Counters;

@@ -7,6 +7,7 @@
 //! - B1 whatever may take longer than a few microseconds runs in `errors::enter`, without the GIL.
 //! - B2 a core error becomes the Python class that `errors` names, with its stable code.
 
+mod agents;
 mod audit;
 mod convert;
 mod errors;
@@ -14,7 +15,11 @@ mod explain;
 mod forked;
 mod guest;
 mod kernel;
+mod knowledge;
+mod messages;
+mod permits;
 mod policy;
+mod runs;
 
 use pyo3::prelude::*;
 

@@ -1,0 +1,57 @@
+//! Stopping an agent, at once or when its task is over.
+
+use symbi_types::{AgentId, RunId};
+
+use crate::Principal;
+use crate::agents::AgentError;
+use crate::kernel::{Kernel, lock};
+
+/// An agent that was stopped.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// Its runs, which the caller ends now.
+    pub runs: Vec<RunId>,
+    /// Its record; none where it is recorded late.
+    pub seq: Option<u64>,
+    /// Runs of other agents that may start now.
+    pub started: Vec<RunId>,
+    /// False where a graceful stop waits for the running task.
+    pub terminated: bool,
+}
+
+impl Kernel {
+    /// Stops an agent. A brake: never refused, recorded when the log can write (K23).
+    ///
+    /// # Errors
+    /// No such agent.
+    pub fn stop_agent(&self, by: Principal, agent: AgentId, force: bool) -> Result<Stopped, AgentError> {
+        let mut transitions = Vec::new();
+        let terminated = {
+            let mut agents = self.agents();
+            let known = agents.get_mut(agent).ok_or(AgentError::Absent("agent"))?;
+            let causes = known.state.stop(force);
+            for cause in causes.unwrap_or(&[]) {
+                let (before, after) = known.step(*cause)?;
+                transitions.push(format!("{before}>{after}"));
+            }
+            causes.is_some()
+        };
+        let runs: Vec<RunId> = self
+            .runs()
+            .iter()
+            .filter(|(_, run)| run.agent == agent && (terminated || !run.started))
+            .map(|(run, _)| *run)
+            .collect();
+        let seq = self.record_brake("agent.stop", by, agent, |details| {
+            details.flag("forced", force).strings("transitions", transitions.iter().map(String::as_str))
+        });
+        if terminated {
+            // What was unread goes with it; its senders were told that it was delivered, not that it was read.
+            let _ = self.bus().unregister(agent);
+            self.admission().forget(agent);
+            lock(&self.shares).forget(agent);
+            self.agents().remove(agent);
+        }
+        Ok(Stopped { runs, seq, started: Vec::new(), terminated })
+    }
+}
