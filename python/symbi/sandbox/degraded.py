@@ -30,6 +30,7 @@ import signal
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,9 +44,11 @@ from symbi.errors import (
 from symbi.sandbox.base import GUEST_PATH, LINE_BYTES_MAX, SandboxExit, SandboxFacts, SecurityTier
 from symbi.sandbox.confine import NOBODY, differences_of, request_of, status_of, stopped, user_of
 from symbi.sandbox.request import refuse_exposed
+from symbi.sandbox.usage import ProcessMeter, Usage
 
 if TYPE_CHECKING:
     from symbi.sandbox.base import Limit, SandboxSpec
+    from symbi.sandbox.usage import Meter
 
 __all__ = ["DegradedBackend", "DegradedSandbox"]
 
@@ -144,6 +147,7 @@ class DegradedSandbox:
         self._left_s: float | None = spec.limits.execution_timeout_s
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._meter: Meter | None = None
         self._paused = False
         self._sender = asyncio.Lock()
 
@@ -192,6 +196,15 @@ class DegradedSandbox:
             loop = asyncio.get_running_loop()
             self._deadline = loop.time() + timeout_s
             self._timer = loop.call_later(timeout_s, self._finish, "execution_timeout_ms")
+
+    def usage(self) -> Usage:
+        """See `Sandbox.usage`."""
+        used = Usage() if self._meter is None else self._meter.read()
+        return replace(used, output_bytes=self._output_bytes)
+
+    def end_at(self, limit: Limit) -> None:
+        """See `Sandbox.end_at`."""
+        self._finish(limit)
 
     async def pause(self) -> None:
         """See `Sandbox.pause`: it is stopped by a signal that it cannot refuse."""
@@ -292,6 +305,7 @@ class DegradedSandbox:
             unenforced=unenforced,
             start_ms=(time.monotonic() - begun) * 1000,
         )
+        self._meter = ProcessMeter.of(self._process.pid)
         await self.send(_GO)
         self.arm(self._left_s)
 
@@ -356,6 +370,9 @@ class DegradedSandbox:
 
     async def _end(self) -> SandboxExit:
         process, code = self._process, -1
+        if self._meter is not None:
+            self._meter.read()
+            self._meter.close()  # US3
         if process is not None:
             with suppress(ProcessLookupError):
                 process.kill()

@@ -19,6 +19,7 @@ import logging
 import secrets
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from symbi.errors import InputError, SandboxError, SandboxEscapeError, SandboxLimitError
@@ -29,10 +30,12 @@ from symbi.sandbox.image import GuestImage, guest_image
 from symbi.sandbox.pipe import Pipe
 from symbi.sandbox.reaper import reap
 from symbi.sandbox.request import RUNTIMES, create_request, refuse_exposed
+from symbi.sandbox.usage import ControlGroupMeter, Usage
 
 if TYPE_CHECKING:
     from symbi.sandbox.base import Limit, SandboxSpec
     from symbi.sandbox.reaper import Owner
+    from symbi.sandbox.usage import Meter
 
 __all__ = ["DockerBackend", "DockerSandbox"]
 
@@ -175,6 +178,7 @@ class DockerSandbox:
         self._deadline = 0.0  # on the loop's clock, while `_timer` is set
         self._timer: asyncio.TimerHandle | None = None
         self._left_s: float | None = spec.limits.execution_timeout_s
+        self._meter: Meter | None = None
         self._paused = False
         self._control = asyncio.Lock()  # one of pause, unpause, end at a time
 
@@ -211,6 +215,15 @@ class DockerSandbox:
             loop = asyncio.get_running_loop()
             self._deadline = loop.time() + timeout_s
             self._timer = loop.call_later(timeout_s, self._finish, "execution_timeout_ms")
+
+    def usage(self) -> Usage:
+        """See `Sandbox.usage`."""
+        used = Usage() if self._meter is None else self._meter.read()
+        return replace(used, output_bytes=None if self._pipe is None else self._pipe.output_bytes)
+
+    def end_at(self, limit: Limit) -> None:
+        """See `Sandbox.end_at`."""
+        self._finish(limit)
 
     async def pause(self) -> None:
         """See `Sandbox.pause`. Takes 10 to 40 ms."""
@@ -263,7 +276,8 @@ class DockerSandbox:
         await self._engine.call("start", lambda client: client.start(self._name), deadline_s=START_S)
         probe = await self._report()
         found = await self._inspect()
-        group = verify.read_control_group(int(found["State"].get("Pid") or 0))
+        pid = int(found["State"].get("Pid") or 0)
+        group = verify.read_control_group(pid)
         differences = [
             *verify.check_inspection(request, found),
             *verify.check_control_group(self._spec, group),
@@ -271,6 +285,7 @@ class DockerSandbox:
         ]
         if differences:
             raise SandboxEscapeError("the sandbox is not what was asked for: " + "; ".join(differences[:8]))
+        self._meter = ControlGroupMeter.of(pid)
         host = found["HostConfig"]
         self._facts = SandboxFacts(
             tier=self._spec.tier,
@@ -317,6 +332,7 @@ class DockerSandbox:
         if self._pipe is not None:
             self._pipe.close()  # D2
         self._disarm()
+        self._last_reading()
         self._live.discard(self)
         try:
             await asyncio.shield(self._engine.call("remove", lambda client: remove(client, self._name)))
@@ -344,6 +360,7 @@ class DockerSandbox:
         if self._pipe is not None:
             self._pipe.close()  # D2
         self._over.set()
+        self._last_reading()
         async with self._control:
             exit_ = SandboxExit(-1, limit=self._limit)
             try:
@@ -403,6 +420,12 @@ class DockerSandbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _last_reading(self) -> None:
+        """Read once more while its group is there, and let go of the files (US3)."""
+        if self._meter is not None:
+            self._meter.read()
+            self._meter.close()
 
     def _stream(self) -> Pipe:
         if self._pipe is None:

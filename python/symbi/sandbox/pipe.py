@@ -71,6 +71,11 @@ class Pipe(asyncio.Protocol):
 
     # -- what callers do
 
+    @property
+    def output_bytes(self) -> int:
+        """Bytes the guest wrote so far, stdout and stderr together."""
+        return self._demultiplexer.output_bytes
+
     async def send(self, line: bytes) -> None:
         """Send one line; waits while the guest does not read (W2).
 

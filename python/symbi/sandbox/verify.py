@@ -15,14 +15,15 @@ Invariants
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from symbi.sandbox.base import SecurityTier
+from symbi.sandbox.control_group import directory_of
 from symbi.sandbox.request import USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from symbi.sandbox.base import SandboxSpec
 
@@ -61,10 +62,10 @@ def read_control_group(pid: int) -> dict[str, int]:
 
     Names: `memory_bytes`, `pids`, `cpu_millicores`.
     """
-    first = _controller(pid, "memory")
+    first = directory_of(pid, "memory")
     if first is None:
         return {}
-    memory, processes, cpu = (_controller(pid, name) or first for name in ("memory", "pids", "cpu"))
+    memory, processes, cpu = (directory_of(pid, name) or first for name in ("memory", "pids", "cpu"))
     read: dict[str, int] = {}
     for name, values in {
         "memory_bytes": (_number(memory / "memory.limit_in_bytes"), _number(memory / "memory.max")),
@@ -181,21 +182,6 @@ def _plain(key: str, value: Any) -> Any:
 def _short(value: object) -> str:
     text = str(value)
     return f"`{text[:200]}…`" if len(text) > 200 else f"`{text}`"
-
-
-def _controller(pid: int, name: str) -> Path | None:
-    """Where a process's control group keeps this controller, in either version."""
-    try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    except OSError:
-        return None
-    root = Path("/sys/fs/cgroup")
-    for _, names, path in (line.split(":", 2) for line in lines):
-        if name in names.split(","):
-            return root / name / path.lstrip("/")
-        if not names and not (root / name).exists():  # v2: one tree for all
-            return root / path.lstrip("/")
-    return None
 
 
 def _number(place: Path) -> int | None:

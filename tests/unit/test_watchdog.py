@@ -1,0 +1,120 @@
+"""The watchdog: what blocks the loop is seen with its place, what does not is not, and an idle process pays nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+
+import pytest
+from symbi.watchdog import Block, Watchdog
+
+THRESHOLD_MS = 40
+
+
+class Seen:
+    """What was reported, and a way for blocking code to wait until it was: the test ends when the fact is there."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.event = threading.Event()
+
+    def __call__(self, block: Block) -> None:
+        self.blocks.append(block)
+        self.event.set()
+
+
+def block_until(seen: Seen) -> None:
+    """Stands still, as an agent's mistake does, until the watchdog has seen it."""
+    assert seen.event.wait(20), "a blocked loop was not reported"
+
+
+@pytest.mark.asyncio
+async def test_a_block_is_reported_while_it_lasts_with_run_agent_and_line() -> None:
+    seen = Seen()
+    watchdog = Watchdog(asyncio.get_running_loop(), THRESHOLD_MS, seen)
+    watchdog.enter("run-1", "agent-1", "triage")
+    await asyncio.sleep(0)
+    block_until(seen)
+    watchdog.leave("run-1")
+    watchdog.close()
+    (block,) = seen.blocks
+    assert (block.run, block.agent, block.name, block.first) == ("run-1", "agent-1", "triage", True)
+    assert "block_until(seen)" in block.stack
+    assert "test_watchdog.py" in block.stack
+    assert block.blocked_ms >= THRESHOLD_MS, "WD2"
+    assert (watchdog.blocks, watchdog.longest_ms) == (1, block.blocked_ms)
+
+
+@pytest.mark.asyncio
+async def test_of_two_runs_the_one_that_blocks_is_named() -> None:
+    seen = Seen()
+    watchdog = Watchdog(asyncio.get_running_loop(), THRESHOLD_MS, seen)
+
+    async def agent(name: str, *, blocks: bool) -> None:
+        watchdog.enter(f"run-{name}", f"agent-{name}", name)
+        await asyncio.sleep(0)
+        if blocks:
+            block_until(seen)
+        await asyncio.sleep(0)
+        watchdog.leave(f"run-{name}")
+
+    await asyncio.gather(agent("good", blocks=False), agent("bad", blocks=True), agent("late", blocks=False))
+    watchdog.close()
+    assert [block.name for block in seen.blocks] == ["bad"]
+
+
+@pytest.mark.asyncio
+async def test_wd2_a_busy_loop_that_keeps_answering_is_never_reported() -> None:
+    """Many short steps, for longer than a threshold in all, by the watchdog's own count of looks."""
+    seen = Seen()
+    watchdog = Watchdog(asyncio.get_running_loop(), 600, seen)
+    watchdog.enter("run-1", "agent-1", "busy")
+    while watchdog.looks < 6:  # noqa: ASYNC110 - the loop is to be busy
+        await asyncio.sleep(0)
+    watchdog.leave("run-1")
+    watchdog.close()
+    assert seen.blocks == [], "WD2"
+
+
+def waits_for_ever(thread: threading.Thread) -> bool:
+    """Whether it stands in a wait without a timeout."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_name == "wait" and "timeout" in frame.f_locals:
+            return frame.f_locals["timeout"] is None
+        frame = frame.f_back
+    return False
+
+
+@pytest.mark.asyncio
+async def test_wd1_without_active_runs_the_thread_does_not_look() -> None:
+    seen = Seen()
+    watchdog = Watchdog(asyncio.get_running_loop(), THRESHOLD_MS, seen)
+    assert watchdog._thread is None, "WD1: no thread before the first run"
+    watchdog.enter("run-1", "agent-1", "a")
+    watchdog.leave("run-1")
+    thread = watchdog._thread
+    assert thread is not None
+    async with asyncio.timeout(20):
+        while not waits_for_ever(thread):  # noqa: ASYNC110 - a fact of another thread, which tells nobody
+            await asyncio.sleep(0.005)
+    watchdog.close()
+    assert not thread.is_alive(), "WD3"
+    watchdog.close()
+
+
+@pytest.mark.asyncio
+async def test_a_place_is_new_once() -> None:
+    seen = Seen()
+    watchdog = Watchdog(asyncio.get_running_loop(), THRESHOLD_MS, seen)
+    watchdog.enter("run-1", "agent-1", "a")
+    for _ in range(2):
+        seen.event.clear()
+        await asyncio.sleep(0)
+        block_until(seen)
+    watchdog.leave("run-1")
+    watchdog.close()
+    assert len(seen.blocks) == 2
+    assert {block.place for block in seen.blocks} == {seen.blocks[0].place}
+    assert [block.first for block in seen.blocks] == [True, False]
