@@ -320,7 +320,7 @@ def adapters(tree: Tree) -> Iterator[Finding]:
 LAYERS = {
     "symbi-types": 0,
     **dict.fromkeys(("symbi-crypto", "symbi-policy", "symbi-scheduler", "symbi-vectors", "symbi-dsl"), 1),
-    "symbi-detect": 1,
+    **dict.fromkeys(("symbi-detect", "symbi-supervisor"), 1),
     **dict.fromkeys(("symbi-audit", "symbi-bus", "symbi-store"), 2),
     "symbi-kernel": 3,
     "symbi-py": 4,
