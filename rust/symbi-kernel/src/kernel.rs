@@ -21,7 +21,7 @@ use symbi_audit::{Event, Log, LogOptions, LogStatus, Owner};
 use symbi_bus::Bus;
 use symbi_crypto::{NonceCounter, Provider, SealingKey, SigningKey, hmac_sha256};
 use symbi_policy::{CounterSpec, Diagnostic, Engine, Entity, Schema, Source};
-use symbi_scheduler::{Scheduler, State, TaskId};
+use symbi_scheduler::{Node, NodeId, Options, Scheduler, State, TaskId};
 use symbi_store::Store;
 use symbi_types::{AgentId, BootId, Clock, Entropy, LogId, Moment, OperationId, ResourceVector, RunId};
 
@@ -105,6 +105,9 @@ pub enum KernelError {
     /// The knowledge base.
     #[error(transparent)]
     Store(#[from] symbi_store::StoreError),
+    /// The node that agents run on.
+    #[error(transparent)]
+    Node(#[from] symbi_scheduler::OptionsError),
     /// The wake-up descriptor.
     #[error("no wake-up descriptor: {0}")]
     Wake(std::io::Error),
@@ -301,6 +304,9 @@ impl Kernel {
         store.sweep()?;
 
         let wake = Arc::new(Wake::new().map_err(KernelError::Wake)?);
+        let node = Node { id: NodeId(0), capacity: options.capacity };
+        // Nothing brings a run to a standstill yet.
+        let scheduler = Scheduler::new(&[node], Options { preemption: false, ..Options::default() })?;
         let bell = Arc::clone(&wake);
         let progress = Arc::downgrade(&log);
         log.on_progress(Arc::new(move || {
@@ -366,7 +372,7 @@ impl Kernel {
             unknown: Mutex::new(recovery.unknown),
             agents: Mutex::default(),
             agents_max: options.agents_max,
-            scheduler: Mutex::new(Scheduler::new(options.capacity)),
+            scheduler: Mutex::new(scheduler),
             runs: Mutex::default(),
             tasks: Mutex::default(),
             next_task: AtomicU64::new(0),

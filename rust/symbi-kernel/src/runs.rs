@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use symbi_audit::Event;
-use symbi_scheduler::{Cause, Priority, State, Task, Why};
+use symbi_scheduler::{Cause, Decision, Priority, State, Task, TaskError, Why};
 use symbi_types::{AgentId, LabelSet, ResourceVector, RunId};
 
 use crate::agents::{AgentError, check_labels};
@@ -110,11 +110,9 @@ impl Kernel {
             run: Some(run),
             ..asked
         };
-        let task = Task { id: self.next_task(), agent, priority, need: need(&spec) };
-        if !self.scheduler().capacity().fits(&task.need) {
-            // The scheduler refuses it, changes nothing, and says what is lacking.
-            let refused = self.scheduler().submit(task).map_err(|error| error.to_string());
-            return Err(AgentError::Invalid(refused.err().unwrap_or_default()));
+        let task = Task { agent: Some(agent), priority, ..Task::new(self.next_task(), need(&spec)) };
+        if let Err(error @ TaskError::NeverFits { .. }) = self.scheduler().check(&task) {
+            return Err(AgentError::Invalid(error.to_string()));
         }
         let granted = self.decide(&asked)?;
         let (_, seq) = self
@@ -152,7 +150,8 @@ impl Kernel {
     fn start_ready(&self) -> Vec<RunId> {
         let mut started = Vec::new();
         loop {
-            let Some(task) = self.scheduler().next() else { return started };
+            let Some(decision) = self.scheduler().next() else { return started };
+            let (Decision::Start { task, .. } | Decision::Resume { task, .. }) = decision else { continue };
             let run = self.tasks().get(&task).copied();
             let Some(run) = run else {
                 let _ = self.scheduler().complete(task); // ended between the queue and here

@@ -1,17 +1,20 @@
-//! Priorities, capacity, the lifecycle table: a pure state machine.
+//! Tiers, priorities, resources, preemption, the lifecycle table: a pure state machine.
 //!
-//! Why: which task starts next, and which state an agent may be in, must be the same on every machine that
+//! Why: which task starts next, where, and which state an agent may be in, must be the same on every machine that
 //! replays the same history. So nothing here reads a clock, waits, or does I/O; the caller asks, and is told.
-//! Not here: policy (the kernel asks it before `submit`), tiers, ageing, several nodes, preemption; one node's
-//! capacity and one queue stand behind the interface that they will deepen.
+//! Not here: policy (the kernel asks it before `submit`), how a task is brought to a standstill (the runtime's).
 
-mod agents;
+mod error;
 mod lifecycle;
-mod queue;
-mod ready;
-mod slots;
+mod options;
+mod scheduler;
 mod task;
+mod why;
 
+pub use error::TaskError;
+pub(crate) use lifecycle::unknown;
 pub use lifecycle::{Cause, IllegalTransition, State, TRANSITIONS, UnknownName};
-pub use queue::{AHEAD_MAX, PASSED_MAX, Scheduler, TASKS_MAX};
-pub use task::{Lack, Priority, Reason, Resource, Task, TaskError, TaskId, Why};
+pub use options::{Options, OptionsError, Share, Strategy};
+pub use scheduler::{AHEAD_MAX, PASSED_MAX, Scheduler};
+pub use task::{Counts, Decision, Move, Node, NodeId, Priority, Task, TaskId, TenantId, Tier, Totals};
+pub use why::{Lack, Reason, Resource, Why};

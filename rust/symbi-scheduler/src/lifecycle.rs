@@ -95,11 +95,11 @@ impl IllegalTransition {
     pub const CODE: &'static str = "lifecycle.illegal_transition";
 }
 
-/// A text that names no state or cause.
+/// A text that names no state, cause, tier or strategy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{text}` is no {what} of an agent")]
+#[error("`{text}` is no {what}")]
 pub struct UnknownName {
-    /// `state` or `cause`.
+    /// Of what it should have been a name.
     pub what: &'static str,
     /// What was given, cut to 64 characters.
     pub text: String,
@@ -207,20 +207,26 @@ impl fmt::Display for Cause {
     }
 }
 
-fn unknown(what: &'static str, text: &str) -> UnknownName {
+pub(crate) fn unknown(what: &'static str, text: &str) -> UnknownName {
     UnknownName { what, text: text.chars().take(64).collect() }
 }
 
 impl FromStr for State {
     type Err = UnknownName;
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| unknown("state", text))
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| unknown("state of an agent", text))
     }
 }
 
 impl FromStr for Cause {
     type Err = UnknownName;
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        Self::ALL.into_iter().find(|cause| cause.as_str() == text).ok_or_else(|| unknown("cause", text))
+        Self::ALL
+            .into_iter()
+            .find(|cause| cause.as_str() == text)
+            .ok_or_else(|| unknown("cause of a transition", text))
     }
 }

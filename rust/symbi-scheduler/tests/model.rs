@@ -12,11 +12,20 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use symbi_scheduler::{
-    AHEAD_MAX, Lack, PASSED_MAX, Priority, Reason, Scheduler, Task, TaskError, TaskId, Why,
+    Decision, Lack, Node, NodeId, Options, Priority, Reason, Scheduler, Task, TaskError, TaskId, Why,
 };
 use symbi_types::{AgentId, Entropy, ResourceVector};
 
 const CAPACITY: ResourceVector = ResourceVector::from_array([8, 8, 0, 0, 0, 2]);
+
+const NODE: Node = Node { id: NodeId(0), capacity: CAPACITY };
+
+fn start(real: &mut Scheduler) -> Option<TaskId> {
+    real.next().map(|decision| match decision {
+        Decision::Start { task, .. } => task,
+        other => panic!("nothing is ever suspended here: {other:?}"),
+    })
+}
 
 /// Bytes of one number, so that agent `n` has the same id in every run.
 struct Numbered(u8);
@@ -34,43 +43,33 @@ fn agent(number: u8) -> AgentId {
 /// A list of tasks, oldest first. Everything is computed from it, slowly.
 #[derive(Default)]
 struct Model {
-    tasks: Vec<(Task, bool, u8)>, // the task, whether it runs, how often it was passed as head
+    tasks: Vec<(Task, bool)>, // the task, and whether it runs
 }
 
 impl Model {
     fn free(&self) -> ResourceVector {
-        let running = self.tasks.iter().filter(|(_, running, _)| *running);
-        running.fold(CAPACITY, |free, (task, _, _)| free.checked_sub(&task.need).expect("Q1"))
+        let running = self.tasks.iter().filter(|(_, running)| *running);
+        running.fold(CAPACITY, |free, (task, _)| free.checked_sub(&task.need).expect("Q1"))
     }
 
     fn candidates(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.tasks.len()).filter(|at| !self.tasks[*at].1).collect();
         order.sort_by_key(|at| (Reverse(self.tasks[*at].0.priority), *at));
-        let mut seen: BTreeSet<AgentId> =
-            self.tasks.iter().filter(|(_, running, _)| *running).map(|(task, _, _)| task.agent).collect();
+        let mut seen: BTreeSet<Option<AgentId>> =
+            self.tasks.iter().filter(|(_, running)| *running).map(|(task, _)| task.agent).collect();
         order.retain(|at| seen.insert(self.tasks[*at].0.agent));
         order
     }
 
     fn next(&mut self) -> Option<TaskId> {
         let free = self.free();
-        let candidates = self.candidates();
-        let head = *candidates.first()?;
-        let mut chosen = head;
-        if !free.fits(&self.tasks[head].0.need) {
-            if self.tasks[head].2 == PASSED_MAX {
-                return None;
-            }
-            let behind = candidates.iter().skip(1).take(AHEAD_MAX);
-            chosen = *behind.into_iter().find(|at| free.fits(&self.tasks[**at].0.need))?;
-            self.tasks[head].2 += 1;
-        }
+        let chosen = self.candidates().into_iter().find(|at| free.fits(&self.tasks[*at].0.need))?;
         self.tasks[chosen].1 = true;
         Some(self.tasks[chosen].0.id)
     }
 
     fn find(&self, id: u64) -> Option<usize> {
-        self.tasks.iter().position(|(task, _, _)| task.id == TaskId(id))
+        self.tasks.iter().position(|(task, _)| task.id == TaskId(id))
     }
 }
 
@@ -106,21 +105,21 @@ fn submit(real: &mut Scheduler, model: &mut Model, task: Task) {
         assert_eq!(answer, Err(TaskError::Duplicate { task: task.id }));
     } else {
         assert_eq!(answer, Ok(()));
-        model.tasks.push((task, false, 0));
+        model.tasks.push((task, false));
     }
 }
 
 fn apply(real: &mut Scheduler, model: &mut Model, step: Step) {
     match step {
         Step::Submit { id, agent: number, priority, need } => {
-            let task = Task { id: TaskId(id), agent: agent(number), priority: Priority(priority), need };
-            submit(real, model, task);
+            let priority = Priority(priority);
+            submit(real, model, Task { agent: Some(agent(number)), priority, ..Task::new(TaskId(id), need) });
         }
-        Step::Next => assert_eq!(real.next(), model.next()),
+        Step::Next => assert_eq!(start(real), model.next()),
         Step::Complete(id) => match model.find(id) {
             None => assert_eq!(real.complete(TaskId(id)), Err(TaskError::Unknown { task: TaskId(id) })),
             Some(at) if model.tasks[at].1 => {
-                let (task, _, _) = model.tasks.remove(at);
+                let (task, _) = model.tasks.remove(at);
                 assert_eq!(real.complete(TaskId(id)), Ok(task.need), "Q2");
             }
             Some(_) => assert_eq!(real.complete(TaskId(id)), Err(TaskError::NotRunning { task: TaskId(id) })),
@@ -136,7 +135,7 @@ fn apply(real: &mut Scheduler, model: &mut Model, step: Step) {
             }
         },
         Step::CancelAgent(number) => {
-            let mine = |task: &(Task, bool, u8)| !task.1 && task.0.agent == agent(number);
+            let mine = |task: &(Task, bool)| !task.1 && task.0.agent == Some(agent(number));
             let mut gone: Vec<Task> =
                 model.tasks.iter().filter(|task| mine(task)).map(|task| task.0).collect();
             gone.sort_by_key(|task| Reverse(task.priority));
@@ -148,17 +147,18 @@ fn apply(real: &mut Scheduler, model: &mut Model, step: Step) {
 }
 
 fn same(real: &Scheduler, model: &Model) {
-    assert_eq!(real.free(), model.free(), "Q1");
+    assert_eq!(real.verify(), Ok(()));
+    assert_eq!(real.free(NODE.id).unwrap(), model.free(), "Q1");
     assert_eq!(real.running(), model.tasks.iter().filter(|task| task.1).count());
     assert_eq!(real.waiting(), model.tasks.iter().filter(|task| !task.1).count());
-    let agents: BTreeSet<AgentId> = model.tasks.iter().map(|task| task.0.agent).collect();
+    let agents: BTreeSet<Option<AgentId>> = model.tasks.iter().map(|task| task.0.agent).collect();
     assert_eq!(real.agents(), agents.len(), "A2");
-    let mut order: Vec<&(Task, bool, u8)> = model.tasks.iter().filter(|task| !task.1).collect();
+    let mut order: Vec<&(Task, bool)> = model.tasks.iter().filter(|task| !task.1).collect();
     order.sort_by_key(|task| Reverse(task.0.priority));
-    for (wanted, (task, _, _)) in order.into_iter().enumerate() {
+    for (wanted, (task, _)) in order.into_iter().enumerate() {
         let Some(Why::Waiting { position, reason }) = real.why(task.id) else { panic!("it waits") };
         assert_eq!(position, wanted);
-        if let Reason::Lacks(lacking) = reason {
+        if let Reason::Lacks { lacking, .. } = reason {
             assert!(lacking.iter().all(|lack: &Lack| lack.have < lack.need) && !lacking.is_empty());
         }
     }
@@ -169,7 +169,7 @@ proptest! {
 
     #[test]
     fn the_same_history_gives_the_same_answers_as_a_plain_list(steps in proptest::collection::vec(step(), 1..160)) {
-        let mut real = Scheduler::new(CAPACITY);
+        let mut real = Scheduler::new(&[NODE], Options::default()).unwrap();
         let mut model = Model::default();
         for step in steps {
             apply(&mut real, &mut model, step);
@@ -177,15 +177,15 @@ proptest! {
         }
         // Eventual progress: when what runs completes, everything that waits gets its turn.
         while !model.tasks.is_empty() {
-            while let Some(started) = real.next() {
+            while let Some(started) = start(&mut real) {
                 assert_eq!(model.next(), Some(started));
             }
             assert_eq!(model.next(), None);
             let at = model.tasks.iter().position(|task| task.1).expect("Q4: something can run");
-            let (task, _, _) = model.tasks.remove(at);
+            let (task, _) = model.tasks.remove(at);
             assert!(real.complete(task.id).is_ok());
         }
-        assert_eq!(real.free(), CAPACITY);
+        assert_eq!(real.free(NODE.id).unwrap(), CAPACITY);
         assert_eq!(real.agents(), 0);
     }
 }
