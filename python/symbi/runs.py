@@ -72,12 +72,12 @@ class Runs:
         line, arguments = _bound(given)
         async with Leaving(self._runtime, "agents"):
             self._check_open(agent)
-            run, _, started = self._runtime.kernel.begin_run("host", agent.id, line, sorted(labels), priority)
+            run, _, moves = self._runtime.kernel.begin_run("host", agent.id, line, sorted(labels), priority)
         outcome = _CANCELLED
         active = self.active[run] = Active(agent.id)
         try:
             async with active.ending, asyncio.timeout(timeout_s) as whole:
-                await self._turn(run, started)
+                await self._turn(run, moves[0])
                 value = await self._execute(agent, run, arguments)
             outcome = _DONE
         except TimeoutError as error:
@@ -104,13 +104,13 @@ class Runs:
             raise InputError(f"`{agent.name}` is not a program: use `rt.run(agent, …)`")
         async with Leaving(self._runtime, "agents") as leaving:
             self._check_open(agent)
-            run, leaving.seq, started = self._runtime.kernel.begin_run(
+            run, leaving.seq, moves = self._runtime.kernel.begin_run(
                 "host", agent.id, b"", [], PRIORITY_NORMAL
             )
         outcome = _CANCELLED
         sandbox: Sandbox | None = None
         try:
-            await self._turn(run, started)
+            await self._turn(run, moves[0])
             sandbox = await self._runtime.workers.program(agent)
             sandbox.arm(agent.config.limits.execution_timeout_s or PROGRAM_S)
             while (line := await sandbox.receive()) is not None:
@@ -126,8 +126,8 @@ class Runs:
         finally:
             if sandbox is not None:
                 await self._runtime.workers.end_program(agent.id)
-            seq, more = self._runtime.kernel.end_run(run, *outcome)
-            self._release(more)
+            seq, moves = self._runtime.kernel.end_run(run, *outcome)
+            self._release(moves[0])
             await self._runtime.stopping.after_run(agent.id)
             await self._runtime.bridge.durable(seq)
 
@@ -198,8 +198,8 @@ class Runs:
         """Record how a run ended, hand on what it held, and end an agent that was to stop after it."""
         active = self.active.pop(run)
         try:
-            seq, started = self._runtime.kernel.end_run(run, *outcome)
-            self._release(started)
+            seq, moves = self._runtime.kernel.end_run(run, *outcome)
+            self._release(moves[0])
             await self._runtime.stopping.after_run(active.agent)
             await self._runtime.bridge.durable(seq)  # RT2
         finally:

@@ -35,7 +35,7 @@ class Stopping:
         kernel, runs = self._runtime.kernel, self._runtime.runs
         if kernel.agent_state(agent) is None:
             return True
-        ending, seq, terminated = kernel.stop_agent(by, agent, force)
+        ending, seq, terminated, _ = kernel.stop_agent(by, agent, force)
         self._agents.add(agent)
         active = [known for run in ending if (known := runs.active.get(run)) is not None]
         for known in active:

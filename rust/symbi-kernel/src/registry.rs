@@ -33,6 +33,8 @@ pub struct AgentSpec {
     pub capabilities: Vec<String>,
     /// Labels of its inputs.
     pub labels: LabelSet,
+    /// On whose account its runs are.
+    pub tenant: String,
     /// Its limits.
     pub limits: ResourceLimits,
 }

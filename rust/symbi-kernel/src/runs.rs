@@ -17,6 +17,7 @@ use crate::agents::{AgentError, check_labels};
 use crate::json::Object;
 use crate::kernel::Kernel;
 use crate::monitor::Asked;
+use crate::moves::Moves;
 use crate::registry::AgentSpec;
 use crate::{Principal, exit};
 
@@ -53,8 +54,8 @@ pub struct Begun {
     pub run: RunId,
     /// Its record.
     pub seq: u64,
-    /// Runs that may start now; this one is among them unless it waits.
-    pub started: Vec<RunId>,
+    /// What the host does now; this run is among those that start, unless it waits.
+    pub moves: Moves,
 }
 
 /// A run that ended.
@@ -62,8 +63,8 @@ pub struct Begun {
 pub struct Ended {
     /// The record of its outcome; wait for it before the result leaves. None where the log cannot write.
     pub seq: Option<u64>,
-    /// Runs that may start now.
-    pub started: Vec<RunId>,
+    /// What the host does now.
+    pub moves: Moves,
 }
 
 /// What one run of the agent holds on its node.
@@ -134,23 +135,17 @@ impl Kernel {
         if let Err(error) = submitted {
             let kind = "not_scheduled".to_owned();
             let ended = self.end_run(run, &RunOutcome::Failed { kind, text: error.to_string() }); // K28
-            debug_assert!(ended.is_ok_and(|ended| ended.started.is_empty()), "nothing was given back");
+            debug_assert!(ended.is_ok_and(|ended| ended.moves.is_empty()), "nothing was given back");
             return Err(error);
         }
-        Ok(Begun { run, seq, started: self.start_ready() })
-    }
-
-    /// Hands out what fits now, for whoever resumed an agent whose runs were held.
-    #[must_use]
-    pub fn start_waiting(&self) -> Vec<RunId> {
-        self.start_ready()
+        Ok(Begun { run, seq, moves: self.start_ready() })
     }
 
     /// Hands out what fits now: Ready → Running.
-    fn start_ready(&self) -> Vec<RunId> {
-        let mut started = Vec::new();
+    pub(crate) fn start_ready(&self) -> Moves {
+        let mut moves = Moves::default();
         loop {
-            let Some(decision) = self.scheduler().next() else { return started };
+            let Some(decision) = self.scheduler().next() else { return moves };
             let (Decision::Start { task, .. } | Decision::Resume { task, .. }) = decision else { continue };
             let run = self.tasks().get(&task).copied();
             let Some(run) = run else {
@@ -188,7 +183,7 @@ impl Kernel {
             known.started = true;
             known.started_ns = now_ns;
             drop(runs);
-            started.push(run);
+            moves.start.push(run);
         }
     }
 
@@ -230,7 +225,7 @@ impl Kernel {
         let event =
             Event { agent_id: Some(ended.agent), run: Some(run), ..Event::new("run.finished", &details) };
         let seq = self.log().append(&event).ok().map(|receipt| receipt.seq);
-        Ok(Ended { seq, started: self.start_ready() })
+        Ok(Ended { seq, moves: self.start_ready() })
     }
 
     /// What the oldest waiting run of the agent waits for.

@@ -5,6 +5,7 @@ use symbi_types::{AgentId, RunId};
 use crate::Principal;
 use crate::agents::AgentError;
 use crate::kernel::{Kernel, lock};
+use crate::moves::Moves;
 
 /// An agent that was stopped.
 #[derive(Clone, Debug)]
@@ -13,8 +14,8 @@ pub struct Stopped {
     pub runs: Vec<RunId>,
     /// Its record; none where it is recorded late.
     pub seq: Option<u64>,
-    /// Runs of other agents that may start now.
-    pub started: Vec<RunId>,
+    /// What the host does now with the runs of other agents.
+    pub moves: Moves,
     /// False where a graceful stop waits for the running task.
     pub terminated: bool,
 }
@@ -52,6 +53,6 @@ impl Kernel {
             lock(&self.shares).forget(agent);
             self.agents().remove(agent);
         }
-        Ok(Stopped { runs, seq, started: Vec::new(), terminated })
+        Ok(Stopped { runs, seq, moves: Moves::default(), terminated })
     }
 }

@@ -14,7 +14,7 @@ use crate::kernel::Kernel;
 #[pymethods]
 impl Kernel {
     #[pyo3(signature = (by, *, name, kind, in_process, tier, capabilities, labels, memory_mb, cpu_millicores,
-        disk_io_mbps, network_io_mbps, connections, execution_timeout_ms))]
+        disk_io_mbps, network_io_mbps, connections, execution_timeout_ms, tenant="default"))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments: the fields of a specification")]
     fn create_agent(
         &self,
@@ -32,6 +32,7 @@ impl Kernel {
         network_io_mbps: Option<u64>,
         connections: Option<u64>,
         execution_timeout_ms: Option<u64>,
+        tenant: &str,
     ) -> PyResult<(String, u64)> {
         let spec = core::AgentSpec {
             name,
@@ -40,6 +41,7 @@ impl Kernel {
             tier: tier.parse().map_err(input)?,
             capabilities,
             labels: labels_in(labels)?,
+            tenant: tenant.to_owned(),
             limits: ResourceLimits {
                 memory_mb,
                 cpu_millicores,

@@ -161,8 +161,16 @@ pub(crate) fn received_out<'py>(py: Python<'py>, one: core::Received) -> PyResul
         .into_pyobject(py)
 }
 
-pub(crate) fn run_ids(runs: &[RunId]) -> Vec<String> {
-    runs.iter().map(ToString::to_string).collect()
+/// `(start, suspend, resume)`
+pub(crate) type MovesTuple = (Vec<String>, Vec<String>, Vec<String>);
+
+pub(crate) fn moves_out(moves: &core::Moves) -> MovesTuple {
+    let texts = |runs: &[RunId]| runs.iter().map(ToString::to_string).collect();
+    (texts(&moves.start), texts(&moves.suspend), texts(&moves.resume))
+}
+
+pub(crate) fn uuid<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> PyResult<T> {
+    text.parse().map_err(input)
 }
 
 pub(crate) fn run_outcome(outcome: &str, kind: String, text: String) -> PyResult<core::RunOutcome> {

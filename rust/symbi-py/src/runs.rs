@@ -1,14 +1,20 @@
-//! Runs of a `Kernel`'s agents: begun, ended, suspended, resumed, stopped.
+//! Runs of a `Kernel`'s agents: begun, ended, held still, let go on, stopped.
+//!
+//! Every call that may change who runs answers with `(start, suspend, resume)`: three lists of run ids.
 
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use symbi_kernel as core;
 
-use crate::convert::{agent_id, input, labels_in, principal, run_ids, run_outcome};
+use crate::convert::{MovesTuple, agent_id, input, labels_in, moves_out, principal, run_outcome, uuid};
 use crate::errors::{Raise, enter};
 use crate::kernel::Kernel;
 
 #[pymethods]
 impl Kernel {
+    #[pyo3(signature = (by, agent, input, labels, priority, *, tier="interactive", deadline_ms=None,
+        duration_ms=None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments: what is asked of one run")]
     fn begin_run(
         &self,
         py: Python<'_>,
@@ -17,11 +23,17 @@ impl Kernel {
         input: &[u8],
         labels: Vec<String>,
         priority: u8,
-    ) -> PyResult<(String, u64, Vec<String>)> {
+        tier: &str,
+        deadline_ms: Option<u64>,
+        duration_ms: Option<u64>,
+    ) -> PyResult<(String, u64, MovesTuple)> {
+        if tier != "interactive" || deadline_ms.is_some() || duration_ms.is_some() {
+            return Err(crate::convert::input("this core schedules interactive runs without deadline alone"));
+        }
         let labels = labels_in(labels)?;
         let (by, agent) = (principal(by)?, agent_id(agent)?);
         let begun = enter(py, || self.core.begin_run(by, agent, input, &labels, core::Priority(priority)))?;
-        Ok((begun.run.to_string(), begun.seq, run_ids(&begun.started)))
+        Ok((begun.run.to_string(), begun.seq, moves_out(&begun.moves)))
     }
 
     #[pyo3(signature = (run, outcome, kind=String::new(), text=String::new()))]
@@ -32,23 +44,74 @@ impl Kernel {
         outcome: &str,
         kind: String,
         text: String,
-    ) -> PyResult<(Option<u64>, Vec<String>)> {
-        let outcome = run_outcome(outcome, kind, text)?;
-        let run = run.parse().map_err(input)?;
+    ) -> PyResult<(Option<u64>, MovesTuple)> {
+        let (run, outcome) = (uuid(run)?, run_outcome(outcome, kind, text)?);
         let ended = enter(py, || self.core.end_run(run, &outcome))?;
-        Ok((ended.seq, run_ids(&ended.started)))
+        Ok((ended.seq, moves_out(&ended.moves)))
     }
 
-    fn stop_agent(&self, by: &str, agent: &str, force: bool) -> PyResult<(Vec<String>, Option<u64>, bool)> {
+    /// The host says that the run stands still.
+    fn run_suspended(&self, py: Python<'_>, run: &str) -> PyResult<MovesTuple> {
+        let run = uuid(run)?;
+        enter(py, || self.core.run_suspended(run)).map(|moves| moves_out(&moves))
+    }
+
+    /// The host says that the run goes on.
+    fn run_resumed(&self, py: Python<'_>, run: &str) -> PyResult<()> {
+        let run = uuid(run)?;
+        enter(py, || self.core.run_resumed(run))
+    }
+
+    /// From here on no new effect of that run starts.
+    fn cancel_run(&self, by: &str, run: &str) -> PyResult<(Option<u64>, MovesTuple)> {
+        let moved = self.core.cancel_run(principal(by)?, uuid(run)?).map_err(Raise::from)?;
+        Ok((moved.seq, moves_out(&moved.moves)))
+    }
+
+    fn stop_agent(
+        &self,
+        by: &str,
+        agent: &str,
+        force: bool,
+    ) -> PyResult<(Vec<String>, Option<u64>, bool, MovesTuple)> {
         let stopped = self.core.stop_agent(principal(by)?, agent_id(agent)?, force).map_err(Raise::from)?;
-        Ok((run_ids(&stopped.runs), stopped.seq, stopped.terminated))
+        let runs = stopped.runs.iter().map(ToString::to_string).collect();
+        Ok((runs, stopped.seq, stopped.terminated, moves_out(&stopped.moves)))
     }
 
-    fn suspend_agent(&self, by: &str, agent: &str) -> PyResult<Option<u64>> {
-        Ok(self.core.suspend_agent(principal(by)?, agent_id(agent)?).map_err(Raise::from)?)
+    #[pyo3(signature = (by, agent, cause="operator_hold"))]
+    fn suspend_agent(&self, by: &str, agent: &str, cause: &str) -> PyResult<(Option<u64>, MovesTuple)> {
+        let (by, agent, cause) = (principal(by)?, agent_id(agent)?, cause.parse().map_err(input)?);
+        let moved = self.core.suspend_agent(by, agent, cause).map_err(Raise::from)?;
+        Ok((moved.seq, moves_out(&moved.moves)))
     }
 
-    fn resume_agent(&self, by: &str, agent: &str) -> PyResult<u64> {
-        Ok(self.core.resume_agent(principal(by)?, agent_id(agent)?).map_err(Raise::from)?)
+    fn resume_agent(&self, py: Python<'_>, by: &str, agent: &str) -> PyResult<(Option<u64>, MovesTuple)> {
+        let (by, agent) = (principal(by)?, agent_id(agent)?);
+        let moved = enter(py, || self.core.resume_agent(by, agent))?;
+        Ok((moved.seq, moves_out(&moved.moves)))
+    }
+
+    /// When time alone changes what runs: nanoseconds on the monotonic clock, or None.
+    fn wake_at_ns(&self) -> Option<u64> {
+        self.core.wake_at_ns()
+    }
+
+    /// What is to be done now, because time has passed or the kernel itself decided something.
+    fn tick(&self, py: Python<'_>) -> MovesTuple {
+        moves_out(&py.detach(|| self.core.tick()))
+    }
+
+    /// Where a run or an agent stands, and what it waits for. Cost: proportional to the number of waiting runs.
+    fn why<'py>(&self, py: Python<'py>, run_or_agent: &str) -> PyResult<Bound<'py, PyDict>> {
+        let why = match self.core.why_run(uuid(run_or_agent)?) {
+            Some(why) => why,
+            None => self.core.why_agent(agent_id(run_or_agent)?).map_err(Raise::from)?,
+        };
+        let dict = PyDict::new(py);
+        dict.set_item("state", why.state)?;
+        dict.set_item("reason", why.reason)?;
+        dict.set_item("text", why.text)?;
+        Ok(dict)
     }
 }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use symbi_kernel::{AgentError, AgentSpec, Kernel, Principal, Priority, RefusalCode, RunOutcome, State};
+use symbi_kernel::{
+    AgentError, AgentSpec, Cause, Kernel, Principal, Priority, RefusalCode, RunOutcome, State,
+};
 use symbi_types::{AgentId, LabelSet, ResourceLimits, RunId};
 
 use crate::world::*;
 
 fn end(kernel: &Kernel, run: RunId) -> Vec<RunId> {
-    kernel.end_run(run, &RunOutcome::Done).unwrap().started
+    kernel.end_run(run, &RunOutcome::Done).unwrap().moves.start
 }
 
 fn transitions(world: &World) -> Vec<String> {
@@ -29,12 +31,12 @@ fn k18_k28_every_transition_and_every_run_is_recorded() {
     let one = agent(&kernel, "a");
     let begun = run(&kernel, one);
     assert_eq!(
-        (begun.started.as_slice(), kernel.agent_state(one)),
+        (begun.moves.start.as_slice(), kernel.agent_state(one)),
         ([begun.run].as_slice(), Some(State::Running))
     );
     end(&kernel, begun.run);
     let begun = run(&kernel, one);
-    kernel.suspend_agent(OPERATOR, one).unwrap();
+    kernel.suspend_agent(OPERATOR, one, Cause::OperatorHold).unwrap();
     kernel.resume_agent(OPERATOR, one).unwrap();
     let stopped = kernel.stop_agent(OPERATOR, one, true).unwrap();
     assert_eq!(stopped.runs, [begun.run]);
@@ -65,12 +67,12 @@ fn k27_resources_are_held_while_a_run_runs_and_given_back_once() {
     let first = run(&kernel, agents[0]);
     let second = run(&kernel, agents[1]);
     let third = run(&kernel, agents[2]);
-    assert!(third.started.is_empty(), "K27: two are there");
+    assert!(third.moves.start.is_empty(), "K27: two are there");
     assert!(kernel.why(third.run).is_some());
     assert_eq!(end(&kernel, first.run), [third.run], "K27");
     assert!(kernel.end_run(first.run, &RunOutcome::Done).is_err(), "K27: once");
     let fourth = run(&kernel, agents[0]);
-    assert!(fourth.started.is_empty(), "K27: nothing was given back twice");
+    assert!(fourth.moves.start.is_empty(), "K27: nothing was given back twice");
     assert_eq!(end(&kernel, second.run), [fourth.run]);
 }
 
@@ -83,13 +85,13 @@ fn k27_stopping_an_agent_that_waits_or_runs_gives_everything_back() {
     // a0 and a1 run, a2 and a3 wait.
     let waiting = kernel.stop_agent(OPERATOR, agents[2], false).unwrap();
     assert_eq!((waiting.runs.as_slice(), waiting.terminated), ([runs[2]].as_slice(), true));
-    assert!(kernel.end_run(runs[2], &RunOutcome::Cancelled).unwrap().started.is_empty());
+    assert!(kernel.end_run(runs[2], &RunOutcome::Cancelled).unwrap().moves.start.is_empty());
     let graceful = kernel.stop_agent(OPERATOR, agents[0], false).unwrap();
     assert!(!graceful.terminated && graceful.runs.is_empty(), "it has work");
     let forced = kernel.stop_agent(OPERATOR, agents[0], true).unwrap();
     assert_eq!(forced.runs, [runs[0]]);
     let ended = kernel.end_run(runs[0], &RunOutcome::Cancelled).unwrap();
-    assert_eq!(ended.started, [runs[3]], "K27");
+    assert_eq!(ended.moves.start, [runs[3]], "K27");
     assert!(kernel.stop_agent(OPERATOR, agents[0], true).is_err(), "it is gone");
 }
 
@@ -100,14 +102,13 @@ fn k43_a_suspended_agent_starts_nothing_asks_for_nothing_and_goes_on_when_resume
     let one = agent(&kernel, "a");
     tool(&kernel, "t");
     let (first, second) = (run(&kernel, one).run, run(&kernel, one).run);
-    kernel.suspend_agent(OPERATOR, one).unwrap();
+    kernel.suspend_agent(OPERATOR, one, Cause::OperatorHold).unwrap();
     assert_eq!(refusal(ask(&kernel, one, "t")).code, RefusalCode::Denied, "K43: held is held");
     assert!(end(&kernel, first).is_empty(), "K43");
     assert_eq!(kernel.agent_state(one), Some(State::Suspended), "K43");
     let third = run(&kernel, one);
-    assert!(third.started.is_empty(), "K43");
-    kernel.resume_agent(OPERATOR, one).unwrap();
-    let started = kernel.start_waiting();
+    assert!(third.moves.start.is_empty(), "K43");
+    let started = kernel.resume_agent(OPERATOR, one).unwrap().moves.start;
     assert_eq!(
         (started.as_slice(), kernel.agent_state(one)),
         ([second].as_slice(), Some(State::Running)),
@@ -126,13 +127,13 @@ fn k43_a_suspended_agent_can_be_stopped_with_all_its_runs() {
     let kernel = world.kernel();
     let one = agent(&kernel, "a");
     let (first, second) = (run(&kernel, one).run, run(&kernel, one).run);
-    kernel.suspend_agent(OPERATOR, one).unwrap();
+    kernel.suspend_agent(OPERATOR, one, Cause::OperatorHold).unwrap();
     end(&kernel, first);
     let stopped = kernel.stop_agent(OPERATOR, one, false).unwrap();
     assert_eq!(stopped.runs, [second]);
     end(&kernel, second);
     let (next, other) = (agent(&kernel, "b"), agent(&kernel, "c"));
-    assert!(!run(&kernel, next).started.is_empty() && !run(&kernel, other).started.is_empty(), "K27");
+    assert!(!run(&kernel, next).moves.start.is_empty() && !run(&kernel, other).moves.start.is_empty(), "K27");
 }
 
 #[test]
@@ -150,7 +151,7 @@ fn k27_threads_that_begin_and_end_runs_lose_none_of_them() {
                 for turn in 0..200 {
                     let new = run(&kernel, agents[turn % agents.len()]);
                     begun.fetch_add(1, Ordering::SeqCst);
-                    started.lock().unwrap().extend(new.started);
+                    started.lock().unwrap().extend(new.moves.start);
                 }
             })
         })
@@ -212,7 +213,10 @@ fn k43_stopping_while_others_begin_runs_leaves_no_run_of_the_stopped() {
             let _ = kernel.end_run(begun.run, &RunOutcome::Cancelled);
         }
         let (two, three) = (agent(&kernel, "b"), agent(&kernel, "c"));
-        assert!(!run(&kernel, two).started.is_empty() && !run(&kernel, three).started.is_empty(), "K43, K27");
+        assert!(
+            !run(&kernel, two).moves.start.is_empty() && !run(&kernel, three).moves.start.is_empty(),
+            "K43, K27"
+        );
     }
 }
 
@@ -292,7 +296,7 @@ fn k25_threads_that_do_everything_at_once_come_to_an_end() {
                     kernel.send(two, &symbi_kernel::Recipient::Named("same".into()), payload, None, false);
                 let _ = kernel.receive_many(one, 9);
                 let permit = ask(&kernel, two, "t").unwrap();
-                let _ = kernel.suspend_agent(OPERATOR, one);
+                let _ = kernel.suspend_agent(OPERATOR, one, Cause::OperatorHold);
                 let _ = kernel.write_document(two, "birds", &format!("penguins {thread} {turn}"), &[]);
                 let _ = kernel.search(two, "penguins", 3);
                 if turn % 16 == 0 {

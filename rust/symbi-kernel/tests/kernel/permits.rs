@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use symbi_kernel::{Outcome, PermitError, Principal, RefusalCode, SandboxAsk, ToolCall};
+use symbi_kernel::{Cause, Outcome, PermitError, Principal, RefusalCode, SandboxAsk, ToolCall};
 use symbi_types::{Part, SecurityTier};
 
 use crate::world::*;
@@ -79,7 +79,7 @@ fn k16_stopping_or_holding_an_agent_revokes_what_it_was_permitted_and_did_not_us
         if stop {
             kernel.stop_agent(OPERATOR, agent, true).unwrap();
         } else {
-            kernel.suspend_agent(OPERATOR, agent).unwrap();
+            kernel.suspend_agent(OPERATOR, agent, Cause::OperatorHold).unwrap();
         }
         assert_eq!(permit.take(), Err(PermitError::Revoked), "K16: stopped {stop}");
         assert_eq!(sandbox.take(), Err(PermitError::Revoked), "K16: not for it either, stopped {stop}");

@@ -1,6 +1,6 @@
 //! K20, K35: what cannot be decided is denied, the brakes and the operator go on, and the last good set stays.
 
-use symbi_kernel::{OperatorError, Policies, Principal, RefusalCode};
+use symbi_kernel::{Cause, OperatorError, Policies, Principal, RefusalCode};
 use symbi_types::SecurityTier;
 
 use crate::world::*;
@@ -75,7 +75,7 @@ fn k20_forbidding_everything_forbids_no_brake_and_no_operator() {
     let one = agent(&kernel, "a");
     run(&kernel, one);
     kernel.load_policies(OPERATOR, &policies("forbid(principal, action, resource);", &[])).unwrap();
-    kernel.suspend_agent(OPERATOR, one).unwrap();
+    kernel.suspend_agent(OPERATOR, one, Cause::OperatorHold).unwrap();
     kernel.resume_agent(OPERATOR, one).unwrap();
     kernel.stop_agent(Principal::Host, one, true).unwrap();
     kernel.load_policies(OPERATOR, &policies(OPEN, &[])).unwrap();

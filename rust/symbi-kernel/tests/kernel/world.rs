@@ -197,6 +197,7 @@ pub fn spec(name: &str) -> AgentSpec {
         tier: SecurityTier::Docker,
         capabilities: vec!["knowledge:write".to_owned()],
         labels: LabelSet::default(),
+        tenant: "default".to_owned(),
         limits: ResourceLimits::default(),
     }
 }
