@@ -81,7 +81,7 @@ pub struct Bus {
     pub(crate) options: BusOptions,
     entropy: Arc<dyn Entropy>,
     provider: Provider,
-    endpoints: RwLock<HashMap<AgentId, Arc<Endpoint>>>,
+    pub(crate) endpoints: RwLock<HashMap<AgentId, Arc<Endpoint>>>,
     hook: RwLock<Option<Hook>>,
 }
 
@@ -170,7 +170,9 @@ impl Bus {
         let id = MessageId::random(&*self.entropy);
         if outgoing.expects_reply {
             let limit = self.options.mailbox_depth_max;
-            if !sender.mailbox().get_or_insert_default().wait(id, outgoing.recipient, limit) {
+            // The request lives as long as it is given, and its answer as long as one that does not say it.
+            let until_us = now_us.saturating_add(lifetime_us).saturating_add(self.options.lifetime_us);
+            if !sender.mailbox().get_or_insert_default().wait(id, outgoing.recipient, until_us, limit) {
                 return Err(BusError::TooManyRequests { agent: outgoing.sender, limit });
             }
         }

@@ -22,6 +22,7 @@ mod identity;
 mod mailbox;
 mod receive;
 mod session;
+mod tidy;
 mod window;
 
 pub use bus::{Bus, BusOptions, Outgoing};
@@ -31,3 +32,4 @@ pub use envelope::{
 pub use error::{BusError, Refusal};
 pub use identity::Identity;
 pub use receive::{Opened, Received, Refused, Reply, SKEW_US_MAX};
+pub use tidy::{BusCounts, Tidied};

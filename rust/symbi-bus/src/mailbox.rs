@@ -5,6 +5,7 @@
 //! - M2 a reply goes to the place that waits for it only if it comes from the agent that was asked.
 //! - M3 a place that waits takes one reply; replies have a bound of bytes of their own, or a full mailbox could keep an
 //!   agent from the answer that would let it read on.
+//! - M4 what is given up unread has expired, or nobody can wait for it any more.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,6 +16,9 @@ use crate::session::Session;
 
 /// Idle sessions that a recipient keeps; past it, opening one lets another go, at the cost of a new agreement later.
 const SESSIONS_KEPT: usize = 256;
+
+/// Room for messages that an empty mailbox keeps.
+const ROOM_KEPT: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
@@ -33,6 +37,17 @@ pub(crate) struct Load {
 struct Waiting {
     from: AgentId,
     reply: Option<SecureMessage>,
+    /// After it no answer can come that would still hold.
+    until_us: u64,
+}
+
+/// What a mailbox gave up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expired {
+    pub(crate) messages: usize,
+    pub(crate) requests: usize,
+    /// When there is something to give up again, if nothing happens before; none where nothing can expire.
+    pub(crate) next_us: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -122,12 +137,76 @@ impl Mailbox {
     }
 
     /// Lets a request wait for the answer of `from`; false when `limit` wait already.
-    pub(crate) fn wait(&mut self, request: MessageId, from: AgentId, limit: usize) -> bool {
+    pub(crate) fn wait(&mut self, request: MessageId, from: AgentId, until_us: u64, limit: usize) -> bool {
         let room = self.waiting.len() < limit;
         if room {
-            self.waiting.insert(request, Waiting { from, reply: None });
+            self.waiting.insert(request, Waiting { from, reply: None, until_us });
         }
         room
+    }
+
+    /// Gives up what has expired, at most `limit` of it (M4). Cost: a look at everything that is there.
+    pub(crate) fn expire(&mut self, now_us: u64, limit: usize) -> Expired {
+        let mut expired = Expired::default();
+        let over = |message: &SecureMessage| message.header().expires_us < now_us;
+        let mut gone = VecDeque::new();
+        if self.queue.iter().any(over) {
+            let mut kept = VecDeque::with_capacity(self.queue.len());
+            for message in self.queue.drain(..) {
+                let place = if over(&message) && gone.len() < limit { &mut gone } else { &mut kept };
+                place.push_back(message);
+            }
+            self.queue = kept;
+        }
+        for message in &gone {
+            self.release(Place::Queue, message.size());
+            self.left(message);
+        }
+        expired.messages = gone.len();
+        let late = |waiting: &Waiting| waiting.until_us < now_us;
+        let requests: Vec<MessageId> = self
+            .waiting
+            .iter()
+            .filter(|(_, one)| late(one))
+            .map(|(request, _)| *request)
+            .take(limit)
+            .collect();
+        expired.requests = requests.len();
+        for request in requests {
+            let _ = self.forget(request); // its answer, if it came, has expired too
+        }
+        let soonest = self.queue.iter().map(|message| message.header().expires_us);
+        let waiting = self.waiting.values().map(|waiting| waiting.until_us);
+        expired.next_us = soonest.chain(waiting).min().map(|at| at.saturating_add(1));
+        if self.queue.is_empty() && ROOM_KEPT < self.queue.capacity() {
+            self.queue = VecDeque::new();
+        }
+        expired
+    }
+
+    /// The senders that have written here, of whom nothing is unread.
+    pub(crate) fn idle_senders(&self) -> Vec<AgentId> {
+        self.sessions.iter().filter(|(_, session)| session.is_idle()).map(|(sender, _)| *sender).collect()
+    }
+
+    /// Lets the keys of a sender go, unless something of it came meanwhile.
+    pub(crate) fn drop_session(&mut self, sender: AgentId) -> bool {
+        let idle = self.sessions.get(&sender).is_some_and(Session::is_idle);
+        if idle {
+            self.sessions.remove(&sender);
+        }
+        idle
+    }
+
+    /// Whether there is nothing in it: no message, promise, request or key.
+    pub(crate) fn is_bare(&self) -> bool {
+        let load = self.load.messages + self.load.bytes + self.replies_bytes;
+        !self.closed && load == 0 && self.waiting.is_empty() && self.sessions.is_empty()
+    }
+
+    /// Messages, waiting requests and sessions that it holds.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        (self.queue.len(), self.waiting.len(), self.sessions.len())
     }
 
     /// The reply, if it came; `None` when nobody waits. As with `take`, it must be `left`.
