@@ -8,6 +8,7 @@ Invariants
 - BR1 a waiter whose record is durable is woken; one whose log has failed gets `LogUnavailableError`.
 - BR2 nothing is left on the loop after `close`.
 - BR3 who waits on another loop than the bridge's is refused: it would never be woken.
+- BR4 who stops waiting for a mailbox leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -19,17 +20,28 @@ from typing import TYPE_CHECKING
 from symbi.errors import LogUnavailableError, RuntimeClosedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from symbi._core import Kernel
 
 __all__ = ["Bridge"]
 
 
 class Bridge:
-    """One kernel, one loop. All methods are called on that loop."""
+    """One kernel, one loop. All methods are called on that loop.
 
-    def __init__(self, kernel: Kernel, loop: asyncio.AbstractEventLoop) -> None:
+    `on_bell` is called after each drain: what else the kernel may have rung for.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        loop: asyncio.AbstractEventLoop,
+        on_bell: Callable[[], None] = lambda: None,
+    ) -> None:
         self._kernel = kernel
         self._loop = loop
+        self._on_bell = on_bell
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._tie = 0
         self._mailboxes: dict[str, list[asyncio.Future[None]]] = {}
@@ -57,7 +69,22 @@ class Bridge:
         self._check()
         future = self._loop.create_future()
         self._mailboxes.setdefault(agent, []).append(future)
-        await future
+        try:
+            await future
+        finally:
+            self._forget(agent, future)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait, for records and mailboxes."""
+        return len(self._waiting) + sum(len(futures) for futures in self._mailboxes.values())
+
+    def _forget(self, agent: str, future: asyncio.Future[None]) -> None:
+        futures = self._mailboxes.get(agent)
+        if futures is not None and future in futures:  # BR4; who was woken was taken out by `_drain`
+            futures.remove(future)
+            if not futures:
+                del self._mailboxes[agent]
 
     def _check(self) -> None:
         if self._closed:
@@ -71,6 +98,7 @@ class Bridge:
                 if not future.done():
                     future.set_result(None)
         self._release()
+        self._on_bell()
 
     def _release(self) -> None:
         problem = self._kernel.log_problem()

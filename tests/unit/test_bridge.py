@@ -66,6 +66,20 @@ async def test_br2_a_closed_bridge_takes_no_waiter(tmp_path: Path) -> None:
             await bridge.mailbox("x")
 
 
+@pytest.mark.asyncio
+async def test_br4_who_stops_waiting_for_a_mailbox_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with Runtime.open(data=tmp_path) as rt:
+        identity, _ = rt.kernel.create_agent("host", **_SHAPE)
+        before = rt.bridge.waiting
+        for _ in range(100):
+            waiting = asyncio.create_task(rt.bridge.mailbox(identity))
+            await asyncio.sleep(0)
+            assert rt.bridge.waiting == before + 1, "BR4"
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        assert rt.bridge.waiting == before, "BR4"
+
+
 _SHAPE = {
     "name": "a",
     "kind": "python",

@@ -24,6 +24,8 @@ pub struct Tidied {
     pub requests: usize,
     /// Keys of senders that are no more.
     pub sessions: usize,
+    /// Messages, requests and keys that were looked at.
+    pub looked: usize,
     /// When there will be something to let go, microseconds since the epoch; none: never, if nothing happens.
     pub next_us: Option<u64>,
     /// The agent has nothing on the bus that could ever be let go.
@@ -56,6 +58,8 @@ impl Bus {
         let senders = match endpoint.mailbox().as_mut() {
             None => return Ok(Tidied { is_bare: true, ..tidied }),
             Some(mailbox) => {
+                let (messages, requests, sessions) = mailbox.counts();
+                tidied.looked = messages + requests + sessions;
                 let expired = mailbox.expire(now_us, limit);
                 tidied.messages = expired.messages;
                 tidied.requests = expired.requests;

@@ -20,7 +20,7 @@ fn town(agents: usize) -> Town {
 }
 
 #[test]
-fn td1_an_expired_message_gives_its_place_to_another_and_a_live_one_stays() {
+fn td1_m4_an_expired_message_gives_its_place_to_another_and_a_live_one_stays() {
     let town = town(2);
     let labels = LabelSet::default();
     for number in 0..4u8 {

@@ -61,6 +61,23 @@ impl Admission {
         true
     }
 
+    /// Lets a bucket go that is full again: a new one is full too. When it will be, where it is not yet.
+    pub(crate) fn tidy(&mut self, agent: AgentId, now_ns: u64) -> Option<u64> {
+        let full = self.limits.burst.saturating_mul(TOKEN);
+        let bucket = self.buckets.get(&agent)?;
+        let lacks = full.saturating_sub(bucket.tokens);
+        let full_ns = bucket.filled_ns.saturating_add(lacks.div_ceil(self.limits.rate_per_s.max(1)));
+        if full_ns <= now_ns {
+            self.buckets.remove(&agent);
+            return None;
+        }
+        Some(full_ns)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
     /// The agent is gone.
     pub(crate) fn forget(&mut self, agent: AgentId) {
         self.buckets.remove(&agent);
@@ -82,6 +99,20 @@ mod tests {
         assert_eq!(later, 5, "20 tokens came, 5 fit");
         let steady = (1..=100).filter(|step| admission.admit(agent, (2 + step) * TOKEN)).count();
         assert_eq!(steady, 100);
+    }
+
+    #[test]
+    fn k3_a_bucket_is_let_go_when_that_changes_nothing() {
+        let mut admission = Admission::new(AdmissionLimits { rate_per_s: 10, burst: 5 });
+        let agent = AgentId::random(&SystemEntropy);
+        assert!(admission.admit(agent, 0) && admission.admit(agent, 0));
+        assert_eq!(admission.tidy(agent, 0), Some(2 * TOKEN / 10), "K3: two tokens are missing");
+        assert_eq!((admission.tidy(agent, 2 * TOKEN / 10), admission.len()), (None, 0));
+        assert_eq!(
+            (0..100).filter(|_| admission.admit(agent, TOKEN)).count(),
+            5,
+            "K3: as it would have been"
+        );
     }
 
     #[test]

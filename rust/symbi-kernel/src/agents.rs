@@ -132,7 +132,9 @@ impl Kernel {
             let known = agents.get(agent).ok_or(AgentError::Absent("agent"))?;
             (known.running, known.labels.clone())
         };
-        if !self.admission().admit(agent, self.moment().mono_ns) {
+        let admitted = self.admission().admit(agent, self.moment().mono_ns);
+        self.touch(agent);
+        if !admitted {
             return Err(AgentError::Invalid("too many notes; slow down".to_owned()));
         }
         self.wait_for_share(agent)?;

@@ -119,14 +119,32 @@ impl Denials {
         !self.open.is_empty() && now_us >= self.oldest_us.saturating_add(WINDOW_US)
     }
 
+    /// When the oldest window ends; none where none is open.
+    pub(crate) fn due_us(&self) -> Option<u64> {
+        (!self.open.is_empty()).then(|| self.oldest_us.saturating_add(WINDOW_US))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// Closes the windows that ended before `now_us`, or all of them, and gives what is still unwritten.
     pub(crate) fn close_before(&mut self, now_us: u64, all: bool) -> Vec<Repeated> {
+        self.close(now_us, all, usize::MAX)
+    }
+
+    /// Closes at most `limit` of the windows that ended. One that stays open goes on counting (K5).
+    pub(crate) fn close_some(&mut self, now_us: u64, limit: usize) -> Vec<Repeated> {
+        self.close(now_us, false, limit)
+    }
+
+    fn close(&mut self, now_us: u64, all: bool, limit: usize) -> Vec<Repeated> {
         let mut due = Vec::new();
         let mut oldest_us = u64::MAX;
         self.distinct.clear();
         let distinct = &mut self.distinct;
         self.open.retain(|key, open| {
-            if !all && now_us < open.started_us.saturating_add(WINDOW_US) {
+            if due.len() >= limit || (!all && now_us < open.started_us.saturating_add(WINDOW_US)) {
                 oldest_us = oldest_us.min(open.started_us);
                 *distinct.entry(key.principal).or_default() += 1;
                 return true;
@@ -190,6 +208,21 @@ mod tests {
         }
         assert_eq!(counted, 1_000_000);
         assert!(records <= 2 + 20, "{records}");
+    }
+
+    #[test]
+    fn k5_windows_that_are_closed_a_few_at_a_time_add_up_too() {
+        let mut denials = Denials::default();
+        for tool in 0..10 {
+            let key = DenialKey { resource: tool.to_string(), ..key() };
+            denials.opened(key.clone(), DecisionId::random(&SystemEntropy), 0);
+            (0..2).for_each(|_| drop(denials.see(&key, 0)));
+        }
+        assert_eq!(denials.due_us(), Some(WINDOW_US));
+        let closed: Vec<u64> = (0..5)
+            .map(|_| denials.close_some(WINDOW_US, 3).iter().map(|repeated| repeated.count).sum())
+            .collect();
+        assert_eq!((closed, denials.len()), (vec![3, 3, 3, 1, 0], 0), "K5");
     }
 
     #[test]

@@ -28,6 +28,7 @@ use symbi_types::{AgentId, BootId, Clock, Entropy, LogId, Moment, OperationId, R
 use crate::Principal;
 use crate::admission::{Admission, AdmissionLimits};
 use crate::brakes::LateBrakes;
+use crate::collect::Collector;
 use crate::denials::Denials;
 use crate::flight::{InFlight, Pending};
 use crate::json::Object;
@@ -184,6 +185,7 @@ pub struct Kernel {
     pub(crate) ready_mailboxes: Arc<Mutex<Vec<AgentId>>>,
     pub(crate) late: Mutex<LateBrakes>,
     pub(crate) is_late: AtomicBool,
+    pub(crate) collector: Collector,
     wake: Arc<Wake>,
     /// Rules that could not be evaluated, over all decisions.
     erring_rules: AtomicU64,
@@ -383,6 +385,7 @@ impl Kernel {
             ready_mailboxes,
             late: Mutex::default(),
             is_late: AtomicBool::new(false),
+            collector: Collector::default(),
             wake,
             erring_rules: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -518,6 +521,10 @@ impl Kernel {
     }
 
     // What the other files of this crate work with.
+
+    pub(crate) fn wake(&self) -> &Wake {
+        &self.wake
+    }
 
     pub(crate) fn log(&self) -> &Log {
         &self.log

@@ -197,7 +197,9 @@ impl Kernel {
             expects_reply,
             lifetime_us: None,
         };
-        match self.bus().seal_and_deliver(&outgoing, now_us) {
+        let delivered = self.bus().seal_and_deliver(&outgoing, now_us);
+        self.touch(to);
+        match delivered {
             Ok(id) => Ok((id, seq)),
             Err(error) => {
                 // Allowed and recorded, and then it did not happen: the record of the operation must not stand alone.
@@ -225,6 +227,7 @@ impl Kernel {
         }
         let now_us = self.moment().wall_us;
         let taken = self.bus().receive_many(agent, limit, now_us)?;
+        self.touch(agent);
         for refused in &taken.refused {
             self.record_refused_message(agent, refused.reason.code());
         }

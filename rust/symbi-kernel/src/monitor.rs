@@ -94,7 +94,9 @@ impl Kernel {
             self.flush_denials(false);
         }
         if let Principal::Agent(agent) = asked.principal {
-            if !self.admission().admit(agent, self.moment().mono_ns) {
+            let admitted = self.admission().admit(agent, self.moment().mono_ns);
+            self.touch(agent);
+            if !admitted {
                 return Err(self.refuse(
                     asked,
                     RefusalCode::RateLimited,
@@ -435,6 +437,7 @@ impl Kernel {
                     ..Event::new("operation.denied", &details)
                 };
                 self.denials().opened(key, decision, now_us);
+                self.garbage_is_left();
                 let seq = self.log().append(&event).ok().map(|receipt| receipt.seq);
                 if let (Principal::Agent(agent), Some(seq)) = (asked.principal, seq) {
                     lock(&self.shares).add(agent, seq);
@@ -473,6 +476,19 @@ impl Kernel {
         for repeated in &due {
             self.record_repeated(repeated);
         }
+    }
+
+    /// Writes at most `limit` of the repetitions whose window has ended; how many it wrote.
+    pub(crate) fn flush_some_denials(&self, limit: usize) -> usize {
+        let now_us = self.log().now();
+        if !self.denials().due(now_us) {
+            return 0;
+        }
+        let due = self.denials().close_some(now_us, limit);
+        for repeated in &due {
+            self.record_repeated(repeated);
+        }
+        due.len()
     }
 
     fn denials_due(&self) -> bool {

@@ -45,6 +45,8 @@ pub(crate) struct Agent {
     pub(crate) state: State,
     pub(crate) labels: LabelSet,
     pub(crate) running: Option<RunId>,
+    /// The collector knows of it.
+    pub(crate) listed: bool,
     /// Its Cedar entity: made when first needed, again when its labels grow, dropped when it falls idle.
     entity: Option<Entity>,
 }
@@ -73,7 +75,7 @@ pub struct AgentView {
 impl Agent {
     pub(crate) fn new(spec: Arc<AgentSpec>, state: State) -> Self {
         let labels = spec.labels.clone();
-        Self { spec, state, labels, running: None, entity: None }
+        Self { spec, state, labels, running: None, listed: false, entity: None }
     }
 
     /// K18.

@@ -40,6 +40,23 @@ impl Shares {
         self.waiting.entry(agent).or_default().push_back(seq);
     }
 
+    /// Lets go of what is on disk; whether anything of the agent's is not.
+    pub(crate) fn tidy(&mut self, agent: AgentId, durable: u64) -> bool {
+        let Some(waiting) = self.waiting.get_mut(&agent) else { return false };
+        while waiting.front().is_some_and(|seq| *seq < durable) {
+            waiting.pop_front();
+        }
+        if waiting.is_empty() {
+            self.waiting.remove(&agent);
+            return false;
+        }
+        true
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The agent is gone.
     pub(crate) fn forget(&mut self, agent: AgentId) {
         self.waiting.remove(&agent);

@@ -52,6 +52,7 @@ impl Kernel {
             self.admission().forget(agent);
             lock(&self.shares).forget(agent);
             self.agents().remove(agent);
+            self.garbage_is_left();
         }
         Ok(Stopped { runs, seq, moves: Moves::default(), terminated })
     }

@@ -9,6 +9,7 @@
 
 mod agents;
 mod audit;
+mod collect;
 mod convert;
 mod errors;
 mod explain;

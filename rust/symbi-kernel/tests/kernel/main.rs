@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod collect;
 mod counters;
 mod denials;
 mod faults;
