@@ -29,6 +29,13 @@ if TYPE_CHECKING:  # `as`: so that a strict type checker counts them as ours to 
     from symbi.runtime import Runtime as Runtime
     from symbi.sandbox import SecurityTier as SecurityTier
     from symbi.sandbox import assess_security_tier as assess_security_tier
+    from symbi.scheduler import Scheduler as Scheduler
+    from symbi.tasks import Node as Node
+    from symbi.tasks import Placement as Placement
+    from symbi.tasks import Placements as Placements
+    from symbi.tasks import Task as Task
+    from symbi.tasks import TaskBatch as TaskBatch
+    from symbi.tasks import Tenant as Tenant
     from symbi.tools import guard as guard
     from symbi.tools import tool as tool
 
@@ -44,12 +51,19 @@ _HOME = {
     "AuditLog": "audit",
     "Config": "config",
     "Deny": "policy",
+    "Node": "tasks",
     "Part": "agents",
     "Personal": "agents",
+    "Placement": "tasks",
+    "Placements": "tasks",
     "PolicyEngine": "policy",
     "ResourceLimits": "limits",
     "Runtime": "runtime",
+    "Scheduler": "scheduler",
     "SecurityTier": "sandbox",
+    "Task": "tasks",
+    "TaskBatch": "tasks",
+    "Tenant": "tasks",
     "Verification": "audit",
     "agent": "agents",
     "assess_security_tier": "sandbox",

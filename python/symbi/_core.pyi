@@ -1,7 +1,7 @@
 # The native core, as Python sees it. Held true by stubtest.
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any, ClassVar, Literal, NoReturn, Self, final
+from typing import Any, ClassVar, Literal, NoReturn, Self, TypeAlias, final
 
 __all__ = [
     "Allow",
@@ -12,8 +12,12 @@ __all__ = [
     "Kernel",
     "PAYLOAD_BYTES_MAX",
     "Permit",
+    "Placement",
     "PolicyEngine",
     "Redact",
+    "Scheduler",
+    "TASK_FIELDS",
+    "TaskBatch",
     "__version__",
     "audit_last",
     "audit_query",
@@ -28,6 +32,7 @@ __all__ = [
     "open_sealed",
     "policy_set",
     "profile",
+    "task_millicores",
 ]
 
 __version__: str
@@ -40,6 +45,96 @@ def guest_binary() -> bytes:
 
 def guest_digest() -> str:
     """SHA-256 of that program, 64 hex digits."""
+
+# --- scheduler (rust/symbi-py/src/scheduler.rs) ---
+
+TASK_FIELDS: tuple[str, ...]
+
+# `bytes`-like with the buffer protocol, `uint64` or `float64`; `Any` because 3.11 has no name for a buffer.
+_Buffer: TypeAlias = Any
+# (done, [(code, rows as uint64)], (first refused row, words) | None)
+_Outcome: TypeAlias = tuple[int, list[tuple[str, bytearray]], tuple[int, str] | None]
+
+def task_millicores(cores: float) -> int:
+    """Thousandths of a core, as a task's cores are counted."""
+
+@final
+class Placement:
+    """What to do with one task now.
+
+    Attributes:
+        kind: `start` it, let it `resume`, or `suspend` it (bring it to a standstill).
+        id: The task.
+        node: Where it runs; None for one that shall stand still.
+        urgent: The task that it makes room for, where it shall stand still; otherwise None.
+    """
+
+    __match_args__: ClassVar[tuple[str, str, str]]
+    @property
+    def kind(self) -> Literal["start", "resume", "suspend"]: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def node(self) -> int | None: ...
+    @property
+    def urgent(self) -> int | None: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class TaskBatch:
+    """Checked tasks: see `symbi.TaskBatch`."""
+
+    def __new__(cls, rows: int, columns: Sequence[_Buffer | None]) -> Self: ...
+    @staticmethod
+    def of_rows(rows: list[tuple[Any, ...]]) -> TaskBatch: ...
+    def column(self, field: int) -> bytearray: ...
+    def take(self, rows: list[int] | _Buffer) -> TaskBatch: ...
+    def __len__(self) -> int: ...
+
+@final
+class Scheduler:
+    """See `symbi.Scheduler`. Nodes: `(id, amounts)`, six amounts in the order of the resource vector."""
+
+    def __new__(
+        cls,
+        nodes: Sequence[tuple[int, Sequence[int]]],
+        *,
+        strategy: str,
+        headroom_percent: int,
+        critical_priority: int,
+        ageing_ms: int,
+        batch_turn: int,
+        quantum_ms: int,
+        realtime_percent: int,
+        preemption: bool,
+        tasks_max: int,
+    ) -> Self: ...
+    def submit(self, task: tuple[Any, ...], now_ns: int) -> None: ...
+    def submit_rows(self, rows: list[tuple[Any, ...]], now_ns: int) -> _Outcome: ...
+    def submit_batch(self, batch: TaskBatch, now_ns: int) -> _Outcome: ...
+    def next(self, now_ns: int) -> Placement | None: ...
+    def next_rows(self, limit: int, now_ns: int) -> list[Placement]: ...
+    def next_columns(self, limit: int, now_ns: int) -> tuple[bytearray, bytearray, bytearray, bytearray]: ...
+    def act(self, verb: str, id: int, now_ns: int) -> None: ...
+    def act_many(self, verb: str, ids: list[int] | _Buffer, now_ns: int) -> _Outcome: ...
+    def cancel_agent(self, number: int, now_ns: int) -> list[int]: ...
+    def inherit(self, id: int, source: int, now_ns: int) -> None: ...
+    def disinherit(self, id: int, source: int, now_ns: int) -> None: ...
+    def set_tenant(
+        self, tenant: int, weight: int, quota: Sequence[int] | None, waiting_max: int | None, now_ns: int
+    ) -> None: ...
+    def add_node(self, node: tuple[int, Sequence[int]], now_ns: int) -> None: ...
+    def drain_node(self, node: int, now_ns: int) -> None: ...
+    def lose_node(self, node: int, now_ns: int) -> list[int]: ...
+    def rebalance(self, limit: int, now_ns: int) -> list[tuple[int, int, int]]: ...
+    def moved(self, id: int, node: int, now_ns: int) -> None: ...
+    def why(self, id: int, now_ns: int) -> dict[str, Any] | None: ...
+    def wake_at_ns(self, now_ns: int) -> int | None: ...
+    def free(self, node: int, now_ns: int) -> dict[str, int] | None: ...
+    def stats(self, now_ns: int) -> dict[str, Any]: ...
+    def __len__(self) -> int: ...
 
 # --- policy (rust/symbi-py/src/policy.rs) ---
 

@@ -15,6 +15,10 @@ SymbiError
 ├── BusError
 │   ├── MailboxFullError
 │   └── UnknownRecipientError
+├── SchedulerError               a scheduler of one's own: a node, a tenant, an option
+│   ├── ColumnError              a task's field that cannot be right (column, row; also InputError)
+│   └── TaskRefusedError         what is asked of a task, or of some of a batch, is refused (done, refused)
+│       └── SchedulerFullError   back-pressure: submit the refused rows again later
 ├── LifecycleError               a transition that is not in the table
 ├── SandboxError
 │   ├── SandboxUnavailableError  the tier that was asked for is not here
@@ -33,11 +37,20 @@ Why here, in Python: the classes have docs and attributes and exist without the 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
+
 __all__ = [
     "AgentError",
     "AuditError",
     "BusError",
     "ChainBrokenError",
+    "ColumnError",
     "ConfigError",
     "CryptoError",
     "InputError",
@@ -55,8 +68,11 @@ __all__ = [
     "SandboxEscapeError",
     "SandboxLimitError",
     "SandboxUnavailableError",
+    "SchedulerError",
+    "SchedulerFullError",
     "SymbiError",
     "SymbiTimeoutError",
+    "TaskRefusedError",
     "ToolError",
     "TruncatedError",
     "UnknownRecipientError",
@@ -171,6 +187,64 @@ class UnknownRecipientError(BusError):
     """No such recipient, or none that this sender may know of."""
 
     code = "bus.unknown_recipient"
+
+
+class SchedulerError(SymbiError):
+    """A scheduler of one's own. `code` says what: `scheduler.option`, `scheduler.unknown_node`, …"""
+
+    code = "scheduler"
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        if code:
+            self.code = code
+
+
+class ColumnError(SchedulerError, InputError):
+    """A field of a task that cannot be right. Nothing of its batch was taken.
+
+    Attributes:
+        column: The field's name.
+        row: The row of the batch, from 0; None where it is the column as a whole.
+    """
+
+    code = "scheduler.column"
+
+    def __init__(self, message: str, *, column: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.column = column
+        self.row = row
+
+
+class TaskRefusedError(SchedulerError):
+    """What was asked of a task is refused; in a batch, of some tasks, and the others were done.
+
+    Attributes:
+        code: Why: `scheduler.never_fits`, `scheduler.duplicate`, `scheduler.unknown_task`, …; in a batch that of the
+            first refused row.
+        done: How many rows were done.
+        refused: The rows that were not, by code, ascending; in a batch numpy arrays of `uint64`.
+    """
+
+    code = "scheduler.refused"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        done: int = 0,
+        refused: Mapping[str, Sequence[int] | NDArray[Any]] | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.done = done
+        self.refused = refused if refused is not None else {self.code: (0,)}
+
+
+class SchedulerFullError(TaskRefusedError):
+    """As many tasks are scheduled as may be. `done` of the batch were taken; submit the others again later."""
+
+    code = "scheduler.full"
 
 
 class LifecycleError(SymbiError):

@@ -11,19 +11,24 @@ use pyo3::types::PyDict;
 pub(crate) struct Raise {
     class: &'static str,
     message: String,
-    seq: Option<u64>,
+    numbers: Vec<(&'static str, u64)>,
     texts: Vec<(&'static str, String)>,
 }
 
 impl Raise {
     /// `class` is a name in `symbi.errors`.
     pub(crate) fn new(class: &'static str, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), seq: None, texts: Vec::new() }
+        Self { class, message: message.into(), numbers: Vec::new(), texts: Vec::new() }
     }
 
     /// Sets the `seq` argument of the class.
-    pub(crate) fn seq(mut self, seq: u64) -> Self {
-        self.seq = Some(seq);
+    pub(crate) fn seq(self, seq: u64) -> Self {
+        self.number("seq", seq)
+    }
+
+    /// Adds a keyword argument of the class that is a number.
+    pub(crate) fn number(mut self, name: &'static str, number: u64) -> Self {
+        self.numbers.push((name, number));
         self
     }
 
@@ -36,8 +41,8 @@ impl Raise {
     fn build(&self, py: Python<'_>) -> PyResult<PyErr> {
         let class = py.import("symbi.errors")?.getattr(self.class)?;
         let arguments = PyDict::new(py);
-        if let Some(seq) = self.seq {
-            arguments.set_item("seq", seq)?;
+        for (name, number) in &self.numbers {
+            arguments.set_item(name, number)?;
         }
         for (name, text) in &self.texts {
             arguments.set_item(name, text)?;

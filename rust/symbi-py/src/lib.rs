@@ -21,6 +21,7 @@ mod messages;
 mod permits;
 mod policy;
 mod runs;
+mod scheduler;
 
 use pyo3::prelude::*;
 
@@ -37,6 +38,7 @@ mod _core {
         super::policy::register(module)?;
         super::explain::register(module)?;
         super::forked::register(module)?;
-        super::kernel::register(module)
+        super::kernel::register(module)?;
+        super::scheduler::register(module)
     }
 }
