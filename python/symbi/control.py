@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from symbi.errors import ConfigError, InputError, PolicyDenied, RuntimeClosedError, SymbiError
+from symbi.operating import AGENT_COMMANDS, error_shape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -167,7 +168,7 @@ class ControlServer:
                 uid = self._peer(writer)
                 answer = await self._answer(uid, await reader.readline())
         except PolicyDenied as denied:
-            answer = {"error": _error(denied)}
+            answer = {"error": error_shape(denied)}
         except (TimeoutError, ValueError) as error:
             answer = {
                 "error": {"class": "InputError", "code": "input.invalid", "message": str(error) or "too slow"}
@@ -189,7 +190,7 @@ class ControlServer:
         try:
             return {"value": await act(self._runtime, f"operator:{uid}", _request(line))}
         except SymbiError as error:
-            return {"error": _error(error)}
+            return {"error": error_shape(error)}
 
 
 def _request(line: bytes) -> dict[str, Any]:
@@ -223,25 +224,6 @@ async def _health(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
     return asdict(await runtime.health_check())
 
 
-async def _list_agents(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
-    return runtime.kernel.list_agents()
-
-
-async def _stop_agents(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
-    name, force = str(request.get("agent")), request.get("force") is True
-    rows = [row for row in runtime.kernel.list_agents() if name in (row["id"], row["name"])]
-    if not rows:
-        raise InputError(f"there is no agent `{name}`; `symbi agents list` shows them")
-    identities = [str(row["id"]) for row in rows]
-    return [
-        {"id": one, "terminated": await runtime.stop_agent(one, force=force, by=by)} for one in identities
-    ]
-
-
-async def _stop_all(runtime: Runtime, by: str, _request: dict[str, Any]) -> Any:
-    return {"stopped": await runtime.stop_all(by=by)}
-
-
 async def _list_approvals(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
     return runtime.kernel.unknown_operations()
 
@@ -268,22 +250,11 @@ async def _load_policies(runtime: Runtime, by: str, request: dict[str, Any]) -> 
 _COMMANDS: Final[dict[str, Callable[[Runtime, str, dict[str, Any]], Awaitable[Any]]]] = {
     "status": _status,
     "health": _health,
-    "agents.list": _list_agents,
-    "agents.stop": _stop_agents,
-    "stop.all": _stop_all,
+    **AGENT_COMMANDS,
     "approvals.list": _list_approvals,
     "approvals.resolve": _resolve,
     "policy.load": _load_policies,
 }
-
-
-def _error(error: SymbiError) -> dict[str, Any]:
-    return {
-        "class": type(error).__name__,
-        "code": error.code,
-        "message": str(error),
-        "decision_id": getattr(error, "decision_id", ""),
-    }
 
 
 def ask(data: Path, request: dict[str, Any]) -> Any:

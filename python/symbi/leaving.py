@@ -22,15 +22,25 @@ __all__ = ["Faults", "Leaving"]
 class Faults:
     """How often each kind of error came up in this opening, and when last."""
 
-    __slots__ = ("counts",)
+    __slots__ = ("by_agent", "counts")
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, str], tuple[int, int]] = {}
+        self.by_agent: dict[str, dict[str, tuple[int, int]]] = {}  # only agents that failed
 
-    def note(self, component: str, code: str) -> None:
-        """Count one error of `component`."""
+    def note(self, component: str, code: str, agent: str = "") -> None:
+        """Count one error of `component`, and of `agent` where it is one's."""
+        now_us = time_ns() // 1000
         count, _ = self.counts.get((component, code), (0, 0))
-        self.counts[(component, code)] = (count + 1, time_ns() // 1000)
+        self.counts[(component, code)] = (count + 1, now_us)
+        if agent:
+            mine = self.by_agent.setdefault(agent, {})
+            count, _ = mine.get(code, (0, 0))
+            mine[code] = (count + 1, now_us)
+
+    def forget(self, agent: str) -> None:
+        """The agent is gone."""
+        self.by_agent.pop(agent, None)
 
 
 class Leaving:

@@ -1,15 +1,27 @@
 """Runs: one task of one agent, from being asked for to its recorded end.
 
 Why: whatever an agent is made of, a run is asked for, waits for its turn, does its work within its time, and is
-recorded as ended; these steps are here, once, for coroutines, workers and programs alike.
-Not here: whose turn it is (the kernel), where the work happens (`symbi.workers`), ending an agent (`symbi.stopping`).
+recorded as ended; these steps are here, once, for coroutines, workers and programs alike. The work has a task of its
+own, so that whoever waits for it can go away, and everything that ends it (its caller, a time limit, a stop, a breach)
+ends it in one and the same way.
+Not here: whose turn it is (the kernel), standing still (`symbi.holding`), where the work happens (`symbi.workers`),
+stopping agents (`symbi.brakes`).
+
+Invariants
+- RN1 a run that is ended from outside starts no new effect: the kernel is told before its code hears of it.
+- RN2 who waits for a run is answered when nothing of it moves any more: its coroutine has unwound, its sandbox is
+  frozen or gone. A frozen one is removed in the background.
+- RN3 a run is recorded as ended once, by the first reason.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from contextvars import copy_context
+from dataclasses import dataclass
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final
 
 from symbi.agents.channel import decode, encode
 from symbi.agents.context import AgentContext
@@ -22,27 +34,116 @@ from symbi.errors import (
     SymbiError,
     SymbiTimeoutError,
 )
+from symbi.holding import GATE, Gate
 from symbi.leaving import Leaving
 from symbi.tools.guarding import PRINCIPAL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 
     from symbi.agents.handle import AgentHandle
     from symbi.runtime import Runtime
-    from symbi.sandbox.base import Sandbox
 
-__all__ = ["PRIORITY_NORMAL", "Active", "Runs", "check"]
+__all__ = ["PRIORITY_NORMAL", "TIERS", "Active", "Request", "Runs"]
 
-PRIORITY_NORMAL = 128
-TIMEOUT_S_MAX = 86_400.0  # a day, as `execution_timeout_s`
-PROGRAM_S = 300.0  # of a program that names no limit
-TEXT_CHARS_MAX = 4_096  # of an error's text in the record, sealed
-BRAKE_S = 5.0  # how long a stop waits for a coroutine that does not let go
+PRIORITY_NORMAL: Final = 128
+TIERS: Final = ("realtime", "interactive", "batch")
+TIMEOUT_S_MAX: Final = 86_400.0  # a day, as `execution_timeout_s`
+PROGRAM_S: Final = 300.0  # of a program that names no limit
+TEXT_CHARS_MAX: Final = 4_096  # of an error's text in the record, sealed
+BRAKE_S: Final = 5.0  # how long an end waits for a coroutine that does not let go
 
 Outcome = tuple[str, str, str]
-_CANCELLED: Outcome = ("cancelled", "", "")
-_DONE: Outcome = ("done", "", "")
+_CANCELLED: Final[Outcome] = ("cancelled", "", "")
+_DONE: Final[Outcome] = ("done", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for: checked, and decided on as it stands here."""
+
+    line: bytes
+    arguments: dict[str, Any]
+    labels: list[str]
+    priority: int
+    tier: str
+    timeout_s: float | None
+    deadline_s: float | None
+
+    @classmethod
+    def of(
+        cls,
+        given: Mapping[str, Any] | None,
+        *,
+        timeout_s: float | None,
+        priority: int,
+        tier: str,
+        deadline_s: float | None,
+        labels: Iterable[str],
+    ) -> Request:
+        """The request of `Runtime.run`.
+
+        Raises:
+            InputError: a value that cannot be; the text names it and what is accepted.
+        """
+        for name, value in (("timeout_s", timeout_s), ("deadline_s", deadline_s)):
+            if value is not None and not 0 < value <= TIMEOUT_S_MAX:
+                raise InputError(f"`{name}` is more than 0 and at most {TIMEOUT_S_MAX}, and is {value}")
+        if not 0 <= priority <= 255:
+            raise InputError(f"`priority` is 0 to 255, and is {priority}")
+        if tier not in TIERS:
+            raise InputError(f"`tier` is one of {', '.join(f'`{one}`' for one in TIERS)}, and is `{tier}`")
+        if (tier == "realtime") != (deadline_s is not None):
+            raise InputError('`deadline_s` goes with tier="realtime", which needs it')
+        line, arguments = _bound(given)
+        return cls(line, arguments, sorted(labels), priority, tier, timeout_s, deadline_s)
+
+
+class Active:
+    """A run that has begun and not ended.
+
+    Attributes:
+        agent: Whose. `run`: its id. `request`: what was asked for.
+        gate: Where it stands still, and its timers.
+        started: It was handed out.
+        result: What it yields, or the error that its caller gets.
+        ending: Where something from outside ends it: the task that does.
+    """
+
+    __slots__ = (
+        *("_context", "_start", "agent", "begun_us", "ending", "gate", "last", "outcome"),
+        *("request", "result", "run", "seq", "started", "work"),
+    )
+
+    def __init__(
+        self, agent: AgentHandle, run: str, request: Request, gate: Gate, start: Callable[[Active], None]
+    ) -> None:
+        self.agent = agent
+        self.run = run
+        self.request = request
+        self.gate = gate
+        self.begun_us = time_ns() // 1000
+        self.started = False
+        self.work: asyncio.Task[None] | None = None
+        self.result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.outcome = _CANCELLED
+        self.seq: int | None = None
+        self.ending: asyncio.Task[None] | None = None
+        self.last: asyncio.Task[bool] | None = None  # the stop of an agent that ends with this run
+        self._start = start
+        self._context = copy_context()  # its caller's, whoever hands it out
+
+    def start(self) -> None:
+        """Its turn has come (RT1)."""
+        if self.ending is None and not self.started:
+            self.started = True
+            self._context.run(self._start, self)
+
+    def fail(self, error: BaseException) -> None:
+        """It ends with this error, unless it has ended already."""
+        if not self.result.done():
+            self.result.set_exception(error)
+            self.result.exception()  # its caller may have gone away
 
 
 class Runs:
@@ -50,208 +151,232 @@ class Runs:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._starting: dict[str, asyncio.Future[None]] = {}
         self.active: dict[str, Active] = {}
+        self._background: set[asyncio.Task[Any]] = set()
 
     @property
     def waiting(self) -> int:
         """How many have not been handed out."""
-        return len(self._starting)
+        return sum(not active.started for active in self.active.values())
 
-    async def run(
-        self,
-        agent: AgentHandle,
-        given: Mapping[str, Any] | None,
-        *,
-        timeout_s: float | None,
-        priority: int,
-        labels: Iterable[str],
-    ) -> Any:
+    def of_agent(self, agent: str) -> list[Active]:
+        """The agent's runs, the oldest first."""
+        return [active for active in self.active.values() if active.agent.id == agent]
+
+    async def run(self, agent: AgentHandle, request: Request) -> Any:
         """As `Runtime.run`, of a scheduled agent."""
-        check(timeout_s, priority)
-        line, arguments = _bound(given)
-        async with Leaving(self._runtime, "agents"):
-            self._check_open(agent)
-            run, _, moves = self._runtime.kernel.begin_run("host", agent.id, line, sorted(labels), priority)
-        outcome = _CANCELLED
-        active = self.active[run] = Active(agent.id)
+        return await self.attempt(agent, request)
+
+    async def attempt(self, agent: AgentHandle, request: Request) -> Any:
+        """One run, from the decision to its recorded end."""
+        active = await self._begin(agent, request, self._set_to_work)
         try:
-            async with active.ending, asyncio.timeout(timeout_s) as whole:
-                await self._turn(run, moves[0])
-                value = await self._execute(agent, run, arguments)
-            outcome = _DONE
-        except TimeoutError as error:
-            if active.ending.expired():
-                raise AgentError(f"`{agent.name}` was stopped", kind="stopped") from None
-            text = f"`{agent.name}` took longer than {timeout_s} s" if whole.expired() else str(error)
-            outcome = ("failed", "timeout", text)
-            self._runtime.faults.note("agents", SymbiTimeoutError.code)
-            raise SymbiTimeoutError(text) from None
-        except SymbiError as error:
-            if active.stopped:
-                raise AgentError(f"`{agent.name}` was stopped", kind="stopped") from None
-            kind = error.kind if isinstance(error, AgentError) and error.kind else error.code
-            outcome = ("failed", kind, str(error)[:TEXT_CHARS_MAX])
-            self._runtime.faults.note("agents", error.code)
+            value = await active.result
+        except asyncio.CancelledError:
+            self.end(active, _CANCELLED, None)
             raise
         finally:
-            await self._finish(run, outcome)
+            await self._finish(active)
         return value
 
-    async def stream(self, agent: AgentHandle) -> AsyncGenerator[bytes, None]:
+    async def stream(self, agent: AgentHandle, request: Request) -> AsyncGenerator[bytes, None]:
         """As `Runtime.stream`."""
         if not agent.config.program:
             raise InputError(f"`{agent.name}` is not a program: use `rt.run(agent, …)`")
-        async with Leaving(self._runtime, "agents") as leaving:
-            self._check_open(agent)
-            run, leaving.seq, moves = self._runtime.kernel.begin_run(
-                "host", agent.id, b"", [], PRIORITY_NORMAL
-            )
-        outcome = _CANCELLED
-        sandbox: Sandbox | None = None
+        workers = self._runtime.workers
+        turn = asyncio.Event()
+        active = await self._begin(agent, request, lambda _: turn.set())
+        active.result.add_done_callback(lambda _: turn.set())  # it may end before its turn comes
         try:
-            await self._turn(run, moves[0])
-            sandbox = await self._runtime.workers.program(agent)
-            sandbox.arm(agent.config.limits.execution_timeout_s or PROGRAM_S)
-            while (line := await sandbox.receive()) is not None:
-                yield line
-            ended = await sandbox.wait()
-            outcome = _DONE if ended.code == 0 else ("failed", "exit", str(ended.code))
-            if ended.code != 0:
-                text = sandbox.stderr_tail().decode("utf-8", "replace")[-400:]
-                raise AgentError(f"`{agent.name}` ended with code {ended.code}: {text}", kind="exit")
+            await turn.wait()
+            if not active.result.done():
+                sandbox = await workers.program(agent)
+                active.gate.house(sandbox)
+                sandbox.arm(agent.config.limits.execution_timeout_s or PROGRAM_S)
+                while not active.result.done() and (line := await sandbox.receive()) is not None:
+                    await active.gate.passing()
+                    yield line
+                ended = await sandbox.wait()
+                if ended.code != 0:
+                    text = sandbox.stderr_tail().decode("utf-8", "replace")[-400:]
+                    active.fail(
+                        AgentError(f"`{agent.name}` ended with code {ended.code}: {text}", kind="exit")
+                    )
+            if not active.result.done():
+                active.result.set_result(None)
+            active.result.result()
         except SymbiError as error:
-            outcome = ("failed", error.code, str(error)[:TEXT_CHARS_MAX])
-            raise
+            active.fail(error)
+            active.result.result()
         finally:
-            if sandbox is not None:
-                await self._runtime.workers.end_program(agent.id)
-            seq, moves = self._runtime.kernel.end_run(run, *outcome)
-            self._release(moves[0])
-            await self._runtime.stopping.after_run(agent.id)
-            await self._runtime.bridge.durable(seq)
+            if not active.result.done():
+                self.end(active, _CANCELLED, None)
+            await workers.end_program(agent.id)
+            await self._finish(active)
 
-    def refuse_waiting(self, run: str, error: SymbiError) -> None:
-        """End a run that waits for its turn."""
-        future = self._starting.get(run)
-        if run not in self.active and future is not None and not future.done():
-            future.set_exception(error)
+    def stop(self, active: Active, by: str = "host") -> None:
+        """End a run because its agent is stopped."""
+        error = AgentError(f"`{active.agent.name}` was stopped", kind="stopped")
+        self.end(active, _CANCELLED, error, by=by)
 
-    def _check_open(self, agent: AgentHandle) -> None:
-        if not self._runtime.takes_runs(agent.id):
-            raise LifecycleError(f"`{agent.name}` is stopped, or about to be: schedule it anew")
+    def end(self, active: Active, outcome: Outcome, error: SymbiError | None, *, by: str = "host") -> None:
+        """End a run from outside: no new effect of it starts from here on (RN1), once (RN3).
 
-    async def _turn(self, run: str, started: list[str]) -> None:
-        """Wait until the scheduler has handed this run out (RT1)."""
-        if run in started:
-            started = [other for other in started if other != run]
-            self._release(started)
+        Args:
+            active: Which.
+            outcome: What is recorded.
+            error: What its caller gets; None where the caller itself went away.
+            by: Who ends it.
+        """
+        if active.ending is not None or (active.result.done() and not active.result.cancelled()):
             return
-        future = asyncio.get_running_loop().create_future()
-        self._starting[run] = future
-        self._release(started)
+        active.outcome = outcome
+        with contextlib.suppress(SymbiError):  # its agent is gone, and nothing of it starts either
+            _, moves = self._runtime.kernel.cancel_run(by, active.run)
+            self._runtime.moves.apply(moves)
+        active.ending = self.in_background(self._end(active))
+        if active.work is not None:
+            active.work.cancel()
+        active.gate.end()
+        if error is not None:
+            active.fail(error)
+
+    def in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Work that goes on whoever waits for it goes away; `close` waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def close(self) -> None:
+        """Wait for everything that is being ended."""
+        while self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _begin(self, agent: AgentHandle, request: Request, start: Callable[[Active], None]) -> Active:
+        """Ask for a run: decided and recorded; it starts now or when its turn comes."""
+        runtime = self._runtime
+        async with Leaving(runtime, "agents"):
+            if not runtime.takes_runs(agent.id):
+                raise LifecycleError(f"`{agent.name}` is stopped, or about to be: schedule it anew")
+            run, _, moves = runtime.kernel.begin_run(
+                "host",
+                agent.id,
+                request.line,
+                request.labels,
+                request.priority,
+                tier=request.tier,
+                deadline_ms=None if request.deadline_s is None else max(1, round(request.deadline_s * 1000)),
+            )
+        gate = Gate(lambda: runtime.moves.stood(run))
+        active = self.active[run] = Active(agent, run, request, gate, start)
+        if request.timeout_s is not None:
+            text = f"`{agent.name}` took longer than {request.timeout_s} s"
+            gate.clock.arm(request.timeout_s, lambda: self._too_late(active, text))
+        runtime.moves.apply(moves)
+        return active
+
+    def _too_late(self, active: Active, text: str) -> None:
+        self.end(active, ("failed", "timeout", text), SymbiTimeoutError(text))
+
+    def _set_to_work(self, active: Active) -> None:
+        active.work = asyncio.get_running_loop().create_task(self._work(active))
+
+    async def _work(self, active: Active) -> None:
+        """The task of one run: whatever comes out of it is the run's result."""
         try:
-            await future
-        finally:
-            self._starting.pop(run, None)
+            value = await self._execute(active)
+            await active.gate.passing()  # what it yields waits, too, while it is held (HO1)
+        except asyncio.CancelledError:
+            active.fail(AgentError(f"`{active.agent.name}` cancelled itself", kind="CancelledError"))
+        except Exception as error:  # noqa: BLE001 - its caller gets it
+            active.fail(error)
+        else:
+            if not active.result.done():
+                active.result.set_result(value)
 
-    def _release(self, started: list[str]) -> None:
-        for run in started:
-            future = self._starting.get(run)
-            if future is not None and not future.done():
-                future.set_result(None)
-
-    async def _execute(self, agent: AgentHandle, run: str, arguments: dict[str, Any]) -> Any:
+    async def _execute(self, active: Active) -> Any:
+        agent, gate = active.agent, active.gate
         if agent.config.program:
             raise InputError(f"`{agent.name}` is a program: read it with `rt.stream(agent)`")
         if agent.config.isolation == "in_process":
-            return await self._in_process(agent, run, arguments)
+            return await self._in_process(active)
         session = await self._runtime.workers.session(agent)
-        return await self._within(agent, session.run(run, arguments))
+        await gate.passing()
+        gate.house(session.sandbox)
+        self._limit(active)
+        return await session.run(active.run, active.request.arguments, gate)
 
-    async def _within(self, agent: AgentHandle, work: Coroutine[Any, Any, Any]) -> Any:
-        """The work, within the agent's own time limit."""
-        limit_s = agent.config.limits.execution_timeout_s
-        bound = asyncio.timeout(limit_s)
-        try:
-            async with bound:
-                return await work
-        except TimeoutError:
-            if not bound.expired():
-                raise
-            raise SymbiTimeoutError(f"`{agent.name}` took longer than its limit of {limit_s} s") from None
-
-    async def _in_process(self, agent: AgentHandle, run: str, arguments: dict[str, Any]) -> Any:
-        config = agent.config
-        if config.function is None:
+    async def _in_process(self, active: Active) -> Any:
+        agent, gate = active.agent, active.gate
+        function = agent.config.function
+        if function is None:
             raise InputError(f"`{agent.name}` has no function")
-        channel = _Direct(self._runtime, agent.id)
-        context = AgentContext(channel, agent_id=agent.id, name=config.name, run_id=run)
-        work = bind(config.function, context, arguments)
-        token = PRINCIPAL.set((self._runtime, agent.id))
+        GATE.set(gate)
+        PRINCIPAL.set((self._runtime, agent.id))
+        await gate.passing()
+        channel = _Direct(self._runtime, agent.id, gate)
+        context = AgentContext(channel, agent_id=agent.id, name=agent.name, run_id=active.run)
+        work = bind(function, context, active.request.arguments)
+        self._limit(active)
+        return await _as_behind_a_pipe(work)
+
+    def _limit(self, active: Active) -> None:
+        """The agent's own time limit: of the work alone."""
+        limit_s = active.agent.config.limits.execution_timeout_s
+        if limit_s is not None:
+            text = f"`{active.agent.name}` took longer than its limit of {limit_s} s"
+            active.gate.clock.arm(limit_s, lambda: self._too_late(active, text))
+
+    async def _end(self, active: Active) -> None:
+        """Bring a run to where nothing of it moves, and record it (RN2)."""
+        if active.started and active.agent.config.isolation == "sandbox":
+            await self._runtime.workers.abandon(active.agent.id)
+        if active.work is not None:
+            _, refusing = await asyncio.wait([active.work], timeout=BRAKE_S)
+            if refusing:
+                self._runtime.faults.note("agents", "agent.refuses_to_end")
+        self._record(active)
+
+    async def _finish(self, active: Active) -> None:
+        """What a run's caller waits for on its way out."""
+        if active.ending is None:
+            self._record(active)
+        else:
+            await asyncio.shield(active.ending)
+        if active.last is not None:
+            await asyncio.shield(active.last)
+        await self._runtime.bridge.durable(active.seq)  # RT2
+
+    def _record(self, active: Active) -> None:
+        """Record how it ended, and hand on what it held (RN3)."""
+        outcome = active.outcome if active.ending is not None else _outcome(active.result)
+        active.gate.end()
+        del self.active[active.run]
+        if outcome[0] == "failed":
+            self._runtime.faults.note("agents", _code(active.result, outcome), active.agent.id)
         try:
-            return await self._within(agent, _as_behind_a_pipe(work))
+            active.seq, moves = self._runtime.kernel.end_run(active.run, *outcome)
+            self._runtime.moves.apply(moves)
         finally:
-            PRINCIPAL.reset(token)
-
-    async def _finish(self, run: str, outcome: Outcome) -> None:
-        """Record how a run ended, hand on what it held, and end an agent that was to stop after it."""
-        active = self.active.pop(run)
-        try:
-            seq, moves = self._runtime.kernel.end_run(run, *outcome)
-            self._release(moves[0])
-            await self._runtime.stopping.after_run(active.agent)
-            await self._runtime.bridge.durable(seq)  # RT2
-        finally:
-            active.ended.set()
-
-
-class Active:
-    """A run that has begun and not ended: how to end it from outside, and how to know that it has."""
-
-    __slots__ = ("agent", "ended", "ending", "stopped", "task")
-
-    def __init__(self, agent: str) -> None:
-        self.agent = agent
-        self.task = asyncio.current_task()
-        self.ending = asyncio.timeout(None)
-        self.ended = asyncio.Event()
-        self.stopped = False
-
-    def stop(self) -> None:
-        """End it at its next await."""
-        if not self.stopped:
-            self.stopped = True
-            with contextlib.suppress(RuntimeError):  # it is past the last line that can be ended
-                self.ending.reschedule(asyncio.get_running_loop().time())
-
-    async def gone(self) -> None:
-        """Wait until it has ended: not for ever, for a coroutine can refuse to, and never for itself."""
-        if self.task is asyncio.current_task():
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(BRAKE_S):
-                await self.ended.wait()
+            active.last = self._runtime.brakes.after_run(active.agent.id)
 
 
 class _Direct:
     """The channel of an agent in the host's process."""
 
-    __slots__ = ("_agent", "_runtime")
+    __slots__ = ("_agent", "_gate", "_runtime")
 
-    def __init__(self, runtime: Runtime, agent: str) -> None:
+    def __init__(self, runtime: Runtime, agent: str, gate: Gate) -> None:
         self._runtime = runtime
         self._agent = agent
+        self._gate = gate
 
     async def call(self, operation: str, arguments: dict[str, Any]) -> Any:
         return await self._runtime.dispatcher.call(self._agent, operation, arguments)
 
-
-def check(timeout_s: float | None, priority: int) -> None:
-    if timeout_s is not None and not 0 < timeout_s <= TIMEOUT_S_MAX:
-        raise InputError(f"`timeout_s` is more than 0 and at most {TIMEOUT_S_MAX}, and is {timeout_s}")
-    if not 0 <= priority <= 255:
-        raise InputError(f"`priority` is 0 to 255, and is {priority}")
+    async def checkpoint(self) -> None:
+        await self._gate.passing()
 
 
 def _bound(given: Mapping[str, Any] | None) -> tuple[bytes, dict[str, Any]]:
@@ -264,6 +389,23 @@ def _bound(given: Mapping[str, Any] | None) -> tuple[bytes, dict[str, Any]]:
         return line, decode(line)
     except (TypeError, ValueError) as error:
         raise InputError(f"the input cannot be given to an agent: {error}") from None
+
+
+def _outcome(result: asyncio.Future[Any]) -> Outcome:
+    """How a run ended by itself."""
+    error = result.exception()
+    if error is None:
+        return _DONE
+    if isinstance(error, AgentError) and error.kind:
+        kind = error.kind
+    else:
+        kind = error.code if isinstance(error, SymbiError) else type(error).__name__
+    return "failed", kind, str(error)[:TEXT_CHARS_MAX]
+
+
+def _code(result: asyncio.Future[Any], outcome: Outcome) -> str:
+    error = None if result.cancelled() else result.exception()
+    return error.code if isinstance(error, SymbiError) else outcome[1]
 
 
 async def _as_behind_a_pipe(work: Coroutine[Any, Any, Any]) -> Any:

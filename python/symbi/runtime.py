@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -27,15 +28,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from symbi.agents.definition import definition_of
 from symbi.agents.dispatch import Dispatcher
 from symbi.agents.handle import AgentHandle
+from symbi.brakes import Brakes
 from symbi.bridge import Bridge
 from symbi.bus import Bus
 from symbi.context import Knowledge, Rag
 from symbi.errors import PolicyError, RuntimeClosedError
 from symbi.forked import protect
 from symbi.leaving import Faults, Leaving
-from symbi.runs import PRIORITY_NORMAL, Runs, check
+from symbi.moves import Moves
+from symbi.runs import PRIORITY_NORMAL, Request, Runs
+from symbi.showing import describe, why
 from symbi.status import HealthStatus, SystemStatus, health_status, system_status
-from symbi.stopping import Stopping
 from symbi.tools.caller import ToolCaller
 from symbi.tools.guarding import guarded
 from symbi.workers import Workers
@@ -49,7 +52,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Runtime"]
 
+_log = logging.getLogger("symbi.runtime")
 Mode = Literal["production", "development"]
+Tier = Literal["realtime", "interactive", "batch"]
+Cause = Literal["operator_hold", "policy_violation", "resource_constraint"]
 
 
 class _Tools:
@@ -82,7 +88,7 @@ class Runtime:
         config: The settings in force.
         opened: What the opening found: `log_id`, `fingerprint`, `created`, `unknown`, `trail`, …
         bus, tools, context, rag: Views on the kernel, for the host.
-        runs, workers, stopping, faults: The rooms of this house, for its own modules.
+        runs, workers, moves, brakes, faults: The rooms of this house, for its own modules.
     """
 
     bus: Bus
@@ -105,7 +111,8 @@ class Runtime:
         self.faults = Faults()
         self.workers = Workers(self)
         self.runs = Runs(self)
-        self.stopping = Stopping(self)
+        self.brakes = Brakes(self)
+        self.moves = Moves(self)
 
     @classmethod
     def open(
@@ -193,6 +200,9 @@ class Runtime:
         self.opened = dict(kernel.opened)
         self._bridge = Bridge(kernel, asyncio.get_running_loop())
         self._stack.callback(self._bridge.close)
+        self._stack.callback(self.moves.close)
+        self._stack.callback(self.brakes.close)
+        self._stack.push_async_callback(self.runs.close)
         caller = ToolCaller(kernel, self._bridge)
         self._dispatcher = Dispatcher(kernel, self._bridge, caller)
         self.bus = Bus(kernel, self._dispatcher)
@@ -249,6 +259,8 @@ class Runtime:
     async def schedule_agent(self, agent: object) -> AgentHandle:
         """Create an agent: Initializing → Ready. One that runs in a sandbox has its worker started and ready.
 
+        Answers when its record is on disk: 1 to 3 ms alone; many at once (`asyncio.gather`) share the wait.
+
         Args:
             agent: A function under `@symbi.agent`, or an `AgentConfig`.
 
@@ -259,15 +271,20 @@ class Runtime:
             AgentError: its file does not import.
         """
         config = definition_of(agent)
-        tier = self.workers.tier(config)
         limits = config.limits
+        choice = self.workers.choice(config)
+        if choice is not None and choice.below_assessment:
+            _log.warning(
+                "`%s` runs in tier `%s`, as was asked for; its risk score of %.2f asks for `%s`",
+                *(config.name, choice.tier, choice.assessment.score, choice.assessment.tier),
+            )
         async with Leaving(self, "agents"):
-            identity, _ = self.kernel.create_agent(
+            identity, seq = self.kernel.create_agent(
                 "host",
                 name=config.name,
                 kind="program" if config.program else "python",
                 in_process=config.isolation == "in_process",
-                tier=tier,
+                tier=self.workers.tier(config),
                 capabilities=list(config.capabilities),
                 labels=sorted(config.inputs),
                 memory_mb=limits.memory_mb,
@@ -280,15 +297,17 @@ class Runtime:
                     if limits.execution_timeout_s is None
                     else max(1, round(limits.execution_timeout_s * 1000))
                 ),
+                tenant=config.tenant,
             )
         handle = AgentHandle(identity, config)
         self._handles[identity] = handle
-        if config.isolation == "sandbox" and not config.program:
-            try:
+        try:
+            await self.bridge.durable(seq)
+            if config.isolation == "sandbox" and not config.program:
                 await self.workers.session(handle)
-            except BaseException:
-                await self.stop_agent(handle, force=True)
-                raise
+        except BaseException:
+            await self.stop_agent(handle, force=True)
+            raise
         return handle
 
     async def run(
@@ -298,68 +317,156 @@ class Runtime:
         *,
         timeout_s: float | None = None,
         priority: int = PRIORITY_NORMAL,
+        tier: Tier = "interactive",
+        deadline_s: float | None = None,
         labels: Iterable[str] = (),
     ) -> Any:
         """Run one task of an agent to its result.
 
+        Cancelling the call (`asyncio.Task.cancel`) cancels the run: from then on no effect of it starts, its sandbox is
+        frozen, and the call ends when nothing of it moves.
+
         Args:
             agent: A handle; or what `schedule_agent` takes, which is then scheduled, run once, and stopped.
             input: Bound by parameter name. JSON values, bytes, and `Part`s.
-            timeout_s: Wall-clock bound, seconds, waiting for its turn and its worker included; of the work alone, the
-                agent's own `execution_timeout_s` holds too.
-            priority: 0 to 255, the highest first.
+            timeout_s: Bound on its time, seconds, waiting for its turn and its worker included, time that it is
+                held (preempted, suspended) not; of the work alone, the agent's own `execution_timeout_s` holds too.
+            priority: 0 to 255, the highest first, within tier `interactive`.
+            tier: `realtime` (earliest deadline first), `interactive`, or `batch` (fair between tenants).
+            deadline_s: For `realtime`: when it should have ended, seconds from now. It is not ended then; a deadline
+                that cannot be held is refused at once.
             labels: What the input carries, besides what the detectors find in it.
 
         Raises:
             PolicyDenied: refused. SymbiTimeoutError: too slow; the task was ended.
             AgentError: the agent's code failed; or, with `kind` `stopped`, the agent was stopped meanwhile.
             SandboxLimitError: a limit ended it. LifecycleError: the agent is stopped, or about to be.
+            InputError: an argument that cannot be, or more resources than there are.
         """
+        request = Request.of(
+            input, timeout_s=timeout_s, priority=priority, tier=tier, deadline_s=deadline_s, labels=labels
+        )
         if isinstance(agent, AgentHandle):
-            return await self.runs.run(agent, input, timeout_s=timeout_s, priority=priority, labels=labels)
-        check(timeout_s, priority)  # before anything is made
+            return await self.runs.run(agent, request)
         handle = await self.schedule_agent(agent)
         try:
-            return await self.run(handle, input, timeout_s=timeout_s, priority=priority, labels=labels)
+            return await self.runs.run(handle, request)
         finally:
             await self.stop_agent(handle, force=True)
 
-    def stream(self, agent: AgentHandle) -> AsyncGenerator[bytes, None]:
+    def stream(
+        self,
+        agent: AgentHandle,
+        *,
+        timeout_s: float | None = None,
+        priority: int = PRIORITY_NORMAL,
+        tier: Tier = "interactive",
+        deadline_s: float | None = None,
+        labels: Iterable[str] = (),
+    ) -> AsyncGenerator[bytes, None]:
         """Run a program agent once and hand over its lines as they come, each at most 1 MiB.
 
-        A line is handed over after the run's record is on disk. Ends when the program ends.
+        A line is handed over after the run's record is on disk. Ends when the program ends; leaving the loop early
+        cancels the run.
 
         Raises:
-            PolicyDenied, SandboxError, SandboxLimitError: as `run`.
+            PolicyDenied, SandboxError, SandboxLimitError, SymbiTimeoutError, InputError: as `run`.
         """
-        return self.runs.stream(agent)
+        request = Request.of(
+            None, timeout_s=timeout_s, priority=priority, tier=tier, deadline_s=deadline_s, labels=labels
+        )
+        return self.runs.stream(agent, request)
+
+    def printed(self, agent: AgentHandle) -> str:
+        """The last of what the agent's worker printed, 64 KiB at most; empty where it has none now.
+
+        What an agent prints passes no policy and stands in no record: it is for its author. `ctx.log` is for the trail.
+        """
+        return self.workers.printed(agent.id)
 
     def sandbox_facts(self, agent: AgentHandle) -> Any:
         """What was verified about the agent's sandbox, or None where it has none now."""
         return self.workers.facts(agent.id)
 
-    async def stop_agent(self, agent: AgentHandle | str, *, force: bool = False, by: str = "host") -> bool:
+    async def stop_agent(
+        self,
+        agent: AgentHandle | str,
+        *,
+        force: bool = False,
+        grace_s: float | None = None,
+        by: str = "host",
+    ) -> bool:
         """Stop an agent; never refused. `force` ends its task now; graceful lets it end, and the agent after it.
 
         Runs that wait for their turn end either way, and no new one begins.
 
+        Args:
+            agent: A handle, or its id.
+            force: Now.
+            grace_s: Of a graceful stop: how long its task may go on before it is ended by force; None for ever.
+            by: Who stops it.
+
         Returns:
             Whether it is terminated; False where its task still runs.
         """
-        identity = agent if isinstance(agent, str) else agent.id
-        return await self.stopping.stop(identity, force=force, by=by)
+        return await self.brakes.stop(_id(agent), force=force, by=by, grace_s=grace_s)
+
+    async def suspend_agent(
+        self, agent: AgentHandle | str, *, cause: Cause = "operator_hold", by: str = "host"
+    ) -> bool:
+        """Hold an agent where it stands; never refused. `resume_agent` lets it go on.
+
+        A sandbox is frozen. A coroutine in this process stands still when it next waits for `ctx`, or at
+        `ctx.checkpoint()`. Its time limits do not run meanwhile; what it asked for before is answered afterwards.
+
+        Returns:
+            Whether it stands still; False where its coroutine was asked to and has not yet.
+
+        Raises:
+            LifecycleError: it has no task that could be held.
+        """
+        return await self.brakes.suspend(_id(agent), by=by, cause=cause)
+
+    async def resume_agent(self, agent: AgentHandle | str, *, by: str = "host") -> None:
+        """Let a suspended agent go on.
+
+        Raises:
+            PolicyDenied: policy does not allow it. LifecycleError: it is not suspended.
+        """
+        await self.brakes.resume(_id(agent), by=by)
+
+    def why(self, agent: AgentHandle | str) -> dict[str, Any]:
+        """Why an agent, or a run, does what it does: `{"state", "reason", "text", …}`; `text` is a sentence for people.
+
+        Raises:
+            InputError: there is none of this id.
+        """
+        return why(self, _id(agent))
+
+    def describe(self, agent: AgentHandle | str) -> dict[str, Any]:
+        """Everything about one agent, in JSON values: state, tier, tenant, limits, labels, runs, errors, and `why`.
+
+        Raises:
+            InputError: there is none of this id.
+        """
+        return describe(self, _id(agent))
 
     async def stop_all(self, by: str = "host") -> int:
         """Emergency stop: every agent, at once. Answers how many."""
-        return await self.stopping.stop_all(by)
+        return await self.brakes.stop_all(by)
 
     def takes_runs(self, agent: str) -> bool:
         """Whether the agent is there, and not about to end."""
-        return agent in self._handles and agent not in self.stopping
+        return agent in self._handles and not self.brakes.is_stopping(agent)
+
+    def handle(self, agent: str) -> AgentHandle | None:
+        """The agent of this id, while it is there."""
+        return self._handles.get(agent)
 
     def forget(self, agent: str) -> None:
         """The agent is terminated: nothing more is asked of it."""
         self._handles.pop(agent, None)
+        self.faults.forget(agent)
 
     # What it says about itself
 
@@ -400,6 +507,10 @@ class Runtime:
             *(self.__dict__.get(name) for name in ("bus", "context")),
         )
         return [part for part in held if part is not None]
+
+
+def _id(agent: AgentHandle | str) -> str:
+    return agent if isinstance(agent, str) else agent.id
 
 
 def _memory_mb() -> int:

@@ -2,6 +2,9 @@
 
 Why: an agent's worker is started when the agent is scheduled, serves its runs one after the other, and is replaced when
 it has ended.
+Invariants
+- WO1 a sandbox that is given up is frozen first; removing it goes on in the background, and `end` waits for that.
+
 Not here: starting sandboxes (`symbi.sandbox`), the worker's pipe (`symbi.agents.session`), whose turn it is
 (`symbi.runs`).
 """
@@ -12,10 +15,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from symbi.agents.definition import declared
-from symbi.errors import SymbiError
+from symbi.errors import SymbiError, SymbiTimeoutError
 from symbi.leaving import Leaving
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from pathlib import Path
 
     from symbi.agents.definition import AgentConfig
@@ -24,10 +28,12 @@ if TYPE_CHECKING:
     from symbi.runtime import Runtime
     from symbi.sandbox.base import Sandbox
     from symbi.sandbox.orchestrator import Orchestrator
+    from symbi.sandbox.risk import TierChoice
 
 __all__ = ["Workers"]
 
 TEXT_CHARS_MAX = 4_096  # of an error's text in the record, sealed
+FREEZE_S = 2.0  # freezing takes 10 to 40 ms; a daemon that does not answer does not keep the caller
 
 
 class Workers:
@@ -38,17 +44,23 @@ class Workers:
         self._sessions: dict[str, Session] = {}
         self._programs: dict[str, Sandbox] = {}
         self._orchestrator: Orchestrator | None = None
+        self._printed: dict[str, bytes] = {}  # of workers that were given up
+        self._removing: dict[str, list[asyncio.Task[Any]]] = {}
         self._opening = asyncio.Lock()
 
     def tier(self, config: AgentConfig) -> str:
         """The tier that an agent of this configuration runs in."""
+        choice = self.choice(config)
+        return "degraded" if choice is None else str(choice.tier)
+
+    def choice(self, config: AgentConfig) -> TierChoice | None:
+        """How that tier was chosen; None for an agent in the host's process."""
         if config.isolation == "in_process":
-            return "degraded"
+            return None
         from symbi.agents.launch import tier_of
         from symbi.sandbox.base import SecurityTier
 
-        default = SecurityTier.parse(self._runtime.config.security.default_sandbox_tier)
-        return str(tier_of(config, default).tier)
+        return tier_of(config, SecurityTier.parse(self._runtime.config.security.default_sandbox_tier))
 
     async def session(self, agent: AgentHandle) -> Session:
         """The agent's worker, started anew where the last one has ended."""
@@ -107,18 +119,58 @@ class Workers:
         program = self._programs.get(agent)
         return None if program is None else program.facts
 
+    def printed(self, agent: str) -> str:
+        """The last that the agent's worker wrote to its stderr, where also goes what it prints; 64 KiB at most."""
+        session = self._sessions.get(agent)
+        tail = self._printed.get(agent, b"") if session is None else session.sandbox.stderr_tail()
+        return tail.decode("utf-8", "replace")
+
     async def end_program(self, agent: str) -> None:
         """End the sandbox of the agent's program, where there is one."""
         program = self._programs.pop(agent, None)
         if program is not None:
             await program.stop(force=True)
 
+    async def abandon(self, agent: str) -> None:
+        """Give up whatever the agent lives in, while it works. Returns when it stands still (WO1)."""
+        session, program = self._sessions.pop(agent, None), self._programs.pop(agent, None)
+        if session is not None:
+            await self._freeze(session.sandbox)
+            self._printed[agent] = session.sandbox.stderr_tail()
+            self._remove(agent, session.close(force=True))
+        if program is not None:
+            await self._freeze(program)
+            self._remove(agent, program.stop(force=True))
+
     async def end(self, agent: str, *, force: bool) -> None:
-        """End whatever the agent lives in."""
+        """End whatever the agent lives in, and wait until it is gone."""
+        self._printed.pop(agent, None)
         session = self._sessions.pop(agent, None)
         if session is not None:
             await session.close(force=force)
         await self.end_program(agent)
+        await asyncio.gather(*self._removing.get(agent, ()), return_exceptions=True)
+
+    async def _freeze(self, sandbox: Sandbox) -> None:
+        try:
+            async with asyncio.timeout(FREEZE_S):
+                await sandbox.pause()
+        except (SymbiError, TimeoutError) as error:  # then its removal alone ends it
+            self._runtime.faults.note("sandbox", getattr(error, "code", SymbiTimeoutError.code))
+
+    def _remove(self, agent: str, removal: Coroutine[Any, Any, Any]) -> None:
+        task = self._runtime.runs.in_background(removal)
+        known = self._removing.setdefault(agent, [])
+        known.append(task)
+
+        def gone(ended: asyncio.Task[Any]) -> None:
+            known.remove(ended)
+            if not known and self._removing.get(agent) is known:
+                del self._removing[agent]
+            if not ended.cancelled() and (error := ended.exception()) is not None:
+                self._runtime.faults.note("sandbox", getattr(error, "code", type(error).__name__))
+
+        task.add_done_callback(gone)
 
     @property
     def marker(self) -> Path:

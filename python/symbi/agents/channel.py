@@ -37,6 +37,10 @@ class Channel(Protocol):
         """Ask for one operation, and wait for what it yields."""
         ...
 
+    async def checkpoint(self) -> None:
+        """Stand still here, where the run is held and nobody froze it from outside."""
+        ...
+
 
 def _default(value: object) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):

@@ -9,6 +9,7 @@ Invariants
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Coroutine
@@ -50,6 +51,7 @@ class AgentConfig:
         requires_filesystem: It sees files of the host: those in `mounts`.
         external_apis: Names of outside systems it works with; each raises the risk.
         mounts: Directories or files of the host that it may read, at the same path. Read-only.
+        tenant: On whose account its runs are, for fair shares and quotas; 1 to 128 printable characters.
         project: A directory whose modules its file imports. Mounted read-only without `.symbi`, `.git`, `.env*`.
 
     Raises:
@@ -72,10 +74,17 @@ class AgentConfig:
     external_apis: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
     project: str | None = None
+    tenant: str = "default"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not 1 <= len(self.name) <= 128 or not self.name.isprintable():
             raise InputError("an agent's name is 1 to 128 printable characters")
+        if (
+            not isinstance(self.tenant, str)
+            or not 1 <= len(self.tenant) <= 128
+            or not self.tenant.isprintable()
+        ):
+            raise InputError("`tenant` is 1 to 128 printable characters")
         if [self.function is not None, self.entry is not None, bool(self.program)].count(True) != 1:
             raise InputError("an agent needs exactly one of a function, an entry and a program")
         if self.entry is not None and not (
@@ -234,6 +243,10 @@ def worker_target(config: AgentConfig) -> tuple[Path, str]:
     return file.resolve(), name
 
 
+# Looking a function over costs more than starting it; a program has few agents.
+_signature = functools.lru_cache(maxsize=256)(inspect.signature)
+
+
 def bind(
     function: AgentFunction, context: AgentContext, arguments: dict[str, Any]
 ) -> Coroutine[Any, Any, Any]:
@@ -242,7 +255,7 @@ def bind(
     Raises:
         InputError: a parameter is missing, or the input has a name that the function does not take.
     """
-    signature = inspect.signature(function)
+    signature = _signature(function)
     names = list(signature.parameters)
     takes_context = bool(names) and (
         names[0] in ("ctx", "context") or "AgentContext" in str(signature.parameters[names[0]].annotation)

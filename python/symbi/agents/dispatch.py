@@ -5,6 +5,7 @@ channel, never from the arguments.
 
 Invariants
 - DP1 an operation that is not in the table is refused; an argument of a wrong kind is `InputError`, not a crash.
+- DP3 the calls of a run stand still at its gate while it is held: before they act, and before they are answered.
 - DP2 nothing is answered before its record is on disk, where the answer leaves the process (`outside`).
 """
 
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from symbi.agents.parts import Part, PartSource
 from symbi.errors import InputError, PolicyDenied, SymbiTimeoutError
+from symbi.holding import GATE
 from symbi.tools.caller import part_tuple
 
 if TYPE_CHECKING:
@@ -114,6 +116,18 @@ class Dispatcher:
         act = self._table.get(operation)
         if act is None or not isinstance(arguments, dict):
             raise InputError(f"`{operation}` is not an operation")  # DP1
+        gate = GATE.get()
+        if gate is None:  # the host's own call, for an agent whose handle it holds
+            return await self._act(act, agent, arguments)
+        await gate.enter()  # DP3
+        try:
+            return await self._act(act, agent, arguments)
+        finally:
+            await gate.leave()
+
+    async def _act(
+        self, act: Callable[[str, dict[str, Any]], Awaitable[Any]], agent: str, arguments: dict[str, Any]
+    ) -> Any:
         try:  # not `leaving`: this is the hot path
             return await act(agent, arguments)
         except PolicyDenied as denied:
@@ -151,8 +165,11 @@ class Dispatcher:
                     reply = self._kernel.take_reply(agent, request)
                     if reply is not None:
                         return message_shape(reply)
-                    await self._bridge.mailbox(agent)
+                    await self._mail(agent)
         except TimeoutError:
+            reply = self._kernel.take_reply(agent, request)  # it may have come while the run was held
+            if reply is not None:
+                return message_shape(reply)
             self._kernel.forget_reply(agent, request)
             raise SymbiTimeoutError(f"no answer within {timeout_s} s") from None
 
@@ -166,11 +183,17 @@ class Dispatcher:
             try:
                 async with asyncio.timeout(_seconds(timeout_s)):
                     while not rows:
-                        await self._bridge.mailbox(agent)
+                        await self._mail(agent)
                         rows = self._kernel.receive_many(agent, limit)
             except TimeoutError:
-                pass
+                rows = self._kernel.receive_many(agent, limit)  # as above
         return [message_shape(row) for row in rows]
+
+    async def _mail(self, agent: str) -> None:
+        """Wait until something has come into the agent's mailbox, and its run may look (DP3)."""
+        await self._bridge.mailbox(agent)
+        if (gate := GATE.get()) is not None:
+            await gate.passing()
 
     async def _call_tool(self, agent: str, arguments: dict[str, Any]) -> Any:
         parts = _take(arguments, "parts", list, [])

@@ -22,7 +22,7 @@ from symbi.agents.definition import AgentConfig
 from symbi.errors import InputError, NotBuiltError
 from symbi.limits import ResourceLimits
 
-__all__ = ["Entry", "asks_in_process", "find", "read"]
+__all__ = ["Entry", "asks_in_process", "find", "read", "tools_of"]
 
 FILE_BYTES_MAX: Final = 1 << 20
 """Bytes of an agent's file; what is larger was not written by a person, and parsing it would cost the host."""
@@ -121,27 +121,44 @@ def asks_in_process(entry: Entry) -> bool:
     return isinstance(decorator, ast.Call) and _arguments(entry, decorator).get("isolation") == "in_process"
 
 
-def _decorated(entry: Entry) -> tuple[ast.AsyncFunctionDef, ast.expr]:
-    text = _text(entry.file)
+def tools_of(entry: Entry) -> list[str]:
+    """The functions of this file under `@symbi.tool`, by their Python names. They run in the host, not in the agent."""
+    return [
+        statement.name
+        for statement in _tree(entry.file).body
+        if isinstance(statement, ast.AsyncFunctionDef | ast.FunctionDef)
+        and any(_last(decorator) == "tool" for decorator in statement.decorator_list)
+    ]
+
+
+def _tree(file: Path) -> ast.Module:
+    text = _text(file)
     try:
-        tree = ast.parse(text, str(entry.file))
+        return ast.parse(text, str(file))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         raise InputError(
-            f"`{entry.file.name}` is not Python{f', line {line}' if line else ''}: {error.args[0]}"
+            f"`{file.name}` is not Python{f', line {line}' if line else ''}: {error.args[0]}"
         ) from None
     except (RecursionError, MemoryError):
-        raise InputError(f"`{entry.file.name}` nests too deep to be read") from None
-    for statement in tree.body:
+        raise InputError(f"`{file.name}` nests too deep to be read") from None
+
+
+def _last(decorator: ast.expr) -> str | None:
+    """The last part of a decorator's name: `tool` of `@symbi.tool(…)`."""
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
+
+
+def _decorated(entry: Entry) -> tuple[ast.AsyncFunctionDef, ast.expr]:
+    for statement in _tree(entry.file).body:
         if not isinstance(statement, ast.AsyncFunctionDef | ast.FunctionDef) or statement.name != entry.name:
             continue
         where = f"`{entry.file.name}` line {statement.lineno}"
         if isinstance(statement, ast.FunctionDef):
             raise InputError(f"{where}: `{entry.name}` must be declared with `async def`")
         for decorator in statement.decorator_list:
-            called = decorator.func if isinstance(decorator, ast.Call) else decorator
-            last = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
-            if last == "agent":
+            if _last(decorator) == "agent":
                 return statement, decorator
         raise InputError(
             f"{where}: `{entry.name}` is not an agent yet: write `@symbi.agent` above its `async def`"

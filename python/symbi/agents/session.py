@@ -7,7 +7,8 @@ Not here: starting the sandbox (`symbi.sandbox`), deciding (`dispatch`, the kern
 Invariants
 - SE1 each call is answered once, in any order; at most `CALLS_MAX` of one agent are under way.
 - SE2 a run ends once: by its result, its failure, its worker's end, or its cancellation.
-- SE3 a worker whose run was cancelled or timed out is killed: its memory holds what nobody else may get.
+- SE3 a worker whose run was ended from outside serves no other: its memory holds what nobody else may get.
+- SE5 what it asks for, and what it yields, waits at the gate of its run while that is held.
 - SE4 an agent that was read from its file (`entry`) declares, when it is imported, what was read; or it does not start.
 """
 
@@ -19,9 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from symbi.agents.channel import CHANNEL_VERSION, decode, encode
 from symbi.errors import AgentError, PolicyDenied, SandboxError, SandboxLimitError, SymbiError
+from symbi.holding import GATE
 
 if TYPE_CHECKING:
     from symbi.agents.dispatch import Dispatcher
+    from symbi.holding import Gate
     from symbi.sandbox.base import Sandbox
 
 __all__ = ["Session", "error_shape"]
@@ -71,6 +74,7 @@ class Session:
         self._calls: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(CALLS_MAX)
         self._sending = asyncio.Lock()  # a sandbox has one user for `send` at a time
+        self._gate: Gate | None = None
         self._end: BaseException | None = None
         self._pump = asyncio.create_task(self._read())
 
@@ -93,8 +97,8 @@ class Session:
         """Whether a run can be sent."""
         return self._end is None and not self._pump.done()
 
-    async def run(self, run: str, arguments: dict[str, Any]) -> Any:
-        """Run one task to its result.
+    async def run(self, run: str, arguments: dict[str, Any], gate: Gate) -> Any:
+        """Run one task to its result. Cancelling this leaves the worker as it is, for the caller to give up (SE3).
 
         Raises:
             AgentError: the agent's code failed. SandboxLimitError: a limit ended it. SandboxError: it ended.
@@ -103,14 +107,13 @@ class Session:
             raise SandboxError("the worker has ended")
         future = asyncio.get_running_loop().create_future()
         self._runs[run] = future
+        self._gate = gate
         message = {"type": "run", "run": run, "agent": self._agent, "name": self._name, "input": arguments}
         try:
             await self._send(encode(message))
             return await future
-        except asyncio.CancelledError:
-            await self.close(force=True)  # SE3
-            raise
         finally:
+            self._gate = None
             self._runs.pop(run, None)
 
     async def close(self, *, force: bool = False) -> None:
@@ -139,6 +142,7 @@ class Session:
                 )
             else:
                 end = SandboxError(f"the worker ended with code {exit_.code}")
+            _add_printed(end, self.sandbox.stderr_tail())
         except SymbiError as error:
             end = error
         except ValueError as error:
@@ -200,6 +204,7 @@ class Session:
 
     async def _answer(self, message: dict[str, Any]) -> None:
         number = message.get("id")
+        GATE.set(self._gate)  # SE5: the dispatcher stands still there
         try:
             value = await self._dispatcher.call(
                 self._agent, str(message.get("operation")), message.get("arguments") or {}
@@ -237,13 +242,27 @@ _MENDS: Final = {
 """What mends the mistakes that a first agent makes, by the exception's class."""
 
 
+def _add_printed(error: BaseException, tail: bytes) -> None:
+    """What a worker that ended said last: its own last words are all there is."""
+    lines = tail.decode("utf-8", "replace").splitlines()[-TRACEBACK_LINES_MAX:]
+    if lines:
+        error.add_note("it printed last:")
+    for line in lines:
+        error.add_note(_printable(line))
+
+
+def _printable(line: str) -> str:
+    """Without what a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in line)
+
+
 def _with_notes(error: AgentError, kind: str, message: dict[str, Any]) -> AgentError:
-    """The agent's own traceback, without what a terminal would obey; and what mends it."""
+    """The agent's own traceback, and what mends it."""
     lines = str(message.get("text", "")).splitlines()[-TRACEBACK_LINES_MAX:]
     if lines:
         error.add_note("in the agent:")
     for line in lines:
-        error.add_note("".join(char if char.isprintable() else "?" for char in line))
+        error.add_note(_printable(line))
     if kind in _MENDS:
         error.add_note(_MENDS[kind])
     return error

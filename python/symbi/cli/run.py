@@ -1,11 +1,11 @@
 """`symbi run`: one agent, to its result.
 
-The agent's file is parsed, never imported: the worker in the sandbox imports it. Only `--in-process`, said by the
-person who runs it, lets this process do so.
+The agent's file is parsed, never imported: the worker in the sandbox imports it. Only `--in-process`, or `--tools` with
+its name, said by the person who runs it, lets this process do so.
 Not here: how a file is read without running it (`symbi.agents.entry`), running (`symbi.runtime`).
 
 Invariants
-- RU1 without `--in-process` no line of the agent's file runs in this process.
+- RU1 without `--in-process`, or `--tools` that names it, no line of the agent's file runs in this process.
 - RU2 stdout has the result as one JSON document, or nothing; with `--json` a failure is one JSON document there too.
 """
 
@@ -15,6 +15,7 @@ import asyncio
 import json
 import sys
 from dataclasses import replace
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ INPUT_BYTES_MAX = 1 << 20
 _EXAMPLE = """\
 symbi run triage.py:triage --input '{"ticket": "printer on fire"}'
 symbi run mail.triage:triage --input @ticket.json --policy policies/
+symbi run triage.py:triage --tools my_tools.py --verbose
 echo '{"n": 3}' | symbi run count.py:count --input - --timeout 10"""
 
 
@@ -80,6 +82,17 @@ def register(subparsers: frame.Subparsers) -> None:
         help="how far its code is trusted, for the choice of its tier (default: project)",
     )
     parser.add_argument(
+        "--tools",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="import this file here, for its `@symbi.tool` functions: they run in this process, outside any sandbox",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show on stderr what the agent printed; no policy sees that"
+    )
+    parser.add_argument(
         "--in-process",
         action="store_true",
         help="your own code only: import the file here, without any sandbox",
@@ -103,6 +116,8 @@ async def _result(options: argparse.Namespace) -> Any:
     from symbi.runtime import Runtime
 
     entry = find(options.agent)
+    for file in options.tools:
+        _import_tools(file)
     arguments = _arguments(options.input)
     overrides = {} if options.mode is None else {"runtime.mode": options.mode}
     config = frame.load_config(options, overrides)
@@ -110,7 +125,15 @@ async def _result(options: argparse.Namespace) -> Any:
     if options.tier == "degraded":
         config = _degraded(config)
     async with Runtime.open(config, data=options.data, policy=options.policy) as runtime:
-        value = await runtime.run(agent, arguments, timeout_s=options.timeout, labels=options.label)
+        handle = await runtime.schedule_agent(agent)
+        try:
+            value = await runtime.run(handle, arguments, timeout_s=options.timeout, labels=options.label)
+        except PolicyDenied as denied:
+            _explain_tools(denied, entry, options)
+            raise
+        finally:
+            if options.verbose:
+                _show_printed(runtime.printed(handle))
         trail = runtime.config.audit.storage or runtime.data / "trail"
     output.note(f"{agent.name}: done; its trail is in {trail}")
     try:
@@ -152,6 +175,42 @@ def _imported(entry: Entry, options: argparse.Namespace) -> AgentConfig:
     if not isinstance(found, AgentDefinition):
         raise InputError(f"`{entry.name}` is not an agent yet: write `@symbi.agent` above its `async def`")
     return replace(found.config, isolation="in_process", tier=None, tier_min=None)
+
+
+def _import_tools(file: Path) -> None:
+    """The person at the terminal vouches for this file, too: its tools are registered by importing it."""
+    if not file.is_file():
+        raise InputError(f"there is no file `{file}`")
+    output.warn(f"`{file.name}` is imported by this process, outside any sandbox, as you asked")
+    sys.path.insert(0, str(file.resolve().parent))
+    spec = spec_from_file_location(f"_symbi_tools_{file.stem}", file.resolve())
+    if spec is None or spec.loader is None:
+        raise InputError(f"`{file}` is not a Python file")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"`{file}` does not import: {type(error).__name__}: {error}") from error
+
+
+def _explain_tools(denied: PolicyDenied, entry: Entry, options: argparse.Namespace) -> None:
+    """A tool that is not here and one that is forbidden look alike to an agent; to the person they need not."""
+    from symbi.agents.entry import tools_of
+
+    imported = {file.resolve() for file in options.tools}
+    if options.in_process or entry.file in imported or not (names := tools_of(entry)):
+        return
+    shown = ", ".join(f"`{name}`" for name in names)
+    denied.add_note(
+        f"`{entry.file.name}` declares the tools {shown}, which run in this process, and it was not imported here; "
+        f"if it is your own code: `--tools {entry.file.name}`"
+    )
+
+
+def _show_printed(text: str) -> None:
+    for line in text.splitlines():
+        output.note(f"  {line}")
 
 
 def _degraded(config: Config) -> Config:

@@ -8,6 +8,8 @@ Invariants
 - TC2 the result is handed over after its outcome is on disk.
 - TC3 a call that is cancelled lets go of its permit at once, so that what became of it is recorded as unknown: no
   traceback keeps it.
+- TC4 a call whose run is held before its function began is decided anew when the run goes on: the first permit is let
+  go of, which is recorded as released.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from symbi.agents.parts import Part, PartSource
-from symbi.errors import InputError, SymbiError, SymbiTimeoutError, ToolError
+from symbi.errors import InputError, PermitError, SymbiError, SymbiTimeoutError, ToolError
+from symbi.holding import GATE
 from symbi.tools.definition import REGISTERED, ToolDefinition
 
 if TYPE_CHECKING:
@@ -85,9 +88,16 @@ class ToolCaller:
         return await self._call(agent, name, definition, arguments, parts=parts, timeout_s=timeout_s)
 
     async def call_definition(self, agent: str, definition: ToolDefinition, arguments: dict[str, Any]) -> Any:
-        """Call a function that agents cannot name (`symbi.guard`)."""
+        """Call a function that agents cannot name (`symbi.guard`); as a call of `ctx`, where a run makes it."""
         self.register(definition)
-        return await self._call(agent, definition.name, definition, arguments)
+        gate = GATE.get()
+        if gate is None:
+            return await self._call(agent, definition.name, definition, arguments)
+        await gate.enter()
+        try:
+            return await self._call(agent, definition.name, definition, arguments)
+        finally:
+            await gate.leave()
 
     async def _call(
         self,
@@ -106,19 +116,26 @@ class ToolCaller:
         attributes = []
         if definition is not None:
             attributes = [(one, str(arguments[one])) for one in definition.attributes if one in arguments]
-        permit = self._kernel.begin_tool_call(
-            agent, name, given if arguments else b"", [part_tuple(part) for part in parts], attributes
-        )
-        if definition is None:
-            raise ToolError(f"there is no tool `{name}` in this process")
-        try:
-            await self._bridge.durable(permit.intent_seq)
-            decided = json.loads(permit.take().decode())  # TC1
-            result = await self._carry_out(permit, name, definition, decided, timeout_s)
-            await self._bridge.durable(permit.settle("done"))  # TC2
-            return result
-        finally:
-            del permit  # TC3
+        shapes = [part_tuple(part) for part in parts]
+        while True:
+            permit = self._kernel.begin_tool_call(
+                agent, name, given if arguments else b"", shapes, attributes
+            )
+            if definition is None:
+                raise ToolError(f"there is no tool `{name}` in this process")
+            try:
+                await self._bridge.durable(permit.intent_seq)
+                try:
+                    decided = json.loads(permit.take().decode())  # TC1
+                except PermitError:
+                    if not await _was_held():
+                        raise
+                    continue  # TC4
+                result = await self._carry_out(permit, name, definition, decided, timeout_s)
+                await self._bridge.durable(permit.settle("done"))  # TC2
+                return result
+            finally:
+                del permit  # TC3
 
     async def _carry_out(
         self,
@@ -155,6 +172,15 @@ class ToolCaller:
         if _is_async(definition.function):
             return await definition.function(**named)
         return await asyncio.to_thread(definition.function, **named)
+
+
+async def _was_held() -> bool:
+    """Whether this is because the run is held; if so, after it was."""
+    gate = GATE.get()
+    if gate is None or not gate.asked:
+        return False
+    await gate.passing()
+    return True
 
 
 def _part(shape: dict[str, Any]) -> Part:
