@@ -153,6 +153,8 @@ class Runs:
         self._runtime = runtime
         self.active: dict[str, Active] = {}
         self._background: set[asyncio.Task[Any]] = set()
+        self._callers = 0  # that wait for the end of their run
+        self._none_left: asyncio.Event | None = None
 
     @property
     def waiting(self) -> int:
@@ -170,13 +172,19 @@ class Runs:
     async def attempt(self, agent: AgentHandle, request: Request) -> Any:
         """One run, from the decision to its recorded end."""
         active = await self._begin(agent, request, self._set_to_work)
+        self._callers += 1
         try:
             value = await active.result
         except asyncio.CancelledError:
             self.end(active, _CANCELLED, None)
             raise
         finally:
-            await self._finish(active)
+            try:
+                await self._finish(active)
+            finally:
+                self._callers -= 1
+                if self._none_left is not None and not self._callers:
+                    self._none_left.set()
         return value
 
     async def stream(self, agent: AgentHandle, request: Request) -> AsyncGenerator[bytes, None]:
@@ -249,9 +257,14 @@ class Runs:
         return task
 
     async def close(self) -> None:
-        """Wait for everything that is being ended."""
+        """Wait for everything that is being ended, and until its callers have their answers (RT2, RT3)."""
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
+        if self._callers:
+            self._none_left = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BRAKE_S):
+                    await self._none_left.wait()
 
     async def _begin(self, agent: AgentHandle, request: Request, start: Callable[[Active], None]) -> Active:
         """Ask for a run: decided and recorded; it starts now or when its turn comes."""

@@ -267,10 +267,20 @@ def test_agents_are_listed_and_stopped_from_another_terminal(shell: Shell) -> No
         assert sorted(row["state"] for row in rows) == ["ready", "running", "running"]
         assert "waits" in shell.symbi("agents", "list").stdout
         (idle,) = [row["id"] for row in rows if row["state"] == "ready"]
+        held = shell.symbi("agents", "suspend", "waits")
+        assert (held.returncode, held.stdout.count("is asked to stand still")) == (
+            1,
+            2,
+        )  # the third has no task
+        assert "lifecycle.illegal" in held.stderr
+        assert shell.symbi("agents", "why", "waits").stdout.count("`ctx.checkpoint()`") == 2
+        page = shell.symbi("agents", "show", rows[0]["id"][:8]).stdout
+        assert rows[0]["id"] in page
+        assert shell.symbi("agents", "resume", "waits").stdout.count("goes on: it is running") == 2
         stopped = json.loads(shell.symbi("agents", "stop", idle, "--json").stdout)
-        assert stopped == [{"id": idle, "terminated": True}]
+        assert stopped == [{"id": idle, "name": "waits", "terminated": True}]
         graceful = shell.symbi("agents", "stop", "waits")
-        assert graceful.stdout.count("--force ends it now") == 2
+        assert graceful.stdout.count("by force after 30 s; --force ends it now") == 2
         forced = json.loads(shell.symbi("agents", "stop", "waits", "--force", "--json").stdout)
         assert [row["terminated"] for row in forced] == [True, True]
         assert host.stdout is not None
@@ -290,7 +300,14 @@ def test_stop_all_is_the_emergency_stop(shell: Shell) -> None:
     assert {one["details"]["principal"] for one in brakes} == {f"operator:{os.getuid()}"}
 
 
-@pytest.mark.parametrize("command", [("agents", "list"), ("agents", "stop", "x"), ("stop", "--all")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("agents", "list"),
+        *(("agents", verb, "x") for verb in ("show", "why", "suspend", "resume", "stop")),
+        ("stop", "--all"),
+    ],
+)
 def test_without_a_runtime_that_is_said(shell: Shell, command: tuple[str, ...]) -> None:
     none = shell.symbi(*command)
     assert (none.returncode, "no runtime is running" in none.stderr) == (1, True)
@@ -346,7 +363,11 @@ def test_ca1_what_a_crash_left_unknown_is_shown_and_settled_with_the_operators_t
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "explain", "agents list", "agents stop", "stop", "approvals list"]
+    "command",
+    [
+        *("run", "explain", "stop", "approvals list"),
+        *(f"agents {verb}" for verb in ("list", "show", "why", "suspend", "resume", "stop")),
+    ],
 )
 def test_every_command_has_help_with_an_example(shell: Shell, command: str) -> None:
     shown = shell.symbi(*command.split(), "--help")

@@ -63,6 +63,9 @@ def test_cs1_a_process_descends_from_itself_and_its_parents_and_nobody_else() ->
         ({"command": ["status"]}, "not a command"),
         ({"command": "agents.stop"}, "no agent `None`"),
         ({"command": "agents.stop", "agent": "absent"}, "no agent `absent`"),
+        ({"command": "agents.stop", "agent": "absent", "grace_s": "soon"}, "number of seconds"),
+        ({"command": "agents.show", "agent": "absent"}, "no agent `absent`"),
+        ({"command": "agents.why"}, "no agent `None`"),
         ({"command": "policy.load"}, "list of texts"),
         ({"command": "policy.load", "paths": "abc"}, "list of texts"),
     ],
@@ -73,6 +76,45 @@ async def test_what_is_no_request_is_an_input_error(
     async with symbi.Runtime.open(data=tmp_path) as rt:
         with pytest.raises(symbi.InputError, match=match):
             await act(rt, "operator:0", request_)
+
+
+@pytest.mark.asyncio
+async def test_op1_a_verb_acts_on_every_agent_of_the_name_and_says_of_each_what_became_of_it(
+    tmp_path: Path,
+) -> None:
+    begun = asyncio.Event()
+
+    async def waits(ctx: symbi.AgentContext) -> None:
+        begun.set()
+        await ctx.bus.receive(timeout_s=BOUND_S)
+
+    config = symbi.AgentConfig(name="waits", function=waits, isolation="in_process")
+    async with symbi.Runtime.open(data=tmp_path) as rt:
+        busy, ready = await rt.schedule_agent(config), await rt.schedule_agent(config)
+        run = asyncio.create_task(rt.run(busy))
+        await asyncio.wait_for(begun.wait(), BOUND_S)
+
+        async def ask(verb: str, agent: str = "waits", **more: Any) -> dict[str, dict[str, Any]]:
+            rows = await act(rt, "operator:0", {"command": f"agents.{verb}", "agent": agent, **more})
+            return {row["id"]: row for row in rows}
+
+        held = await ask("suspend")
+        assert held[busy.id]["standing"]
+        assert held[ready.id]["error"]["code"] == "lifecycle.illegal"
+        shown = await ask("show", busy.id[:8])  # the first group of an id is enough
+        assert shown[busy.id]["state"] == "suspended"
+        assert [one["state"] for one in shown[busy.id]["runs"]] == ["suspended"]
+        assert (await ask("why"))[busy.id]["state"] == "suspended"
+        run_id = shown[busy.id]["runs"][0]["run"]
+        assert (await ask("why", run_id))[busy.id]["run"] == run_id
+        goes_on = await ask("resume")
+        assert goes_on[busy.id]["state"] == "running"
+        assert "error" in goes_on[ready.id]
+        assert (await ask("stop", ready.id, grace_s=1))[ready.id]["terminated"]
+        assert not (await ask("stop", grace_s=1000))[busy.id]["terminated"]
+        assert (await ask("stop", force=True))[busy.id]["terminated"]
+        with pytest.raises(symbi.AgentError, match="stopped"):
+            await run
 
 
 @pytest.mark.asyncio
