@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from symbi.errors import InputError, SymbiError
+from symbi.errors import InputError, LifecycleError, SymbiError
 
 if TYPE_CHECKING:
     from symbi.runs import Active
@@ -77,7 +77,12 @@ class Brakes:
 
     async def suspend(self, agent: str, *, by: str, cause: str) -> bool:
         """As `Runtime.suspend_agent`."""
-        seq, moves = self._runtime.kernel.suspend_agent(by, agent, cause)
+        try:
+            seq, moves = self._runtime.kernel.suspend_agent(by, agent, cause)
+        except LifecycleError as error:
+            state = self._runtime.kernel.agent_state(agent)
+            text = f"agent {agent} is `{state}`: it has no task to hold; stopping it keeps new ones from starting"
+            raise LifecycleError(text) from error
         self._runtime.moves.apply(moves)
         running = [active for active in self._runtime.runs.of_agent(agent) if active.started]
         for active in running:
@@ -88,7 +93,13 @@ class Brakes:
 
     async def resume(self, agent: str, *, by: str) -> None:
         """As `Runtime.resume_agent`."""
-        seq, moves = self._runtime.kernel.resume_agent(by, agent)
+        try:
+            seq, moves = self._runtime.kernel.resume_agent(by, agent)
+        except LifecycleError as error:
+            state = self._runtime.kernel.agent_state(agent)
+            raise LifecycleError(
+                f"agent {agent} is `{state}`, not suspended: there is nothing to resume"
+            ) from error
         self._runtime.moves.apply(moves)
         await self._runtime.bridge.durable(seq)
 

@@ -10,6 +10,7 @@ One JSON line in, one JSON line out: {"command", …} → {"value"} or {"error":
 Invariants
 - CS1 a peer of another user, this process itself, and every descendant of it are refused before a byte is read.
 - CS2 what resolves or approves needs the operator's token besides the user id.
+- CS4 closing waits for the answers that are being made: an emergency stop that ends the program is answered too.
 - CS3 a request is one line of at most `LINE_BYTES_MAX`, answered or refused within `ANSWER_S`.
 """
 
@@ -41,6 +42,7 @@ __all__ = ["TOKEN_VARIABLE", "ControlServer", "act", "ask", "check_token", "sock
 
 LINE_BYTES_MAX: Final = 1 << 20
 ANSWER_S: Final = 30.0
+LAST_ANSWER_S: Final = 5.0  # of a runtime that closes
 TOKEN_VARIABLE: Final = "SYMBI_OPERATOR_TOKEN"  # noqa: S105 - the variable's name
 _TOKEN_FILE: Final = "operator.token.sha256"  # noqa: S105 - only its digest is kept
 _PEER = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED of socket(7)
@@ -119,6 +121,7 @@ class ControlServer:
         self._server = server
         self._path = path
         self._talks: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
@@ -151,8 +154,10 @@ class ControlServer:
         return made
 
     async def close(self) -> None:
-        """Stop listening, end the talks, remove the socket."""
+        """Stop listening, end the talks, remove the socket. Who asked is answered first (CS4)."""
         self._server.close()
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=LAST_ANSWER_S)
         for talk in list(self._talks):
             talk.cancel()
         await asyncio.gather(*self._talks, return_exceptions=True)
@@ -163,10 +168,20 @@ class ControlServer:
         if task is not None:
             self._talks.add(task)
             task.add_done_callback(self._talks.discard)
+            task.add_done_callback(self._answering.discard)
+        with contextlib.suppress(asyncio.CancelledError):  # by `close`; the loop would log it
+            await self._talk(reader, writer, task)
+
+    async def _talk(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[None] | None
+    ) -> None:
         try:
             async with asyncio.timeout(ANSWER_S):
                 uid = self._peer(writer)
-                answer = await self._answer(uid, await reader.readline())
+                line = await reader.readline()
+                if task is not None:
+                    self._answering.add(task)
+                answer = await self._answer(uid, line)
         except PolicyDenied as denied:
             answer = {"error": error_shape(denied)}
         except (TimeoutError, ValueError) as error:
@@ -277,7 +292,9 @@ def ask(data: Path, request: dict[str, Any]) -> Any:
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as lines:
             line = lines.readline(LINE_BYTES_MAX)
-    answer = json.loads(line) if line else {}
+    if not line:
+        raise RuntimeClosedError(f"the runtime on `{data}` ended before it answered")
+    answer = json.loads(line)
     if "value" in answer:
         return answer["value"]
     error = answer.get("error", {})

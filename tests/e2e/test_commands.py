@@ -241,9 +241,9 @@ asyncio.run(main())
 
 
 @contextmanager
-def _running(shell: Shell) -> Iterator[subprocess.Popen[str]]:
+def _running(shell: Shell, program: str = _HOST) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-c", _HOST],
+        [sys.executable, "-c", program],
         cwd=shell.directory,
         env=shell.environment,
         stdin=subprocess.PIPE,
@@ -255,7 +255,8 @@ def _running(shell: Shell) -> Iterator[subprocess.Popen[str]]:
             assert host.stdout is not None
             assert host.stdout.readline() == "ready\n"
             yield host
-            host.communicate("\n", timeout=BOUND_S)
+            if host.poll() is None:
+                host.communicate("\n", timeout=BOUND_S)
         finally:
             host.kill()  # after a failure; nobody waits for ever
         assert host.returncode == 0
@@ -298,6 +299,15 @@ def test_stop_all_is_the_emergency_stop(shell: Shell) -> None:
         assert json.loads(shell.symbi("stop", "--all", "--json").stdout) == {"stopped": 3}
     brakes = json.loads(shell.symbi("audit", "query", "--type", "brake", "--json").stdout)
     assert {one["details"]["principal"] for one in brakes} == {f"operator:{os.getuid()}"}
+
+
+def test_cs4_an_emergency_stop_that_ends_the_program_is_answered_too(shell: Shell) -> None:
+    leaves = _HOST.replace("        await asyncio.to_thread(sys.stdin.readline)\n", "")
+    with _running(shell, leaves) as host:
+        stopped = shell.symbi("stop", "--all")
+        assert (stopped.returncode, stopped.stdout) == (0, "stopped 3 agents\n"), stopped.stderr
+        _, said = host.communicate(timeout=BOUND_S)
+        assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

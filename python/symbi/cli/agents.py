@@ -106,6 +106,9 @@ def _list(options: argparse.Namespace) -> int:
         output.print_json(rows)
         return exits.DONE
     headers = [name for name in _COLUMNS if any(row.get(name) for row in rows)]
+    for row in rows:
+        if row["isolation"] == "in_process":
+            row["tier"] = ""  # it is in no sandbox
     cells = [[_cell(row.get(name)) for name in headers] for row in rows]
     if rows:
         sys.stdout.write(output.table(headers, cells) + "\n")
@@ -196,7 +199,7 @@ def _sheet(agent: dict[str, Any]) -> str:
         ("labels", agent.get("labels")),
         *(("run", _run(run)) for run in agent["runs"]),
         *(
-            ("error", f"{one['code']}, {one['count']} times, last {_moment(one['last_us'])}")
+            ("error", f"{one['code']}, {_times(one['count'])}, last {_moment(one['last_us'])}")
             for one in agent["errors"]
         ),
     ]
@@ -222,6 +225,10 @@ def _run(run: dict[str, Any]) -> str:
     if run["labels"]:
         parts.append(f"carries {', '.join(run['labels'])}")
     return ", ".join(parts)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _moment(us: int) -> str:
