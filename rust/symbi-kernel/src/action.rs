@@ -41,7 +41,7 @@ const fn brake(name: &'static str) -> Action {
 }
 
 /// All actions (K1).
-pub const ACTIONS: [Action; 22] = [
+pub const ACTIONS: [Action; 23] = [
     internal("agent.create"),
     internal("agent.configure"),
     internal("agent.run"),
@@ -52,6 +52,7 @@ pub const ACTIONS: [Action; 22] = [
     internal("message.publish"),
     internal("message.subscribe"),
     internal("resource.allocate"),
+    internal("limit.breach"),
     external("tool.call"),
     internal("data.read"),
     internal("data.write"),

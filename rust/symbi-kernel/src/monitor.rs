@@ -53,6 +53,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) held: bool,
     pub(crate) labels: LabelSet,
     pub(crate) bytes: u64,
+    /// What policies may look at besides, where the action has more than all others.
+    pub(crate) circumstances: Vec<(&'static str, Value)>,
     /// Declared attributes of a tool call.
     pub(crate) call: Option<Entity>,
     /// Keyed digest of the arguments.
@@ -60,6 +62,14 @@ pub(crate) struct Asked<'a> {
     /// The agent that the record is filed under.
     pub(crate) agent: Option<AgentId>,
     pub(crate) run: Option<RunId>,
+}
+
+/// What the policies in force say, before anything is recorded.
+pub(crate) struct Weighed {
+    pub(crate) policies: Arc<ActivePolicies>,
+    pub(crate) decision: Decision,
+    reservations: Vec<Reservation>,
+    counters: Vec<(String, u64)>,
 }
 
 /// An operation that may happen.
@@ -116,6 +126,25 @@ impl Kernel {
         if asked.held {
             return Err(self.refuse(asked, RefusalCode::Denied, None, "the agent is suspended"));
         }
+        let Weighed { policies, decision, reservations, counters } = self.weigh(asked);
+        let allowed = !decision.is_denied();
+        if allowed || !self.enforce() {
+            return Ok(Granted {
+                reservations,
+                counters,
+                enforced: allowed,
+                ..self.grant(decision, &policies)
+            });
+        }
+        if policies.broken() {
+            let text = "no policy is in force";
+            return Err(self.refuse_under(&policies, asked, RefusalCode::Unavailable, None, text));
+        }
+        Err(self.refuse_by_policy(asked, &policies, &decision, &counters))
+    }
+
+    /// Reserves and decides, and records nothing. A denial that stops something has given back what it reserved.
+    pub(crate) fn weigh(&self, asked: &Asked<'_>) -> Weighed {
         let policies = self.policies();
         let engine = &policies.engine;
         let specs = engine.counters_for(asked.action.name);
@@ -140,27 +169,14 @@ impl Kernel {
         if !decision.errors.is_empty() {
             self.note_erring_rules(decision.errors.len());
         }
-        let allowed = !decision.is_denied();
-        if !allowed
+        if decision.is_denied()
             && self.enforce()
             && let Some(windows) = counts.as_deref_mut()
         {
             reservations.iter().for_each(|reservation| windows.release(reservation)); // K21
         }
         drop(counts);
-        if allowed || !self.enforce() {
-            return Ok(Granted {
-                reservations,
-                counters,
-                enforced: allowed,
-                ..self.grant(decision, &policies)
-            });
-        }
-        if policies.broken() {
-            let text = "no policy is in force";
-            return Err(self.refuse_under(&policies, asked, RefusalCode::Unavailable, None, text));
-        }
-        Err(self.refuse_by_policy(asked, &policies, &decision, &counters))
+        Weighed { policies, decision, reservations, counters }
     }
 
     fn grant(&self, decision: Decision, policies: &Arc<ActivePolicies>) -> Granted {
@@ -534,6 +550,8 @@ fn request<'a>(asked: &'a Asked<'_>, counters: &[(String, u64)]) -> Request<'a> 
         .with("labels", Value::labels(&asked.labels))
         .with("bytes", long(asked.bytes))
         .with("counters", Value::Record(counts));
+    let request =
+        asked.circumstances.iter().fold(request, |request, (name, value)| request.with(*name, value.clone()));
     match &asked.call {
         Some(call) => request.with("call", Value::Entity(call.uid().clone())).entity(call),
         None => request,

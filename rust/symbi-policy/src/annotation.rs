@@ -4,6 +4,7 @@
 //! - T1 an annotation that is not in the list is an error: a misspelt `@obligation` must not become a plain permit.
 //! - T2 an obligation stands on a permit and is complete: `@obligation("redact")` with `@labels("…")`.
 //! - T3 a message is constant, short and printable: it is shown to agents, and in terminals.
+//! - T4 a consequence stands on a forbid: what is let through has none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use cedar_policy_core::ast;
 use symbi_types::LabelSet;
 
-use crate::decision::{Obligation, Rule, RuleEffect};
+use crate::decision::{Consequence, Obligation, Rule, RuleEffect};
 use crate::diagnostic::{Diagnostic, nearest, place};
 
 /// Longest `@id`, in characters: it is a column of tables and a field of records.
@@ -19,8 +20,9 @@ pub(crate) const ID_CHARS_MAX: usize = 64;
 /// Longest `@message`, in characters: one or two sentences.
 pub(crate) const MESSAGE_CHARS_MAX: usize = 300;
 
-const ANNOTATIONS: [&str; 4] = ["id", "message", "obligation", "labels"];
+const ANNOTATIONS: [&str; 5] = ["id", "message", "obligation", "labels", "on_violation"];
 const OBLIGATIONS: [&str; 1] = ["redact"];
+const CONSEQUENCES: [&str; 1] = ["suspend"];
 
 /// One policy of one source, as far as its annotations go.
 pub(crate) struct Subject<'a> {
@@ -49,7 +51,7 @@ impl Subject<'_> {
         let mut findings = Vec::new();
         for name in self.annotations.keys() {
             if !ANNOTATIONS.contains(name) {
-                let accepted = "accepted: `@id`, `@message`, `@obligation`, `@labels`";
+                let accepted = "accepted: `@id`, `@message`, `@obligation`, `@labels`, `@on_violation`";
                 let help = match nearest(name, ANNOTATIONS) {
                     Some(near) => format!("did you mean `@{near}`? {accepted}"),
                     None => accepted.to_owned(),
@@ -62,6 +64,7 @@ impl Subject<'_> {
         let id = self.id(line, &mut findings);
         let message = self.message(&mut findings);
         let obligations = self.obligations(&mut findings);
+        let consequence = self.consequence(&mut findings);
         if !findings.is_empty() {
             return Err(findings);
         }
@@ -69,7 +72,16 @@ impl Subject<'_> {
             ast::Effect::Permit => RuleEffect::Permit,
             ast::Effect::Forbid => RuleEffect::Forbid,
         };
-        Ok(Rule { id, source: Arc::clone(self.source), line, column, effect, message, obligations })
+        Ok(Rule {
+            id,
+            source: Arc::clone(self.source),
+            line,
+            column,
+            effect,
+            message,
+            obligations,
+            consequence,
+        })
     }
 
     fn id(&self, line: usize, findings: &mut Vec<Diagnostic>) -> String {
@@ -132,6 +144,25 @@ impl Subject<'_> {
                 Vec::new()
             }
         }
+    }
+
+    fn consequence(&self, findings: &mut Vec<Diagnostic>) -> Option<Consequence> {
+        let name = self.get("on_violation")?;
+        if self.effect == ast::Effect::Permit {
+            let message = "a consequence on a `permit`: what it lets through violates nothing".to_owned();
+            let help = Some("put it on the `forbid` that is not to be run into".to_owned());
+            findings.push(self.find("on_violation", "policy.on_violation", message, help)); // T4
+        }
+        if CONSEQUENCES.contains(&name) {
+            return Some(Consequence::Suspend);
+        }
+        let help = match nearest(name, CONSEQUENCES) {
+            Some(near) => format!("did you mean `{near}`? accepted: `suspend`"),
+            None => "accepted: `suspend`".to_owned(),
+        };
+        let message = format!("unknown consequence `{name}`");
+        findings.push(self.find("on_violation", "policy.on_violation", message, Some(help)));
+        None
     }
 
     fn labels(&self) -> Result<LabelSet, Diagnostic> {

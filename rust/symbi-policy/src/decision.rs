@@ -28,6 +28,13 @@ impl Obligation {
     }
 }
 
+/// What running into a `forbid` brings about, besides the denial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// The agent is held until somebody lets it go on.
+    Suspend,
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -86,6 +93,8 @@ pub struct Rule {
     pub message: Option<String>,
     /// `@obligation`.
     pub obligations: Vec<Obligation>,
+    /// `@on_violation`.
+    pub consequence: Option<Consequence>,
 }
 
 /// A rule that could not be evaluated.
@@ -177,6 +186,12 @@ impl Decision {
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.determining.iter().find_map(|rule| rule.message.as_deref())
+    }
+
+    /// What a denial brings about: that of any `forbid` that made it.
+    #[must_use]
+    pub fn consequence(&self) -> Option<Consequence> {
+        if self.is_denied() { self.determining.iter().find_map(|rule| rule.consequence) } else { None }
     }
 
     /// What must be met first. Empty for [`Effect::Allow`] and [`Effect::Deny`].

@@ -38,7 +38,7 @@ pub mod vocabulary;
 
 pub use compile::{Link, POLICIES_MAX, SOURCE_BYTES_MAX, Source};
 pub use counter::{COUNTERS_MAX, CounterSpec, Kind, NAME_CHARS_MAX, Per, WINDOW_S_MAX, parse_counters};
-pub use decision::{Decision, Effect, Failure, Obligation, Reason, Rule, RuleEffect};
+pub use decision::{Consequence, Decision, Effect, Failure, Obligation, Reason, Rule, RuleEffect};
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use engine::Engine;
 pub use entity::{Entity, EntityError, ID_BYTES_MAX, Uid};

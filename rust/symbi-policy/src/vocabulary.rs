@@ -9,7 +9,7 @@ use crate::entity::{Entity, EntityError, Uid};
 use crate::value::Value;
 
 /// Every action of the schema.
-pub const ACTIONS: [&str; 22] = [
+pub const ACTIONS: [&str; 23] = [
     "agent.create",
     "agent.configure",
     "agent.run",
@@ -20,6 +20,7 @@ pub const ACTIONS: [&str; 22] = [
     "message.publish",
     "message.subscribe",
     "resource.allocate",
+    "limit.breach",
     "tool.call",
     "data.read",
     "data.write",

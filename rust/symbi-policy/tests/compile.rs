@@ -108,6 +108,20 @@ fn a_wrong_name_is_shown_at_its_place_with_the_nearest_that_exists() {
             1,
             "permit",
         ),
+        (
+            "@on_violation(\"suspned\") forbid (principal, action, resource);",
+            "policy.on_violation",
+            1,
+            1,
+            "`suspend`",
+        ),
+        (
+            "@on_violation(\"suspend\") permit (principal, action, resource);",
+            "policy.on_violation",
+            1,
+            1,
+            "forbid",
+        ),
         ("@id(\"a b\") permit (principal, action, resource);", "policy.annotation", 1, 1, "accepted"),
         (
             "@message(\"\\u{202e}evil\") permit (principal, action, resource);",
@@ -308,6 +322,26 @@ fn a_linked_template_is_a_rule_of_its_own_name() {
     ] {
         assert!(Engine::compile_linked(Schema::Symbi, &source(text), &[], &wrong).is_err(), "{wrong:?}");
     }
+}
+
+#[test]
+fn t4_a_denial_brings_about_what_any_forbid_that_made_it_says() {
+    let text = "permit (principal, action, resource);
+        forbid (principal, action == Action::\"message.send\", resource);
+        @on_violation(\"suspend\")
+        forbid (principal, action in [Action::\"message.send\", Action::\"data.read\"], resource)
+        when { context.bytes > 1 };";
+    let source = Source { name: "t.cedar".to_owned(), text: text.to_owned() };
+    let engine = Engine::compile(Schema::Unchecked, &[source], &[]).unwrap();
+    let entity = |kind: &str| symbi_policy::vocabulary::named(kind, "x").unwrap();
+    let (host, agent) = (entity("Host"), entity("Agent"));
+    let consequence = |action: &str, bytes: i64| {
+        let request = Request::new(&host, action, &agent).with("bytes", Value::Long(bytes));
+        engine.evaluate(&request).consequence()
+    };
+    assert_eq!(consequence("message.send", 1), None, "T4: denied by the one without");
+    assert_eq!(consequence("message.send", 2), Some(symbi_policy::Consequence::Suspend), "T4");
+    assert_eq!(consequence("data.read", 1), None, "T4: allowed");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 
 mod agents;
 mod audit;
+mod breach;
 mod collect;
 mod convert;
 mod errors;

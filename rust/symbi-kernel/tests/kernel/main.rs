@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod breach;
 mod collect;
 mod counters;
 mod denials;
