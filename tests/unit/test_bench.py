@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import types
 from pathlib import Path
 
 import pytest
 import symbi
-from symbi.bench import frame, machine
-from symbi.bench.frame import BenchContext, NotMeasured, Peer, Row, Sample
+from symbi.bench import frame, machine, plot
+from symbi.bench.frame import BenchContext, NotMeasured, Peer, Point, Row, Sample
 from symbi.bench.report import Report, Unmeasured, figure
 from symbi.build import CoreBuild, core_build
 from symbi.cli import bench as command
@@ -232,6 +234,76 @@ def test_the_page_loads_nothing_and_shows_the_machine_first(context: BenchContex
     assert "&lt;b&gt;" in page
     assert page.index("<pre>machine") < page.index("<table>")
     assert "MISSED" in page
+
+
+def test_rows_of_one_chart_are_drawn_as_curves_beside_their_peers(context: BenchContext) -> None:
+    """BR3, BC1, BC2: every figure of the table and no other, each curve named, each point in words."""
+    results = []
+    for waiting, ours, theirs in ((1_000, 2.0, 4.0), (10_000, 2.5, 40.0)):
+        peer = Peer("other<", series([theirs] * 6), "1")
+        made = row([ours] * 6, better="lower", peers=(peer,))
+        fields = {name: getattr(made, name) for name in made.__slots__}
+        point = Point("time & size", waiting, "waiting tasks")
+        results.append(frame.run_row(Row(**{**fields, "point": point}), context))
+    results.append(frame.run_row(row([7777.0] * 6), context))
+    page = Report(a_machine(), tuple(results), (), quick=False).as_html()
+    chart = page[page.index("<figure>") : page.index("</figure>")]
+    assert chart.startswith("<figure><figcaption>time &amp; size</figcaption><svg")
+    assert 'role="img"><title>time &amp; size</title><desc>symbi: 2.50 at 10,000; other&lt;: 40.0' in chart
+    assert chart.count("<path") == chart.count('class="name') == 2
+    assert chart.count('class="mark"') == 4
+    assert "<title>symbi, 1,000: 2.00</title>" in chart
+    assert "<title>other&lt;, 10,000: 40.0</title>" in chart
+    assert "waiting tasks" in chart
+    assert "lower is better" in chart
+    assert "7,777" not in chart
+    assert page.count("<svg") == 1
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([1_000, 1_000_000], [1_000, 10_000, 100_000, 1_000_000]),
+        ([3, 40], [2, 5, 10, 20, 50]),
+        ([0.02, 0.04], [0.02, 0.05]),
+        ([5, 5], [2, 5, 10]),
+    ],
+)
+def test_an_axis_names_round_numbers_that_enclose_what_is_drawn(
+    values: list[float], ticks: list[float]
+) -> None:
+    axis = plot._Axis.over(values, 0, 100)
+    named = axis.named()
+    assert named == pytest.approx([tick for tick in ticks if axis.low <= tick <= axis.high])
+    assert axis.low <= min(values) <= max(values) <= axis.high
+    assert 0 <= axis.at(values[0]) <= axis.at(values[-1]) <= 100
+
+
+def test_curves_that_end_together_have_names_that_do_not_overlap() -> None:
+    """BC1."""
+    curves = [plot.Curve(name, ((1, 1.0), (10, 1.0 + place / 1_000))) for place, name in enumerate("abcd")]
+    drawn = plot.chart("t", "x", "y", curves, str)
+    places = sorted(float(y) for y in re.findall(r'class="name s\d" x="[\d.]+" y="([\d.]+)"', drawn))
+    assert all(below - above >= 16 for above, below in itertools.pairwise(places))
+    assert (drawn.count("<circle"), drawn.count("<polygon")) == (2, 6), "marks differ, too"
+    dashes = re.findall(r'stroke-dasharray="([^"]+)"', drawn)
+    assert len(set(dashes)) == 3, "the first is drawn whole"
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_the_load_of_the_schedule_suite_is_what_its_rows_say(full: bool) -> None:
+    from symbi.bench.suites import schedule
+
+    load = schedule._Load(100, "first_fit", full)
+    stats = load.scheduler.stats()
+    assert sum(stats.waiting.values()) == 100
+    assert sum(stats.running.values()) == len(load.running)
+    assert (stats.capacity["cpu_cores"] - stats.allocated["cpu_cores"] < schedule._NODES * 4) is full
+    assert load.scheduler.next() is None if full else load.scheduler.next() is not None
+    peer = schedule._HeapFirstFit(100)
+    assert len(peer.heap) == 100
+    assert peer.next() is None
 
 
 def test_json_on_stdout_stands_there_alone(

@@ -47,6 +47,7 @@ __all__ = [
     "NotMeasured",
     "Peer",
     "PeerResult",
+    "Point",
     "Result",
     "Row",
     "Sample",
@@ -156,6 +157,21 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """Where a row stands in a chart of the HTML report: the rows of one chart are one curve, their peers others.
+
+    Attributes:
+        chart: The chart's title.
+        x: Above 0.
+        x_label: What `x` is, with its unit.
+    """
+
+    chart: str
+    x: float
+    x_label: str
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One promised figure.
 
@@ -170,6 +186,7 @@ class Row:
         durability: What is on disk when an operation counts: `none`, `group commit`, `each`.
         provider: The cryptography in it: `aws-lc`, `ring`, `none`.
         runs: Recorded runs, at least `RUNS_MIN`.
+        point: Where it stands in a chart; `None`: in none.
     """
 
     suite: str
@@ -182,6 +199,7 @@ class Row:
     durability: str = "none"
     provider: str = "none"
     runs: int = RUNS_MIN
+    point: Point | None = None
 
     def __post_init__(self) -> None:
         if self.runs < RUNS_MIN:

@@ -7,6 +7,7 @@ Not here: measuring (`frame`).
 Invariants
 - BR1 the machine comes first.
 - BR2 the HTML page loads nothing: no script, no font, no image from anywhere.
+- BR3 a chart draws figures of the table and no others.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from symbi.bench import plot
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from symbi.bench.frame import PeerResult, Result
     from symbi.bench.machine import Machine
 
@@ -89,6 +94,16 @@ class Report:
             ],
         }
 
+    def charts(self) -> dict[str, list[Result]]:
+        """The rows that are drawn, by chart, in their order (BR3)."""
+        found: dict[str, list[Result]] = {}
+        for result in self.results:
+            if (
+                result.row.point is not None and result.value > 0
+            ):  # a logarithmic axis has no place for nothing
+                found.setdefault(result.row.point.chart, []).append(result)
+        return found
+
     def cells(self) -> list[tuple[str, ...]]:
         """The table's rows, one cell a header."""
         return [self._cells(result) for result in self.results]
@@ -116,6 +131,8 @@ class Report:
             for row in self.unmeasured
         )
         return _PAGE.format(
+            style=plot.STYLE,
+            charts="".join(_chart(title, results) for title, results in self.charts().items()),
             machine=html.escape("\n".join(self.machine.lines())),
             loud="" if self.machine.presentable else f'<p class="loud">{html.escape(NOT_RELEASE)}</p>',
             head="".join(f"<th>{html.escape(header)}</th>" for header in HEADERS),
@@ -152,6 +169,24 @@ def _html_row(cells: tuple[str, ...]) -> str:
     return f"<tr{kind}>{columns}</tr>"
 
 
+def _chart(title: str, results: Sequence[Result]) -> str:
+    """One chart of the rows of that title: our curve, then one for each peer."""
+    ours: list[tuple[float, float]] = []
+    theirs: dict[str, list[tuple[float, float]]] = {}
+    label, unit = "", ""
+    for result in results:
+        if point := result.row.point:
+            label, unit = point.x_label, f"{result.row.unit}, {result.row.better} is better"
+            ours.append((point.x, result.value))
+            for peer in result.peers:
+                if peer.value > 0:
+                    theirs.setdefault(peer.name, []).append((point.x, peer.value))
+    curves = [plot.Curve("symbi", tuple(ours))]
+    curves += [plot.Curve(name, tuple(points)) for name, points in theirs.items()]
+    drawn = plot.chart(title, label, unit, curves, figure)
+    return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}</figure>"
+
+
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>symbi bench</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -164,11 +199,14 @@ table {{ border-collapse: collapse; width: 100% }}
 th, td {{ padding: .3rem .6rem; text-align: left; border-bottom: 1px solid #8884; vertical-align: top }}
 .number {{ text-align: right; font-variant-numeric: tabular-nums }}
 .missed td {{ background: #c0392b22 }}
+figure {{ margin: 2rem 0 }}
+figcaption {{ font-weight: 600; margin-bottom: .4rem }}
 .loud {{ padding: .6rem 1rem; border-left: 4px solid #c0392b; font-weight: 600 }}
-</style></head><body>
+{style}</style></head><body>
 <h1>symbi bench</h1>
 <pre>{machine}</pre>
 {loud}
+{charts}
 <table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>
 {missing}
 </body></html>
