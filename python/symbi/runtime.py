@@ -378,7 +378,7 @@ class Runtime:
         return self.runs.stream(agent, request)
 
     def printed(self, agent: AgentHandle) -> str:
-        """The last of what the agent's worker printed, 64 KiB at most; empty where it has none now.
+        """The last of what the agent's worker printed, 64 KiB at most; of one that has ended for a while too.
 
         What an agent prints passes no policy and stands in no record: it is for its author. `ctx.log` is for the trail.
         """

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Workers"]
 
 TEXT_CHARS_MAX = 4_096  # of an error's text in the record, sealed
+PRINTED_MAX = 16  # ended workers whose last words are kept, 64 KiB each
 FREEZE_S = 2.0  # freezing takes 10 to 40 ms; a daemon that does not answer does not keep the caller
 
 
@@ -44,7 +45,7 @@ class Workers:
         self._sessions: dict[str, Session] = {}
         self._programs: dict[str, Sandbox] = {}
         self._orchestrator: Orchestrator | None = None
-        self._printed: dict[str, bytes] = {}  # of workers that were given up
+        self._printed: dict[str, bytes] = {}  # of workers that ended, the last few
         self._removing: dict[str, list[asyncio.Task[Any]]] = {}
         self._opening = asyncio.Lock()
 
@@ -136,7 +137,7 @@ class Workers:
         session, program = self._sessions.pop(agent, None), self._programs.pop(agent, None)
         if session is not None:
             await self._freeze(session.sandbox)
-            self._printed[agent] = session.sandbox.stderr_tail()
+            self._keep_printed(agent, session)
             self._remove(agent, session.close(force=True))
         if program is not None:
             await self._freeze(program)
@@ -144,12 +145,18 @@ class Workers:
 
     async def end(self, agent: str, *, force: bool) -> None:
         """End whatever the agent lives in, and wait until it is gone."""
-        self._printed.pop(agent, None)
         session = self._sessions.pop(agent, None)
         if session is not None:
             await session.close(force=force)
+            self._keep_printed(agent, session)
         await self.end_program(agent)
         await asyncio.gather(*self._removing.get(agent, ()), return_exceptions=True)
+
+    def _keep_printed(self, agent: str, session: Session) -> None:
+        self._printed.pop(agent, None)
+        self._printed[agent] = session.sandbox.stderr_tail()
+        if len(self._printed) > PRINTED_MAX:
+            del self._printed[next(iter(self._printed))]
 
     async def _freeze(self, sandbox: Sandbox) -> None:
         try:

@@ -35,6 +35,11 @@ async def sender(ctx: symbi.AgentContext, to: str) -> str:
     return await ctx.tools.call("outbox.send", {"to": to})
 
 @symbi.agent
+async def mails(ctx: symbi.AgentContext, to: str) -> str:
+    print("mailing \\x1b[2J" + to)
+    return await ctx.tools.call("outbox.send", {"to": to})
+
+@symbi.agent
 async def broken(ctx: symbi.AgentContext) -> None:
     raise ValueError("its own fault")
 """
@@ -114,6 +119,31 @@ def test_an_agent_that_fails_is_a_finding_with_its_class(shell: Shell) -> None:
     assert json.loads(failed.stdout)["error"]["code"] == "agent.failed"
     assert "ValueError: its own fault" in failed.stderr
     assert "Traceback" not in failed.stderr.splitlines()[0]
+
+
+@pytest.mark.docker
+def test_ru1_tools_of_the_agents_file_are_there_when_a_person_says_so(shell: Shell) -> None:
+    mails = ("run", "agents_of_mine.py:mails", "--tier", "docker", "--input", '{"to": "alice"}', *POLICIES)
+    denied = shell.symbi(*mails)
+    assert (denied.returncode, denied.stdout) == (1, "")
+    assert "declares the tools `send`" in denied.stderr
+    assert "`--tools agents_of_mine.py`" in denied.stderr
+    done = shell.symbi(*mails, "--tools", "agents_of_mine.py", "--verbose")
+    assert (done.returncode, done.stdout) == (0, '"sent to alice"\n'), done.stderr
+    assert "imported by this process, outside any sandbox" in done.stderr
+    assert "mailing ?[2Jalice" in done.stderr  # what it printed, without what a terminal would obey
+    (shell.directory / "no_tools.py").write_text("1 / 0")
+    broken = shell.symbi(*mails, "--tools", "no_tools.py")
+    assert (broken.returncode, "ZeroDivisionError" in broken.stderr) == (2, True)
+    assert shell.symbi(*mails, "--tools", "absent.py").returncode == 2
+
+
+@pytest.mark.docker
+def test_an_agent_in_a_weaker_tier_than_its_risk_asks_for_is_said_aloud(shell: Shell) -> None:
+    done = shell.symbi("run", "agents_of_mine.py:count", "--tier", "docker", "--source", "third_party")
+    assert done.returncode == 0, done.stderr
+    assert "`counter` runs in tier `docker`, as was asked for" in done.stderr
+    assert "`gvisor`" in done.stderr
 
 
 @pytest.mark.docker

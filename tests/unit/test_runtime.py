@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -90,6 +91,58 @@ async def test_a_life_goes_ready_running_ready_terminated(tmp_path: Path) -> Non
             step for one in records(rt, agent=agent.id) for step in one.details.get("transitions", [])
         ]
     assert transitions == ["initializing>ready", "ready>running", "running>ready", "ready>terminated"]
+
+
+@pytest.mark.asyncio
+async def test_an_agent_is_handed_out_when_its_record_is_on_disk(tmp_path: Path) -> None:
+    async with symbi.Runtime.open(data=tmp_path) as rt:
+        for _ in range(10):
+            agent = await rt.schedule_agent(echo)
+            assert len(records(rt, "operation", agent.id)) == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [
+        ({"tier": "urgent"}, "`realtime`, `interactive`, `batch`"),
+        ({"tier": "realtime"}, "goes with"),
+        ({"deadline_s": 5}, "goes with"),
+        ({"tier": "realtime", "deadline_s": 0}, "deadline_s"),
+        ({"tier": "realtime", "deadline_s": float("nan")}, "deadline_s"),
+    ],
+)
+async def test_a_tier_or_deadline_that_cannot_be_is_refused(
+    tmp_path: Path, more: dict[str, Any], match: str
+) -> None:
+    async with symbi.Runtime.open(data=tmp_path) as rt:
+        with pytest.raises(symbi.InputError, match=match):
+            await rt.run(echo, **more)
+        assert (await rt.get_system_status()).agents == 0  # refused before anything was made
+
+
+@pytest.mark.parametrize("tenant", ["", "x" * 129, "a\nb", 7])
+def test_a_tenant_is_a_printable_name(tenant: Any) -> None:
+    with pytest.raises(symbi.InputError, match="tenant"):
+        symbi.AgentConfig(name="x", function=echo.function, tenant=tenant)
+
+
+@pytest.mark.asyncio
+async def test_a_run_sees_the_context_of_whoever_asked_for_it(tmp_path: Path) -> None:
+    asked_by: ContextVar[str] = ContextVar("asked_by", default="nobody")
+
+    async def tells() -> str:
+        return asked_by.get()
+
+    config = symbi.AgentConfig(name="tells", function=tells, isolation="in_process")
+    async with symbi.Runtime.open(data=tmp_path) as rt:
+        agent = await rt.schedule_agent(config)
+
+        async def ask(who: str) -> str:
+            asked_by.set(who)
+            return str(await rt.run(agent))
+
+        assert await asyncio.gather(ask("alice"), ask("bob"), rt.run(agent)) == ["alice", "bob", "nobody"]
 
 
 @pytest.mark.asyncio

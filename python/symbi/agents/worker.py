@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import io
 import os
 import sys
 import traceback
@@ -176,6 +177,8 @@ def main(arguments: list[str]) -> int:
     """Serve until the pipe ends."""
     lines_out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # W1
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # seen when it is printed, not when a buffer is full
     file, name = arguments
     worker = None
     try:

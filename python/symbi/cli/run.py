@@ -133,6 +133,7 @@ async def _result(options: argparse.Namespace) -> Any:
             raise
         finally:
             if options.verbose:
+                await runtime.stop_agent(handle)  # what it printed has all come when its worker has ended
                 _show_printed(runtime.printed(handle))
         trail = runtime.config.audit.storage or runtime.data / "trail"
     output.note(f"{agent.name}: done; its trail is in {trail}")
