@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from time import time_ns
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from symbi.errors import PolicyDenied, SymbiError
 
@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["Faults", "Leaving"]
 
 
+CODES_MAX: Final = 256
+"""Kinds of error that are told apart: an agent names its own, and must not be able to fill the memory with names."""
+
+_OTHER: Final = "other"
+
+
 class Faults:
-    """How often each kind of error came up in this opening, and when last."""
+    """How often each kind of error came up in this opening, and when last. Past `CODES_MAX` kinds the rest are one."""
 
     __slots__ = ("by_agent", "counts")
 
@@ -31,10 +37,15 @@ class Faults:
     def note(self, component: str, code: str, agent: str = "") -> None:
         """Count one error of `component`, and of `agent` where it is one's."""
         now_us = time_ns() // 1000
-        count, _ = self.counts.get((component, code), (0, 0))
-        self.counts[(component, code)] = (count + 1, now_us)
+        kind = (
+            component,
+            code if (component, code) in self.counts or len(self.counts) < CODES_MAX else _OTHER,
+        )
+        count, _ = self.counts.get(kind, (0, 0))
+        self.counts[kind] = (count + 1, now_us)
         if agent:
             mine = self.by_agent.setdefault(agent, {})
+            code = code if code in mine or len(mine) < CODES_MAX else _OTHER
             count, _ = mine.get(code, (0, 0))
             mine[code] = (count + 1, now_us)
 

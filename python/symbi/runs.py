@@ -200,6 +200,7 @@ class Runs:
             if not active.result.done():
                 sandbox = await workers.program(agent)
                 active.gate.house(sandbox)
+                self._runtime.breaches.watch(active, sandbox)
                 sandbox.arm(agent.config.limits.execution_timeout_s or PROGRAM_S)
                 while not active.result.done() and (line := await sandbox.receive()) is not None:
                     await active.gate.passing()
@@ -317,6 +318,7 @@ class Runs:
         session = await self._runtime.workers.session(agent)
         await gate.passing()
         gate.house(session.sandbox)
+        self._runtime.breaches.watch(active, session.sandbox)
         self._limit(active)
         return await session.run(active.run, active.request.arguments, gate)
 
@@ -331,6 +333,7 @@ class Runs:
         channel = _Direct(self._runtime, agent.id, gate)
         context = AgentContext(channel, agent_id=agent.id, name=agent.name, run_id=active.run)
         work = bind(function, context, active.request.arguments)
+        self._runtime.breaches.guard_loop(active)
         self._limit(active)
         return await _as_behind_a_pipe(work)
 
@@ -339,7 +342,11 @@ class Runs:
         limit_s = active.agent.config.limits.execution_timeout_s
         if limit_s is not None:
             text = f"`{active.agent.name}` took longer than its limit of {limit_s} s"
-            active.gate.clock.arm(limit_s, lambda: self._too_late(active, text))
+            active.gate.clock.arm(limit_s, lambda: self._past_limit(active, text))
+
+    def _past_limit(self, active: Active, text: str) -> None:
+        self._runtime.breaches.out_of_time(active)
+        self._too_late(active, text)
 
     async def _end(self, active: Active) -> None:
         """Bring a run to where nothing of it moves, and record it (RN2)."""
@@ -364,6 +371,7 @@ class Runs:
     def _record(self, active: Active) -> None:
         """Record how it ended, and hand on what it held (RN3)."""
         outcome = active.outcome if active.ending is not None else _outcome(active.result)
+        self._runtime.breaches.over(active)  # before its end: an agent is held while it runs
         active.gate.end()
         del self.active[active.run]
         if outcome[0] == "failed":

@@ -29,6 +29,7 @@ from symbi.agents.definition import definition_of
 from symbi.agents.dispatch import Dispatcher
 from symbi.agents.handle import AgentHandle
 from symbi.brakes import Brakes
+from symbi.breaches import Breaches
 from symbi.bridge import Bridge
 from symbi.bus import Bus
 from symbi.context import Knowledge, Rag
@@ -41,6 +42,7 @@ from symbi.showing import describe, why
 from symbi.status import HealthStatus, SystemStatus, health_status, system_status
 from symbi.tools.caller import ToolCaller
 from symbi.tools.guarding import guarded
+from symbi.upkeep import Upkeep
 from symbi.workers import Workers
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from symbi._core import Kernel
     from symbi.config import Config
     from symbi.control import ControlServer
+    from symbi.sandbox.usage import Usage
 
 __all__ = ["Runtime"]
 
@@ -88,7 +91,7 @@ class Runtime:
         config: The settings in force.
         opened: What the opening found: `log_id`, `fingerprint`, `created`, `unknown`, `trail`, …
         bus, tools, context, rag: Views on the kernel, for the host.
-        runs, workers, moves, brakes, faults: The rooms of this house, for its own modules.
+        runs, workers, moves, brakes, faults, breaches, upkeep: The rooms of this house, for its own modules.
     """
 
     bus: Bus
@@ -113,6 +116,8 @@ class Runtime:
         self.runs = Runs(self)
         self.brakes = Brakes(self)
         self.moves = Moves(self)
+        self.breaches = Breaches(self)
+        self.upkeep = Upkeep(self)
 
     @classmethod
     def open(
@@ -198,8 +203,12 @@ class Runtime:
             raise PolicyError(problems)
         await asyncio.to_thread(keep, self.data, kernel.policy_digest(), texts)
         self.opened = dict(kernel.opened)
-        self._bridge = Bridge(kernel, asyncio.get_running_loop())
+        self._bridge = Bridge(kernel, asyncio.get_running_loop(), self.upkeep.bell)
         self._stack.callback(self._bridge.close)
+        self.upkeep.open(kernel)
+        self._stack.callback(self.upkeep.close)
+        self.breaches.open()
+        self._stack.callback(self.breaches.close)
         self._stack.callback(self.moves.close)
         self._stack.callback(self.brakes.close)
         self._stack.push_async_callback(self.runs.close)
@@ -388,6 +397,10 @@ class Runtime:
         """What was verified about the agent's sandbox, or None where it has none now."""
         return self.workers.facts(agent.id)
 
+    def usage(self, agent: AgentHandle | str) -> Usage | None:
+        """What the agent's sandbox uses, read by the host now; None where it has none. Cost: about 60 µs."""
+        return self.workers.usage(_id(agent))
+
     async def stop_agent(
         self,
         agent: AgentHandle | str,
@@ -472,11 +485,14 @@ class Runtime:
 
     async def get_system_status(self) -> SystemStatus:
         """A moment of the runtime. Cost: proportional to the number of agents."""
-        return system_status(self.kernel, self.config, waiting=self.runs.waiting)
+        return system_status(
+            self.kernel, self.config, waiting=self.runs.waiting, usages=self.workers.usages()
+        )
 
     async def health_check(self) -> HealthStatus:
         """Every part of the runtime, the worst of them, and what went wrong lately (spec O7)."""
-        return health_status(self.kernel, self.config, self.faults.counts)
+        lately = {"resources": self.upkeep.health(), "loop": self.breaches.health()}
+        return health_status(self.kernel, self.config, self.faults.counts, lately)
 
     def guard(self, function: Callable[..., Any], *, agent: AgentHandle) -> Callable[..., Any]:
         """`symbi.guard` for a named agent, outside of its own tasks."""

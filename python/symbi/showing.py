@@ -7,6 +7,7 @@ Not here: the whole runtime (`symbi.status`), tables (`symbi.cli`).
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from symbi.errors import InputError, LifecycleError
@@ -75,6 +76,9 @@ def describe(runtime: Runtime, identity: str) -> dict[str, Any]:
             "mounts": list(facts.mounts),
             "unenforced": list(facts.unenforced),
         }
+    usage = runtime.workers.usage(identity)
+    if usage is not None:
+        found["usage"] = asdict(usage)
     return found
 
 

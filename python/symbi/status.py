@@ -7,13 +7,15 @@ Invariants
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from symbi._core import Kernel
     from symbi.config import Config
+    from symbi.sandbox.usage import Usage
 
 __all__ = [
     "ComponentHealth",
@@ -41,6 +43,8 @@ class SystemStatus:
         records: Records on disk. `log_id`, `fingerprint`: the trail's identity.
         policy: Digest of the policies in force.
         mode: `production` or `development`.
+        sandboxes: Sandboxes that serve an agent now. `memory_bytes`, `cpu_time_us`: what they use together, read by
+            the host; None where no sandbox tells.
     """
 
     agents: int
@@ -54,6 +58,9 @@ class SystemStatus:
     fingerprint: str
     policy: str
     mode: str
+    sandboxes: int = 0
+    memory_bytes: int | None = None
+    cpu_time_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +94,15 @@ class HealthStatus:
 _GREEN = ComponentHealth("green")
 
 
-def system_status(kernel: Kernel, config: Config, *, waiting: int) -> SystemStatus:
-    """A moment of the runtime; `waiting` is how many runs have not been handed out."""
+def system_status(
+    kernel: Kernel, config: Config, *, waiting: int, usages: Sequence[Usage] = ()
+) -> SystemStatus:
+    """A moment of the runtime: `waiting` runs were not handed out, `usages` are of the sandboxes there are."""
     states: dict[str, int] = {}
     for row in kernel.list_agents():
         states[row["state"]] = states.get(row["state"], 0) + 1
     opened = kernel.opened
+    known = [(usage.memory_bytes, usage.cpu_time_us) for usage in usages]
     return SystemStatus(
         agents=kernel.count_agents(),
         agents_by_state=states,
@@ -105,19 +115,34 @@ def system_status(kernel: Kernel, config: Config, *, waiting: int) -> SystemStat
         fingerprint=str(opened["fingerprint"]),
         policy=kernel.policy_digest(),
         mode=config.runtime.mode,
+        sandboxes=len(known),
+        memory_bytes=_total(memory for memory, _ in known),
+        cpu_time_us=_total(cpu_time for _, cpu_time in known),
     )
 
 
+def _total(figures: Iterable[int | None]) -> int | None:
+    told = [figure for figure in figures if figure is not None]
+    return sum(told) if told else None
+
+
 def health_status(
-    kernel: Kernel, config: Config, errors: Mapping[tuple[str, str], tuple[int, int]]
+    kernel: Kernel,
+    config: Config,
+    errors: Mapping[tuple[str, str], tuple[int, int]],
+    seen: Mapping[str, ComponentHealth] = MappingProxyType({}),
 ) -> HealthStatus:
-    """Every part, the worst of them, and recent errors: by (component, code) their number and the last time."""
+    """Every part, the worst of them, and recent errors: by (component, code) their number and the last time.
+
+    `seen`: parts that are judged by what was seen of them while they worked.
+    """
     parts = {
         **dict.fromkeys(("scheduler", "lifecycle", "resources", "bus", "knowledge", "crypto"), _GREEN),
         "audit": _audit(kernel, config),
         "policy": _policy(kernel, config),
         "monitor": _monitor(kernel),
         "sandboxes": _sandboxes(config),
+        **seen,
     }
     levels = {part.level for part in parts.values()}
     overall: Level = "red" if "red" in levels else "yellow" if "yellow" in levels else "green"

@@ -11,7 +11,7 @@ from symbi.bench.frame import Row, Sample
 def settings(config: symbi.Config) -> None:
     """A setting without a part cannot be read; none can be written; a word that cannot be is seen."""
     config.context  # type: ignore[attr-defined]  # noqa: B018
-    config.runtime.gc_interval_ms  # type: ignore[attr-defined]  # noqa: B018
+    config.runtime.gc_interval  # type: ignore[attr-defined]  # noqa: B018
     config.security.enforce_policies = False  # type: ignore[misc]
     config.values["log.level"] = "info"  # type: ignore[index]
     if config.security.default_sandbox_tier == "gvisr":  # type: ignore[comparison-overlap]

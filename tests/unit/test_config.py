@@ -259,7 +259,6 @@ def test_variables_of_ours_that_are_no_settings_are_known() -> None:
 
 
 SAMPLES = {
-    "runtime.gc_interval_ms": "100",
     "context.vector_backend": '"lancedb"',
     "context.vector_data_path": '"./data/vectors"',
     "context.vector_db_url": '"http://localhost:6333"',

@@ -132,12 +132,6 @@ def test_a_process_is_read_too() -> None:
     assert used.throttled_us is None, "US1: a process has no share to wait for"
 
 
-def test_a_total_adds_what_is_known() -> None:
-    total = Usage.total([Usage(memory_bytes=5), Usage(memory_bytes=6, processes=1), Usage()])
-    assert total == Usage(memory_bytes=11, processes=1)
-    assert Usage.total([]) == Usage()
-
-
 class Scripted(Meter):
     """Memory as it is set."""
 

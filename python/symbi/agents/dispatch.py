@@ -172,6 +172,9 @@ class Dispatcher:
                 return message_shape(reply)
             self._kernel.forget_reply(agent, request)
             raise SymbiTimeoutError(f"no answer within {timeout_s} s") from None
+        except asyncio.CancelledError:
+            self._kernel.forget_reply(agent, request)  # nobody waits any more
+            raise
 
     async def _receive(self, agent: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         limit = _take(arguments, "limit", int, 64)

@@ -29,12 +29,14 @@ __all__ = ["AuditSettings", "Config", "LogSettings", "PolicySettings", "RuntimeS
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSettings:
-    """`[runtime]`. `message_buffer_size` in bytes."""
+    """`[runtime]`. `message_buffer_size` in bytes, what ends in `_ms` in milliseconds."""
 
     mode: Literal["production", "development"]
     max_concurrent_agents: int
     scheduler_threads: int
     message_buffer_size: int
+    gc_interval_ms: int
+    loop_block_ms: int
 
 
 @dataclass(frozen=True, slots=True)

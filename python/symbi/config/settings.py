@@ -145,9 +145,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "runtime.gc_interval_ms",
         Duration(1, 60_000, "ms"),
-        "Pause between two rounds of the collector.",
-        default_text="100",
-        built=False,
+        "Least pause between two steps of the collector, which works only while there is garbage.",
+        default=100,
+    ),
+    Setting(
+        "runtime.loop_block_ms",
+        Duration(10, 60_000, "ms"),
+        "How long an in-process agent may hold up the event loop before it is reported with its stack.",
+        default=200,
     ),
     Setting(
         "security.default_sandbox_tier",

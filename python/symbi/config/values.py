@@ -70,7 +70,7 @@ def _whole(value: object) -> int:
     if isinstance(value, int):
         return value
     if isinstance(value, str) and re.fullmatch(rf"[0-9]{{1,{_AMOUNT_DIGITS_MAX}}}", value.strip()):
-        return int(value)
+        return int(value.strip())  # `strip` knows more blanks than `int`
     raise RefusedError
 
 

@@ -372,10 +372,6 @@ class Sandbox(Protocol):
         """What it uses now, read by the host; after its end, what it used. Cost: about 60 µs."""
         ...
 
-    def end_at(self, limit: Limit) -> None:
-        """Kill it as at a hard limit: whoever receives gets `SandboxLimitError` with this limit."""
-        ...
-
     async def pause(self) -> None:
         """Freeze it: it gets no processor until `unpause`. A line sent meanwhile is read afterwards."""
         ...

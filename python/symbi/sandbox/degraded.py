@@ -202,10 +202,6 @@ class DegradedSandbox:
         used = Usage() if self._meter is None else self._meter.read()
         return replace(used, output_bytes=self._output_bytes)
 
-    def end_at(self, limit: Limit) -> None:
-        """See `Sandbox.end_at`."""
-        self._finish(limit)
-
     async def pause(self) -> None:
         """See `Sandbox.pause`: it is stopped by a signal that it cannot refuse."""
         if self._paused or self._ending is not None:

@@ -221,10 +221,6 @@ class DockerSandbox:
         used = Usage() if self._meter is None else self._meter.read()
         return replace(used, output_bytes=None if self._pipe is None else self._pipe.output_bytes)
 
-    def end_at(self, limit: Limit) -> None:
-        """See `Sandbox.end_at`."""
-        self._finish(limit)
-
     async def pause(self) -> None:
         """See `Sandbox.pause`. Takes 10 to 40 ms."""
         async with self._control:

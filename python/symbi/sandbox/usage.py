@@ -17,12 +17,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from symbi.sandbox.control_group import ROOT, directory_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["ControlGroupMeter", "Meter", "ProcessMeter", "Usage"]
 
@@ -56,16 +53,6 @@ class Usage:
     written_bytes: int | None = None
     processes: int | None = None
     output_bytes: int | None = None
-
-    @classmethod
-    def total(cls, several: Iterable[Usage]) -> Usage:
-        """The sum of what is known; a figure that none of them knows stays None."""
-        rows = list(several)
-        sums: dict[str, int | None] = {}
-        for name in (one.name for one in fields(cls)):
-            known = [value for row in rows if (value := getattr(row, name)) is not None]
-            sums[name] = sum(known) if known else None
-        return cls(**sums)
 
 
 class Meter:
