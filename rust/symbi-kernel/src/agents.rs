@@ -7,7 +7,8 @@ use std::sync::Arc;
 use symbi_audit::Event;
 use symbi_policy::{Entity, EntityError, vocabulary};
 use symbi_scheduler::{Cause, State};
-use symbi_types::{AgentId, LabelSet};
+use symbi_supervisor::Supervision;
+use symbi_types::{AgentId, LabelSet, OperationId};
 
 use crate::Principal;
 use crate::action::action;
@@ -35,6 +36,9 @@ pub enum AgentError {
     /// No such agent or run.
     #[error("there is no such {0}")]
     Absent(&'static str),
+    /// An earlier attempt of the task made this call, and nobody knows whether it happened.
+    #[error("operation {0} of an earlier attempt is unknown, so it is not repeated: `symbi approvals list`")]
+    EffectUnknown(OperationId),
 }
 
 impl From<EntityError> for AgentError {
@@ -43,11 +47,26 @@ impl From<EntityError> for AgentError {
     }
 }
 
+/// What an operator must know of it to judge later attempts.
+fn describe_supervision(supervision: Option<&Supervision>, details: Object) -> Object {
+    let Some(asked) = supervision else { return details };
+    let details = details.number("retries", u64::from(asked.retries));
+    match asked.restarts {
+        Some(restarts) => {
+            details.number("restarts", u64::from(restarts)).number("window_ms", asked.window_ms)
+        }
+        None => details,
+    }
+}
+
 fn check(spec: &AgentSpec) -> Result<(), AgentError> {
     let length = spec.name.chars().count();
     if length == 0 || NAME_CHARS_MAX < length || spec.name.chars().any(char::is_control) {
         let text = format!("an agent's name is 1 to {NAME_CHARS_MAX} printable characters");
         return Err(AgentError::Invalid(text));
+    }
+    if let Some(supervision) = &spec.supervision {
+        supervision.check().map_err(|error| AgentError::Invalid(error.to_string()))?;
     }
     spec.limits.check().map_err(|error| AgentError::Invalid(error.to_string()))
 }
@@ -90,7 +109,7 @@ impl Kernel {
         let granted = self.decide(&asked)?; // refused, it never became one: nothing to move to Failed
         agent.step(Cause::Validated)?;
         let (_, seq) = self.record_internal(&asked, granted, |details| {
-            details
+            describe_supervision(spec.supervision.as_ref(), details)
                 .string("name", &spec.name)
                 .string("kind", &spec.kind)
                 .string("isolation", if spec.in_process { "in_process" } else { "sandbox" })
@@ -208,6 +227,8 @@ impl Kernel {
                     arguments: None,
                     agent: Some(id),
                     run,
+                    expected: None,
+                    replays: false,
                 });
             }
         };
@@ -224,6 +245,8 @@ impl Kernel {
             arguments: None,
             agent,
             run: None,
+            expected: None,
+            replays: false,
         })
     }
 

@@ -14,10 +14,13 @@ use symbi_types::{AgentId, LabelSet, Part, SecurityTier};
 use crate::Principal;
 use crate::agents::{AgentError, check_labels};
 use crate::exit::{self, PARTS_MAX, PAYLOAD_BYTES_MAX, Payload};
+use crate::journal::{self, Fate};
+use crate::json::Object;
 use crate::kernel::Kernel;
 use crate::monitor::{Asked, Granted};
 use crate::permit::Permit;
 use crate::refusal::{Refusal, RefusalCode};
+use crate::supervise::Remembered;
 
 /// A tool that may be called, as its host registers it.
 #[derive(Clone, Debug)]
@@ -28,6 +31,15 @@ pub struct ToolSpec {
     pub effects: String,
     /// `low`, `medium` or `high`.
     pub risk: String,
+    /// Doing it twice is doing it once: a call of which nobody knows whether it happened may be repeated.
+    pub idempotent: bool,
+}
+
+/// A registered tool.
+#[derive(Clone)]
+pub(crate) struct Tool {
+    entity: Entity,
+    idempotent: bool,
 }
 
 /// A call of a tool.
@@ -80,14 +92,18 @@ impl Kernel {
         let server = spec.name.split_once('.').map_or("local", |(server, _)| server);
         let entity = vocabulary::tool(&spec.name, server, &spec.effects, &spec.risk)
             .map_err(|error| invalid(error.to_string()))?;
-        self.tools().insert(spec.name.clone(), entity);
+        let idempotent = spec.idempotent || spec.effects == "read"; // reading twice is reading
+        self.tools().insert(spec.name.clone(), Tool { entity, idempotent });
         Ok(())
     }
 
     /// Asks for a tool call. The permit's bytes are `{"arguments": {…}, "parts": […]}` (K34).
     ///
+    /// In an attempt that is not the first of its task, what was done before is answered with its recorded result:
+    /// [`Permit::replayed`] (K96).
+    ///
     /// # Errors
-    /// Refused, or it cannot be.
+    /// Refused, or it cannot be; [`AgentError::EffectUnknown`] (K97).
     pub fn begin_tool_call(self: &Arc<Self>, by: Principal, call: ToolCall) -> Result<Permit, AgentError> {
         let invalid = |text: String| AgentError::Invalid(text);
         let arguments: Json = if call.arguments.is_empty() {
@@ -99,24 +115,44 @@ impl Kernel {
         if !arguments.is_object() {
             return Err(invalid("the arguments are not a JSON object".to_owned()));
         }
-        let parts_bytes: usize = call.parts.iter().map(|part| part.text.len()).sum();
+        let parts_bytes = bytes_of(&call.parts);
         if call.arguments.len() + parts_bytes > PAYLOAD_BYTES_MAX || call.parts.len() > PARTS_MAX {
             return Err(invalid(format!(
                 "a call has at most {PAYLOAD_BYTES_MAX} bytes in {PARTS_MAX} parts"
             )));
         }
         let known = self.tools().get(&call.tool).cloned();
-        let absent = known.is_none();
-        let resource = match known {
-            Some(resource) => resource,
+        let resource = match &known {
+            Some(tool) => tool.entity.clone(),
             None => Entity::bare(Uid::new("Tool", &call.tool).map_err(|error| invalid(error.to_string()))?),
         };
         let asked = self.ask(by, "tool.call", resource)?;
+        let remembered = match &known {
+            Some(_) => self.remember(asked.run, || journal::spelling(&call.tool, &arguments, &call.parts)),
+            None => None,
+        };
+        let permit = self.permit_call(asked, call, &arguments, known.as_ref(), remembered.as_ref());
+        if permit.is_err() {
+            self.forget_call(remembered.as_ref());
+        }
+        permit
+    }
+
+    fn permit_call(
+        self: &Arc<Self>,
+        asked: Asked<'_>,
+        call: ToolCall,
+        arguments: &Json,
+        known: Option<&Tool>,
+        remembered: Option<&Remembered>,
+    ) -> Result<Permit, AgentError> {
+        let invalid = |text: String| AgentError::Invalid(text);
+        let parts_bytes = bytes_of(&call.parts);
         let carried = asked.labels.clone();
         let opaque = if arguments.as_object().is_some_and(serde_json::Map::is_empty) {
             LabelSet::default()
         } else {
-            exit::label_json(&arguments, &carried)
+            exit::label_json(arguments, &carried)
         };
         let mut payload = Payload::Parts(call.parts);
         let (of_parts, labelled) = self.label_payload(&mut payload, &carried, asked.subject.uid().id());
@@ -130,16 +166,29 @@ impl Kernel {
         } else {
             Some(vocabulary::call("call", attributes).map_err(|error| invalid(error.to_string()))?)
         };
-        let whole = permit_bytes(&arguments, &parts)?;
+        let whole = permit_bytes(arguments, &parts)?;
+        let bytes_given = (call.arguments.len() + parts_bytes) as u64;
+        let fate = remembered.map_or(&Fate::Not, |remembered| &remembered.fate);
+        let idempotent = known.is_some_and(|tool| tool.idempotent);
+        let replays = match fate {
+            Fate::Not => false,
+            Fate::Unknown(_) => !idempotent,
+            Fate::Done(..) => true,
+        };
+        // What is not done again does not depend on anything; and what does not exist cannot fail.
+        let depends = known.is_some() && !replays;
+        let expected = depends.then(|| Self::expectation(call.tool, asked.subject.uid().id(), remembered));
         let asked = Asked {
+            expected,
+            replays,
             labels: of_parts.union(&opaque),
-            bytes: (call.arguments.len() + parts_bytes) as u64,
+            bytes: bytes_given,
             call: call_entity,
             arguments: Some(&whole),
             ..asked
         };
         check_labels(&asked.labels)?;
-        if absent {
+        if known.is_none() {
             return Err(self.refuse_absent(&asked).into()); // K33
         }
         let granted = self.decide(&asked)?;
@@ -150,11 +199,27 @@ impl Kernel {
                 return Err(self.refuse_opaque(&asked, &granted).into());
             }
             exit::redact_parts(&mut parts, redact, &labelled);
-            bytes = permit_bytes(&arguments, &parts)?;
+            bytes = permit_bytes(arguments, &parts)?;
             labels = parts.iter().fold(opaque, |all, part| all.union(&part.labels));
         }
+        match (fate, remembered) {
+            (Fate::Done(operation, Some(result)), _) => {
+                return Ok(self.replay(&asked, &granted, *operation, Arc::clone(result))?);
+            }
+            (Fate::Unknown(operation) | Fate::Done(operation, None), Some(remembered)) if replays => {
+                self.doom(remembered);
+                let details = Object::new().display("unknown", operation);
+                let text = "an effect of an earlier attempt is unknown; it is not repeated";
+                self.refuse(&asked, RefusalCode::Denied, Some(details), text);
+                return Err(AgentError::EffectUnknown(*operation)); // K97
+            }
+            (Fate::Not | Fate::Unknown(_) | Fate::Done(..), _) => {}
+        }
         let timeout_ms = if call.timeout_ms == 0 { crate::monitor::PERMIT_MS } else { call.timeout_ms };
-        Ok(self.permit(&asked, granted, labels, bytes, timeout_ms)?)
+        Ok(self.permit(&asked, granted, labels, bytes, timeout_ms, |details| match fate {
+            Fate::Unknown(operation) => details.flag("idempotent", true).display("repeats", operation),
+            Fate::Not | Fate::Done(..) => details,
+        })?)
     }
 
     /// Asks for a sandbox. The permit's bytes are the specification.
@@ -171,7 +236,11 @@ impl Kernel {
         let resource = vocabulary::sandbox(&id, ask.tier, ask.network, ask.writable)
             .map_err(|error| AgentError::Invalid(error.to_string()))?;
         let asked = self.ask(by, "sandbox.start", resource)?;
+        // Who fails to start is the agent that it is for.
+        let name = agent.and_then(|agent| self.agents().get(agent).map(|known| known.spec.name.clone()));
+        let caller = name.as_deref().unwrap_or(asked.subject.uid().id());
         let asked = Asked {
+            expected: Some(Self::expectation(format!("sandbox:{}", ask.tier.as_str()), caller, None)),
             bytes: ask.spec.len() as u64,
             arguments: Some(&ask.spec),
             agent: asked.agent.or(agent),
@@ -182,7 +251,8 @@ impl Kernel {
         };
         let granted = self.decide(&asked)?;
         let bytes = ask.spec.clone();
-        Ok(self.permit(&asked, granted, LabelSet::default(), bytes, crate::monitor::PERMIT_MS)?)
+        let timeout_ms = crate::monitor::PERMIT_MS;
+        Ok(self.permit(&asked, granted, LabelSet::default(), bytes, timeout_ms, |details| details)?)
     }
 
     /// An obligation to redact, on bytes that nobody can look into: refused (design: on opaque bytes it denies).
@@ -191,6 +261,10 @@ impl Kernel {
         let text = "this may leave only in parts, so that what must be redacted can be";
         self.refuse(asked, RefusalCode::Denied, None, text)
     }
+}
+
+fn bytes_of(parts: &[Part]) -> usize {
+    parts.iter().map(|part| part.text.len()).sum()
 }
 
 fn permit_bytes(arguments: &Json, parts: &[Part]) -> Result<Vec<u8>, AgentError> {

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use symbi_types::{AgentId, OperationId, RunId};
 
 use crate::Principal;
+use crate::supervise::Watch;
 use crate::window::Reservation;
 
 /// An external operation between its intent and its outcome.
@@ -19,6 +20,8 @@ pub(crate) struct Pending {
     pub(crate) resource: String,
     pub(crate) action: &'static str,
     pub(crate) reservations: Vec<Reservation>,
+    /// What its outcome is told to besides.
+    pub(crate) watch: Option<Watch>,
 }
 
 /// All of them.
@@ -70,6 +73,7 @@ mod tests {
             resource: String::new(),
             action: "tool.call",
             reservations: Vec::new(),
+            watch: None,
         };
         let ids: Vec<OperationId> = (0..3).map(|_| OperationId::random(&SystemEntropy)).collect();
         flight.insert(ids[0], pending(Principal::Host));

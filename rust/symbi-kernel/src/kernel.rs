@@ -20,7 +20,7 @@ use base64::Engine as _;
 use symbi_audit::{Event, Log, LogOptions, LogStatus, Owner};
 use symbi_bus::Bus;
 use symbi_crypto::{NonceCounter, Provider, SealingKey, SigningKey, hmac_sha256};
-use symbi_policy::{CounterSpec, Diagnostic, Engine, Entity, Schema, Source};
+use symbi_policy::{CounterSpec, Diagnostic, Engine, Schema, Source};
 use symbi_scheduler::{Node, NodeId, Options, Scheduler, State, TaskId};
 use symbi_store::Store;
 use symbi_types::{AgentId, BootId, Clock, Entropy, LogId, Moment, OperationId, ResourceVector, RunId};
@@ -30,6 +30,7 @@ use crate::admission::{Admission, AdmissionLimits};
 use crate::brakes::LateBrakes;
 use crate::collect::Collector;
 use crate::denials::Denials;
+use crate::effects::Tool;
 use crate::flight::{InFlight, Pending};
 use crate::json::Object;
 use crate::keys::{KeyError, Keys};
@@ -39,6 +40,7 @@ use crate::recovery::{Recovery, Unknown};
 use crate::registry::Registry;
 use crate::runs::Run;
 use crate::share::Shares;
+use crate::supervise::Handler;
 use crate::wake::Wake;
 use crate::window::Counters;
 
@@ -178,7 +180,8 @@ pub struct Kernel {
     runs: Mutex<HashMap<RunId, Run>>,
     tasks: Mutex<HashMap<TaskId, RunId>>,
     next_task: AtomicU64,
-    tools: Mutex<HashMap<String, Entity>>,
+    tools: Mutex<HashMap<String, Tool>>,
+    handler: Mutex<Handler>,
     bus: Bus,
     store: Store,
     pub(crate) unapplied: Mutex<Unapplied>,
@@ -379,6 +382,7 @@ impl Kernel {
             tasks: Mutex::default(),
             next_task: AtomicU64::new(0),
             tools: Mutex::default(),
+            handler: Mutex::new(Handler::new(symbi_supervisor::Options::default())),
             bus,
             store,
             unapplied: Mutex::default(),
@@ -586,8 +590,12 @@ impl Kernel {
         TaskId(self.next_task.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(crate) fn tools(&self) -> MutexGuard<'_, HashMap<String, Entity>> {
+    pub(crate) fn tools(&self) -> MutexGuard<'_, HashMap<String, Tool>> {
         lock(&self.tools)
+    }
+
+    pub(crate) fn handler(&self) -> MutexGuard<'_, Handler> {
+        lock(&self.handler)
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -600,7 +608,12 @@ impl Kernel {
 
     /// Keyed digest of arguments, in hex: equal arguments are recognisable here and guessable nowhere.
     pub(crate) fn digest(&self, arguments: &[u8]) -> String {
-        hmac_sha256(&self.digest_key, &[arguments]).iter().map(|byte| format!("{byte:02x}")).collect()
+        self.digest_bytes(arguments).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The same, as bytes.
+    pub(crate) fn digest_bytes(&self, arguments: &[u8]) -> [u8; 32] {
+        hmac_sha256(&self.digest_key, &[arguments])
     }
 
     /// Seals a text for the log: base64 of salt (16) ‖ nonce (12) ‖ ciphertext and tag.

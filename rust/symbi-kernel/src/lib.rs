@@ -18,6 +18,7 @@ mod denials;
 mod effects;
 mod exit;
 mod flight;
+mod journal;
 mod json;
 mod kernel;
 mod keys;
@@ -36,6 +37,7 @@ mod runs;
 mod sealed;
 mod share;
 mod stop;
+mod supervise;
 mod suspension;
 mod wake;
 mod why;
@@ -63,7 +65,11 @@ pub use registry::{AgentSpec, AgentView};
 pub use runs::{Begun, Ended, RunOutcome};
 pub use sealed::open_sealed;
 pub use stop::Stopped;
+pub use supervise::Judged;
 pub use suspension::Moved;
 pub use symbi_scheduler::{Cause, Priority, State};
+pub use symbi_supervisor::{
+    Class as ErrorClass, DeadTask, DependencyView, Jitter, Reason, Supervision, SupervisionError, Verdict,
+};
 pub use symbi_types::MessageId;
 pub use why::Standing;

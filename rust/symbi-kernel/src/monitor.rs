@@ -27,6 +27,7 @@ use crate::json::Object;
 use crate::kernel::{ActivePolicies, Kernel, lock};
 use crate::permit::{Outcome, Permit};
 use crate::refusal::{Refusal, RefusalCode};
+use crate::supervise::{Expected, Watch};
 use crate::window::{CounterKey, Reservation};
 use crate::{Principal, exit};
 
@@ -39,6 +40,8 @@ pub const IN_FLIGHT_MAX: usize = 256;
 const REQUEST_BYTES_MAX: usize = 65_536;
 /// Longest class of an error in a record, in characters.
 const KIND_CHARS_MAX: usize = 64;
+/// What a breaker that is open says: a constant, so that its denials are one record.
+const SHUT: &str = "it has failed again and again; try again later";
 /// Longest arguments that are kept, sealed, in the record of an external operation; of longer ones only the digest.
 const SEALED_BYTES_MAX: usize = 4_096;
 
@@ -62,6 +65,10 @@ pub(crate) struct Asked<'a> {
     /// The agent that the record is filed under.
     pub(crate) agent: Option<AgentId>,
     pub(crate) run: Option<RunId>,
+    /// What it depends on, where a breaker stands before it.
+    pub(crate) expected: Option<Arc<Expected>>,
+    /// It only reads what was done before: counters show it the state without it (K96).
+    pub(crate) replays: bool,
 }
 
 /// What the policies in force say, before anything is recorded.
@@ -126,6 +133,9 @@ impl Kernel {
         if asked.held {
             return Err(self.refuse(asked, RefusalCode::Denied, None, "the agent is suspended"));
         }
+        if asked.expected.as_ref().is_some_and(|expected| self.is_shut(expected)) {
+            return Err(self.refuse(asked, RefusalCode::Unavailable, None, SHUT)); // K95
+        }
         let Weighed { policies, decision, reservations, counters } = self.weigh(asked);
         let allowed = !decision.is_denied();
         if allowed || !self.enforce() {
@@ -161,8 +171,12 @@ impl Kernel {
                 };
                 let key = CounterKey { name: spec.name.clone(), principal };
                 let (count, reservation) = windows.reserve(key, spec.window_us, now_us);
-                reservations.push(reservation);
-                counters.push((spec.name.clone(), count));
+                if asked.replays {
+                    windows.release(&reservation); // K96
+                } else {
+                    reservations.push(reservation);
+                }
+                counters.push((spec.name.clone(), count - u64::from(asked.replays)));
             }
         }
         let decision = evaluate(engine, asked, &counters);
@@ -228,7 +242,8 @@ impl Kernel {
         }
     }
 
-    /// Records the intent of an external operation and makes its permit. `bytes` are what was decided on.
+    /// Records the intent of an external operation and makes its permit. `bytes` are what was decided on; `extra` is
+    /// recorded with the intent.
     pub(crate) fn permit(
         self: &Arc<Self>,
         asked: &Asked<'_>,
@@ -236,8 +251,9 @@ impl Kernel {
         labels: LabelSet,
         bytes: Vec<u8>,
         timeout_ms: u64,
+        extra: impl FnOnce(Object) -> Object,
     ) -> Result<Permit, Refusal> {
-        let details = self.describe(asked, &granted);
+        let details = extra(self.describe(asked, &granted));
         let details = match asked.arguments {
             Some(arguments) if arguments.len() <= SEALED_BYTES_MAX => {
                 details.string("sealed", &self.seal(arguments))
@@ -246,11 +262,23 @@ impl Kernel {
         };
         let details = details.finish();
         let operation = granted.operation;
+        let watch = match asked.expected.as_ref().map(|expected| self.watch(expected, operation)) {
+            None => None,
+            Some(Some(watch)) => Some(watch),
+            Some(None) => {
+                self.release(&granted.reservations); // K21
+                return Err(self.refuse(asked, RefusalCode::Unavailable, None, SHUT)); // K95
+            }
+        };
+        let journaled = watch.as_ref().is_some_and(Watch::is_journaled);
         let type_ = "operation.intent";
         let Some(seq) =
             self.append(asked.agent, asked.run, Some(operation), type_, &granted, asked, &details)
         else {
             self.release(&granted.reservations); // K21
+            if let Some(watch) = watch {
+                self.watched(watch, operation, None, false, None);
+            }
             return Err(self.unavailable());
         };
         let pending = Pending {
@@ -261,10 +289,29 @@ impl Kernel {
             resource: asked.resource.uid().to_string(),
             action: asked.action.name,
             reservations: granted.reservations,
+            watch,
         };
         self.begin(operation, pending);
         let deadline_ns = self.moment().mono_ns.saturating_add(timeout_ms.min(PERMIT_MS) * 1_000_000);
-        Ok(Permit::new(Arc::clone(self), (operation, asked.agent), seq, deadline_ns, labels, bytes))
+        let permit = Permit::new(Arc::clone(self), (operation, asked.agent), seq, deadline_ns, labels, bytes);
+        Ok(if journaled { permit.journaled() } else { permit })
+    }
+
+    /// Records that a call is answered with what it had done before, and makes what hands that over (K96).
+    pub(crate) fn replay(
+        self: &Arc<Self>,
+        asked: &Asked<'_>,
+        granted: &Granted,
+        operation: OperationId,
+        result: Arc<[u8]>,
+    ) -> Result<Permit, Refusal> {
+        let details = self.describe(asked, granted).string("outcome", "replayed").finish();
+        let type_ = "operation.replayed";
+        let op = Some(operation);
+        let Some(seq) = self.append(asked.agent, asked.run, op, type_, granted, asked, &details) else {
+            return Err(self.unavailable());
+        };
+        Ok(Permit::replayed_from(Arc::clone(self), (operation, asked.agent), seq, result))
     }
 
     /// Records how an external operation ended. `acted`: its bytes were taken. `outcome` is none where the permit
@@ -274,8 +321,12 @@ impl Kernel {
         operation: OperationId,
         acted: bool,
         outcome: Option<&Outcome>,
+        result: Option<Vec<u8>>,
     ) -> Option<u64> {
-        let pending = self.end(operation)?;
+        let mut pending = self.end(operation)?;
+        if let Some(watch) = pending.watch.take() {
+            self.watched(watch, operation, outcome, acted, result);
+        }
         let (word, details) = match (outcome, acted) {
             (Some(Outcome::Done), _) => ("done", Object::new()),
             (Some(Outcome::Failed { kind, text }), _) => ("failed", self.describe_error(kind, text)),

@@ -65,6 +65,8 @@ enum State {
     Armed(Vec<u8>),
     Taken,
     Settled,
+    /// It was done before, with this result: there is nothing to take and nothing to settle.
+    Replayed(Arc<[u8]>),
 }
 
 /// See the module.
@@ -76,6 +78,7 @@ pub struct Permit {
     intent_seq: u64,
     deadline_ns: u64,
     labels: LabelSet,
+    journaled: bool,
 }
 
 impl Permit {
@@ -89,7 +92,40 @@ impl Permit {
         bytes: Vec<u8>,
     ) -> Self {
         let state = Mutex::new(State::Armed(bytes));
-        Self { kernel, state, operation, agent, intent_seq, deadline_ns, labels }
+        Self { kernel, state, operation, agent, intent_seq, deadline_ns, labels, journaled: false }
+    }
+
+    /// Its result is to be given with its outcome, for a retry.
+    pub(crate) fn journaled(mut self) -> Self {
+        self.journaled = true;
+        self
+    }
+
+    /// For a call that was done in an earlier attempt of its task.
+    pub(crate) fn replayed_from(
+        kernel: Arc<Kernel>,
+        of: (OperationId, Option<AgentId>),
+        seq: u64,
+        result: Arc<[u8]>,
+    ) -> Self {
+        let permit = Self::new(kernel, of, seq, 0, LabelSet::default(), Vec::new());
+        *permit.state() = State::Replayed(result);
+        permit
+    }
+
+    /// The result of this call in an earlier attempt: it is not made again. None: it is to be made.
+    #[must_use]
+    pub fn replayed(&self) -> Option<Arc<[u8]>> {
+        match &*self.state() {
+            State::Replayed(result) => Some(Arc::clone(result)),
+            State::Armed(_) | State::Taken | State::Settled => None,
+        }
+    }
+
+    /// Whether [`Permit::settle_with`] keeps a result for a retry.
+    #[must_use]
+    pub fn is_journaled(&self) -> bool {
+        self.journaled
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -124,7 +160,7 @@ impl Permit {
         let mut state = self.state();
         match &mut *state {
             State::Taken => Err(PermitError::Used),
-            State::Settled => Err(PermitError::Settled),
+            State::Settled | State::Replayed(_) => Err(PermitError::Settled),
             State::Armed(_) if barred.is_some() => Err(barred.unwrap_or(PermitError::Unavailable)),
             State::Armed(_) if self.kernel.durable() <= self.intent_seq => Err(PermitError::NotDurable),
             State::Armed(_) if self.kernel.moment().mono_ns > self.deadline_ns => Err(PermitError::Late),
@@ -142,15 +178,26 @@ impl Permit {
     /// [`PermitError::Settled`] twice; [`PermitError::NotTaken`] for something done without its bytes;
     /// [`PermitError::Unrecorded`] where the log cannot write.
     pub fn settle(&self, outcome: &Outcome) -> Result<u64, PermitError> {
+        self.settle_with(outcome, None)
+    }
+
+    /// As [`Permit::settle`], with the result, which a retry of the task is answered with. Without it what was done is
+    /// lost for a retry, and there will be none.
+    ///
+    /// # Errors
+    /// As [`Permit::settle`].
+    pub fn settle_with(&self, outcome: &Outcome, result: Option<Vec<u8>>) -> Result<u64, PermitError> {
         let mut state = self.state();
         match &*state {
-            State::Settled => Err(PermitError::Settled),
+            State::Settled | State::Replayed(_) => Err(PermitError::Settled),
             State::Armed(_) if *outcome == Outcome::Done => Err(PermitError::NotTaken),
             State::Taken | State::Armed(_) => {
                 let acted = matches!(&*state, State::Taken);
                 *state = State::Settled;
                 drop(state);
-                self.kernel.settle(self.operation, acted, Some(outcome)).ok_or(PermitError::Unrecorded)
+                self.kernel
+                    .settle(self.operation, acted, Some(outcome), result)
+                    .ok_or(PermitError::Unrecorded)
             }
         }
     }
@@ -159,11 +206,11 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let acted = match &*self.state() {
-            State::Settled => return,
+            State::Settled | State::Replayed(_) => return,
             State::Taken => true,
             State::Armed(_) => false,
         };
-        self.kernel.settle(self.operation, acted, None); // K17
+        self.kernel.settle(self.operation, acted, None, None); // K17
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use symbi_policy::{Entity, EntityError, vocabulary};
 use symbi_scheduler::{Cause, IllegalTransition, State};
+use symbi_supervisor::Supervision;
 use symbi_types::{AgentId, LabelSet, ResourceLimits, RunId, SecurityTier};
 
 /// Longest agent name, in characters: it stands in every record that names the agent.
@@ -37,6 +38,8 @@ pub struct AgentSpec {
     pub tenant: String,
     /// Its limits.
     pub limits: ResourceLimits,
+    /// What follows when it fails; none: nothing does.
+    pub supervision: Option<Supervision>,
 }
 
 /// One agent. Kept small: there may be a hundred thousand.

@@ -10,7 +10,9 @@
 use std::sync::Arc;
 
 use symbi_audit::Event;
+use symbi_policy::Entity;
 use symbi_scheduler::{Cause, Decision, Priority, State, Task, TaskError, Why};
+use symbi_supervisor::Verdict;
 use symbi_types::{AgentId, LabelSet, ResourceVector, RunId};
 
 use crate::agents::{AgentError, check_labels};
@@ -19,6 +21,7 @@ use crate::kernel::Kernel;
 use crate::monitor::Asked;
 use crate::moves::Moves;
 use crate::registry::AgentSpec;
+use crate::supervise::Judged;
 use crate::{Principal, exit};
 
 /// A run: one task of one agent.
@@ -63,8 +66,21 @@ pub struct Begun {
 pub struct Ended {
     /// The record of its outcome; wait for it before the result leaves. None where the log cannot write.
     pub seq: Option<u64>,
+    /// What follows from it.
+    pub judged: Judged,
     /// What the host does now.
     pub moves: Moves,
+}
+
+/// A run that is asked for, of an agent that exists.
+struct Asking<'a> {
+    by: Principal,
+    agent: AgentId,
+    run: RunId,
+    resource: Entity,
+    spec: Arc<AgentSpec>,
+    labels: &'a LabelSet,
+    priority: Priority,
 }
 
 /// What one run of the agent holds on its node.
@@ -93,12 +109,46 @@ impl Kernel {
         labels: &LabelSet,
         priority: Priority,
     ) -> Result<Begun, AgentError> {
+        self.begin_attempt(by, agent, input, labels, priority, None)
+    }
+
+    /// As [`Kernel::begin_run`]; `retry_of`: the last attempt of the same task, whose verdict was to try it again.
+    ///
+    /// # Errors
+    /// As [`Kernel::begin_run`], or there was no such verdict (K93).
+    pub fn begin_attempt(
+        &self,
+        by: Principal,
+        agent: AgentId,
+        input: &[u8],
+        labels: &LabelSet,
+        priority: Priority,
+        retry_of: Option<RunId>,
+    ) -> Result<Begun, AgentError> {
         let (resource, spec) = {
             let mut agents = self.agents();
             let known = agents.get_mut(agent).ok_or(AgentError::Absent("agent"))?;
             (known.entity(agent)?, Arc::clone(&known.spec))
         };
         let run = RunId::random(self.entropy());
+        let attempt = self.attempt_begins(run, agent, &spec, input, retry_of)?;
+        let extra = |details: Object| match (attempt, retry_of) {
+            (Some(attempt), Some(last)) => {
+                details.number("attempt", u64::from(attempt)).display("retry_of", last)
+            }
+            (Some(_) | None, _) => details,
+        };
+        let asking = Asking { by, agent, run, resource, spec, labels, priority };
+        self.submit_run(asking, input, extra).inspect_err(|_| self.attempt_refused(run))
+    }
+
+    fn submit_run(
+        &self,
+        asking: Asking<'_>,
+        input: &[u8],
+        extra: impl FnOnce(Object) -> Object,
+    ) -> Result<Begun, AgentError> {
+        let Asking { by, agent, run, resource, spec, labels, priority } = asking;
         let asked = self.ask(by, "agent.run", resource)?;
         // An input that an agent gives carries what that agent has read.
         let labels = labels.union(&exit::label_bytes(input, &asked.labels)).union(&asked.labels);
@@ -116,8 +166,9 @@ impl Kernel {
             return Err(AgentError::Invalid(error.to_string()));
         }
         let granted = self.decide(&asked)?;
-        let (_, seq) = self
-            .record_internal(&asked, granted, |details| details.number("priority", u64::from(priority.0)))?;
+        let (_, seq) = self.record_internal(&asked, granted, |details| {
+            extra(details.number("priority", u64::from(priority.0)))
+        })?;
         // Known before it can be handed out: another thread may do that at once (K27).
         self.runs().insert(run, Run { agent, task, started: false, held: false, started_ns: 0 });
         self.tasks().insert(task.id, run);
@@ -196,6 +247,21 @@ impl Kernel {
         known.step(Cause::TaskCompleted).ok().map(|_| "running>ready")
     }
 
+    /// It failed more often than its supervision allows: Running → Suspended → Terminated. Its host clears away what is
+    /// left of it with [`Kernel::stop_agent`].
+    fn give_agent_up(&self, agent: AgentId) -> Vec<&'static str> {
+        let mut agents = self.agents();
+        let Some(known) = agents.get_mut(agent) else { return Vec::new() };
+        known.running = None;
+        known.forget_entity();
+        let mut step = || known.step(Cause::SupervisionExhausted).map(|(before, _)| before);
+        let mut steps = Vec::new();
+        while let Ok(before) = step() {
+            steps.push(if before == State::Running { "running>suspended" } else { "suspended>terminated" });
+        }
+        steps
+    }
+
     /// Records how a run ended and gives back what it held (K27, K28).
     ///
     /// # Errors
@@ -203,29 +269,39 @@ impl Kernel {
     pub fn end_run(&self, run: RunId, outcome: &RunOutcome) -> Result<Ended, AgentError> {
         let ended = self.runs().remove(&run).ok_or(AgentError::Absent("run"))?;
         self.tasks().remove(&ended.task.id);
-        let mut transition = None;
+        let judged = self.settle_attempt(run, ended.agent, outcome);
+        let mut transitions = Vec::new();
         if ended.started {
-            transition = self.rest(ended.agent);
+            transitions.push("ready>running");
+            transitions.extend(match judged.verdict {
+                Verdict::Escalate => self.give_agent_up(ended.agent),
+                Verdict::None | Verdict::Retry { .. } | Verdict::Restart | Verdict::Dead => {
+                    self.rest(ended.agent).into_iter().collect()
+                }
+            });
             let returned = self.scheduler().complete(ended.task.id);
             debug_assert!(returned.is_ok(), "K27");
         } else {
             let _ = self.scheduler().cancel(ended.task.id); // K27: it held nothing
         }
         let details = match outcome {
+            RunOutcome::Done if judged.class.is_some() => {
+                self.describe_error("unknown_effect", "").string("outcome", "failed") // K97
+            }
             RunOutcome::Done => Object::new().string("outcome", "done"),
             RunOutcome::Cancelled => Object::new().string("outcome", "cancelled"),
             RunOutcome::Failed { kind, text } => self.describe_error(kind, text).string("outcome", "failed"),
         };
         let took_ns = self.moment().mono_ns.saturating_sub(ended.started_ns);
-        let transitions = ended.started.then_some("ready>running").into_iter().chain(transition);
-        let details = details
+        let details = judged
+            .describe(details)
             .number("took_us", if ended.started { took_ns / 1_000 } else { 0 })
             .strings("transitions", transitions)
             .finish();
         let event =
             Event { agent_id: Some(ended.agent), run: Some(run), ..Event::new("run.finished", &details) };
         let seq = self.log().append(&event).ok().map(|receipt| receipt.seq);
-        Ok(Ended { seq, moves: self.start_ready() })
+        Ok(Ended { seq, judged, moves: self.start_ready() })
     }
 
     /// What the oldest waiting run of the agent waits for.

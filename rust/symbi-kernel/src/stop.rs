@@ -37,7 +37,7 @@ impl Kernel {
             }
             causes.is_some()
         };
-        let runs: Vec<RunId> = self
+        let mut runs: Vec<RunId> = self
             .runs()
             .iter()
             .filter(|(_, run)| run.agent == agent && (terminated || !run.started))
@@ -47,6 +47,7 @@ impl Kernel {
             details.flag("forced", force).strings("transitions", transitions.iter().map(String::as_str))
         });
         if terminated {
+            runs.extend(self.runs_given_up_with(agent)); // whoever waits to try again waits no more
             // What was unread goes with it; its senders were told that it was delivered, not that it was read.
             let _ = self.bus().unregister(agent);
             self.admission().forget(agent);

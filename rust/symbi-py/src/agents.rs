@@ -10,11 +10,13 @@ use symbi_types::ResourceLimits;
 use crate::convert::{agent_id, input, labels_in, principal, texts};
 use crate::errors::enter;
 use crate::kernel::Kernel;
+use crate::supervise::{SupervisionTuple, supervision_in};
 
 #[pymethods]
 impl Kernel {
     #[pyo3(signature = (by, *, name, kind, in_process, tier, capabilities, labels, memory_mb, cpu_millicores,
-        disk_io_mbps, network_io_mbps, connections, execution_timeout_ms, tenant="default"))]
+        disk_io_mbps, network_io_mbps, connections, execution_timeout_ms, tenant="default",
+        supervision=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments: the fields of a specification")]
     fn create_agent(
         &self,
@@ -33,6 +35,7 @@ impl Kernel {
         connections: Option<u64>,
         execution_timeout_ms: Option<u64>,
         tenant: &str,
+        supervision: Option<SupervisionTuple>,
     ) -> PyResult<(String, u64)> {
         let spec = core::AgentSpec {
             name,
@@ -50,6 +53,7 @@ impl Kernel {
                 connections,
                 execution_timeout_ms,
             },
+            supervision: supervision.map(supervision_in).transpose()?,
         };
         let by = principal(by)?;
         let (id, seq) = enter(py, || self.core.create_agent(by, Arc::new(spec)))?;

@@ -28,6 +28,7 @@ impl From<core::AgentError> for Raise {
             core::AgentError::Refused(refusal) => refusal.into(),
             core::AgentError::Invalid(_) => Raise::new("InputError", error.to_string()),
             core::AgentError::Illegal(_) => Raise::new("LifecycleError", error.to_string()),
+            core::AgentError::EffectUnknown(_) => Raise::new("EffectUnknownError", error.to_string()),
             core::AgentError::Absent(_) => Raise::new("InputError", error.to_string()),
         }
     }

@@ -23,6 +23,7 @@ mod permits;
 mod policy;
 mod runs;
 mod scheduler;
+mod supervise;
 
 use pyo3::prelude::*;
 

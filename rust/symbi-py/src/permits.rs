@@ -11,8 +11,9 @@ use crate::kernel::Kernel;
 
 #[pymethods]
 impl Kernel {
-    fn register_tool(&self, name: String, effects: String, risk: String) -> PyResult<()> {
-        let spec = core::ToolSpec { name, effects, risk };
+    #[pyo3(signature = (name, effects, risk, idempotent=false))]
+    fn register_tool(&self, name: String, effects: String, risk: String, idempotent: bool) -> PyResult<()> {
+        let spec = core::ToolSpec { name, effects, risk, idempotent };
         Ok(self.core.register_tool(&spec).map_err(Raise::from)?)
     }
 
@@ -83,18 +84,37 @@ impl Permit {
         texts(self.core.labels())
     }
 
+    /// The result of this call in an earlier attempt of its task; None: it is to be made.
+    #[getter]
+    fn replayed<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.core.replayed().map(|result| PyBytes::new(py, &result))
+    }
+
+    /// Whether `settle` keeps a result, for a retry of the task.
+    #[getter]
+    fn journaled(&self) -> bool {
+        self.core.is_journaled()
+    }
+
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = self.core.take().map_err(Raise::from)?;
         Ok(PyBytes::new(py, &bytes))
     }
 
-    #[pyo3(signature = (outcome, kind=String::new(), text=String::new()))]
-    fn settle(&self, py: Python<'_>, outcome: &str, kind: String, text: String) -> PyResult<u64> {
+    #[pyo3(signature = (outcome, kind=String::new(), text=String::new(), result=None))]
+    fn settle(
+        &self,
+        py: Python<'_>,
+        outcome: &str,
+        kind: String,
+        text: String,
+        result: Option<Vec<u8>>,
+    ) -> PyResult<u64> {
         let outcome = match outcome {
             "done" => core::Outcome::Done,
             "failed" => core::Outcome::Failed { kind, text },
             _ => return Err(input(format!("`{outcome}` is not an outcome: `done` or `failed`"))),
         };
-        enter(py, || self.core.settle(&outcome))
+        enter(py, || self.core.settle_with(&outcome, result))
     }
 }

@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 #[pymethods]
 impl Kernel {
     #[pyo3(signature = (by, agent, input, labels, priority, *, tier="interactive", deadline_ms=None,
-        duration_ms=None))]
+        duration_ms=None, retry_of=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments: what is asked of one run")]
     fn begin_run(
         &self,
@@ -26,13 +26,15 @@ impl Kernel {
         tier: &str,
         deadline_ms: Option<u64>,
         duration_ms: Option<u64>,
+        retry_of: Option<&str>,
     ) -> PyResult<(String, u64, MovesTuple)> {
         if tier != "interactive" || deadline_ms.is_some() || duration_ms.is_some() {
             return Err(crate::convert::input("this core schedules interactive runs without deadline alone"));
         }
         let labels = labels_in(labels)?;
         let (by, agent) = (principal(by)?, agent_id(agent)?);
-        let begun = enter(py, || self.core.begin_run(by, agent, input, &labels, core::Priority(priority)))?;
+        let (priority, retry_of) = (core::Priority(priority), retry_of.map(uuid).transpose()?);
+        let begun = enter(py, || self.core.begin_attempt(by, agent, input, &labels, priority, retry_of))?;
         Ok((begun.run.to_string(), begun.seq, moves_out(&begun.moves)))
     }
 

@@ -6,6 +6,7 @@
 //!
 //! Invariants
 //! - SV1 every code has exactly one class; one that no rule names is `other`.
+//! - SV22 what was cut off on its way may have been done: a code that says so leaves doubt, and so does every limit.
 //! - SV2 `denied`, `cancelled`, `unknown_effect` and `internal` are never tried again, whatever an agent asks for.
 
 use std::fmt;
@@ -193,4 +194,13 @@ pub const RULES: [(&str, Class); 79] = [
 pub fn classify(code: &str) -> Class {
     let at = RULES.binary_search_by(|(known, _)| (*known).cmp(code)).ok();
     at.and_then(|at| RULES.get(at)).map_or(Class::Other, |(_, class)| *class)
+}
+
+/// Whether a call that failed with this code may have been carried out all the same (SV22): its answer was cut off.
+#[must_use]
+pub fn leaves_doubt(code: &str) -> bool {
+    const CUT_OFF: [&str; 4] =
+        ["BrokenPipeError", "ConnectionAbortedError", "ConnectionError", "ConnectionResetError"];
+    let late = code.ends_with("TimeoutError") || code.ends_with("Timeout");
+    late || CUT_OFF.contains(&code) || matches!(classify(code), Limit | UnknownEffect)
 }

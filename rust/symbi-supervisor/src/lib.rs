@@ -19,7 +19,7 @@ mod window;
 pub use breakers::{Breakers, CALLERS_MAX, DEPENDENCIES_MAX, DependencyView, Place};
 pub use budget::{Budgets, Lack, NAMES_MAX, Size};
 pub use circuit::{Circuit, CircuitOptions, CircuitState, Ticket};
-pub use class::{Class, RULES, classify};
+pub use class::{Class, RULES, classify, leaves_doubt};
 pub use counts::{Counts, KINDS_MAX, OTHER_KINDS};
 pub use dead::{DEAD_BYTES_MAX, DEAD_MAX, DeadTask, DeadTasks};
 pub use policy::{

@@ -9,7 +9,7 @@
 
 use proptest::prelude::*;
 use symbi_supervisor::{
-    BACKOFF_MS_MAX, Class, Jitter, RETRIES_MAX, RULES, Supervision, SupervisionError, classify,
+    BACKOFF_MS_MAX, Class, Jitter, RETRIES_MAX, RULES, Supervision, SupervisionError, classify, leaves_doubt,
 };
 
 #[test]
@@ -20,6 +20,16 @@ fn sv1_the_table_is_sorted_and_names_each_code_once() {
     }
     assert_eq!(classify("an exception of the agent's own"), Class::Other);
     assert_eq!(classify(""), Class::Other);
+}
+
+#[test]
+fn sv22_an_answer_that_was_cut_off_leaves_doubt() {
+    for code in ["timeout", "TimeoutError", "ReadTimeout", "ConnectionResetError", "MemoryError", "memory_mb"] {
+        assert!(leaves_doubt(code), "{code}");
+    }
+    for code in ["ConnectionRefusedError", "ValueError", "tool", "denied", "MyError"] {
+        assert!(!leaves_doubt(code), "{code}");
+    }
 }
 
 #[test]

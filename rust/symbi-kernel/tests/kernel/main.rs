@@ -21,4 +21,5 @@ mod operators;
 mod permits;
 mod policies;
 mod stall;
+mod supervise;
 mod world;

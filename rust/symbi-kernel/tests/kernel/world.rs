@@ -199,6 +199,7 @@ pub fn spec(name: &str) -> AgentSpec {
         labels: LabelSet::default(),
         tenant: "default".to_owned(),
         limits: ResourceLimits::default(),
+        supervision: None,
     }
 }
 
@@ -209,7 +210,12 @@ pub fn agent(kernel: &Kernel, name: &str) -> AgentId {
 pub fn tool(kernel: &Kernel, name: &str) {
     let words = |text: &str| text.to_owned();
     kernel
-        .register_tool(&ToolSpec { name: words(name), effects: words("external"), risk: words("low") })
+        .register_tool(&ToolSpec {
+            name: words(name),
+            effects: words("external"),
+            risk: words("low"),
+            idempotent: false,
+        })
         .unwrap();
 }
 
