@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # `as`: so that a strict type checker counts them as ours to 
     from symbi.sandbox import SecurityTier as SecurityTier
     from symbi.sandbox import assess_security_tier as assess_security_tier
     from symbi.scheduler import Scheduler as Scheduler
+    from symbi.supervision import DeadTask as DeadTask
+    from symbi.supervision import Supervision as Supervision
     from symbi.tasks import Node as Node
     from symbi.tasks import Placement as Placement
     from symbi.tasks import Placements as Placements
@@ -50,6 +52,7 @@ _HOME = {
     "AuditEvent": "audit",
     "AuditLog": "audit",
     "Config": "config",
+    "DeadTask": "supervision",
     "Deny": "policy",
     "Node": "tasks",
     "Part": "agents",
@@ -61,6 +64,7 @@ _HOME = {
     "Runtime": "runtime",
     "Scheduler": "scheduler",
     "SecurityTier": "sandbox",
+    "Supervision": "supervision",
     "Task": "tasks",
     "TaskBatch": "tasks",
     "Tenant": "tasks",

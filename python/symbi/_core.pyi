@@ -320,6 +320,7 @@ PAYLOAD_BYTES_MAX: int
 _Part = tuple[str, list[str], tuple[int, int, int] | None]
 _Payload = bytes | list[_Part]
 _Row = tuple[str, str, str, _Payload, list[str], int, str | None]
+_Supervision = tuple[int, int, int, str, list[str], list[str], int | None, int]
 _Moves = tuple[list[str], list[str], list[str]]  # run ids: start, suspend, resume
 _Citation = tuple[_Part, str, str, int]
 
@@ -332,7 +333,13 @@ class Permit:
     @property
     def labels(self) -> list[str]: ...
     def take(self) -> bytes: ...
-    def settle(self, outcome: str, kind: str = ..., text: str = ...) -> int: ...
+    def settle(self, outcome: str, kind: str = ..., text: str = ..., result: bytes | None = None) -> int: ...
+    @property
+    def replayed(self) -> bytes | None:
+        """The result of this call in an earlier attempt of its task; None: it is to be made."""
+    @property
+    def journaled(self) -> bool:
+        """Whether `settle` keeps a result, for a retry of the task."""
 
 @final
 class Kernel:
@@ -381,6 +388,7 @@ class Kernel:
         connections: int | None,
         execution_timeout_ms: int | None,
         tenant: str = "default",
+        supervision: _Supervision | None = None,
     ) -> tuple[str, int]: ...
     def clone_agent(self, by: str, agent: str) -> tuple[str, int]: ...
     def begin_run(
@@ -394,6 +402,7 @@ class Kernel:
         tier: str = "interactive",
         deadline_ms: int | None = None,
         duration_ms: int | None = None,
+        retry_of: str | None = None,
     ) -> tuple[str, int, _Moves]: ...
     def end_run(
         self, run: str, outcome: str, kind: str = ..., text: str = ...
@@ -441,7 +450,18 @@ class Kernel:
     def receive_many(self, agent: str, limit: int) -> list[_Row]: ...
     def take_reply(self, agent: str, request: str) -> _Row | None: ...
     def forget_reply(self, agent: str, request: str) -> None: ...
-    def register_tool(self, name: str, effects: str, risk: str) -> None: ...
+    def register_tool(self, name: str, effects: str, risk: str, idempotent: bool = False) -> None: ...
+    def judge(
+        self, run: str, outcome: str, kind: str = ..., text: str = ...
+    ) -> tuple[str | None, str, str, int, int] | None:
+        """`(class | None, verdict, reason, attempt, after_ms)`; None where the agent is not supervised."""
+    def give_up(self, run: str) -> int | None: ...
+    def dead_tasks(self) -> tuple[list[dict[str, Any]], int]: ...
+    def breakers(self) -> list[tuple[str, str, int, int, int]]:
+        """`(dependency, state, callers, refused, wait_ms)`, by name."""
+    def failures(self) -> list[tuple[str, str, int]]:
+        """`(class, code, number)` of failed runs."""
+    def retries_left(self, name: str) -> tuple[int, int]: ...
     def begin_tool_call(
         self,
         by: str,

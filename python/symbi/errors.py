@@ -26,6 +26,7 @@ SymbiError
 │   └── SandboxEscapeError       what runs is not what was asked for
 ├── KnowledgeError
 ├── ToolError
+│   └── EffectUnknownError       an earlier attempt's effect is unknown, so it is not repeated
 ├── AgentError                   the agent's own code failed
 ├── PermitError                  a permit used twice, too late, or not for these bytes
 ├── RuntimeClosedError           the runtime is not open
@@ -53,6 +54,7 @@ __all__ = [
     "ColumnError",
     "ConfigError",
     "CryptoError",
+    "EffectUnknownError",
     "InputError",
     "KnowledgeError",
     "LifecycleError",
@@ -295,6 +297,16 @@ class ToolError(SymbiError):
     """A tool failed, or is not one."""
 
     code = "tool"
+
+
+class EffectUnknownError(ToolError):
+    """An earlier attempt of the task made this call, and nobody knows whether it happened: it is not repeated.
+
+    The task is dead. `symbi approvals list` shows the operation; a tool that may be called twice is declared with
+    `@symbi.tool(idempotent=True)`.
+    """
+
+    code = "tool.effect_unknown"
 
 
 class AgentError(SymbiError):

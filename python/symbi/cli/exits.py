@@ -57,6 +57,7 @@ EXITS: dict[str, int] = {
     "sandbox.mismatch": FINDING,
     "knowledge": FINDING,
     "tool": FINDING,
+    "tool.effect_unknown": FINDING,
     "agent.failed": FINDING,
     "permit.invalid": FAULT,
     "runtime.closed": FINDING,
@@ -71,6 +72,7 @@ _MEND: dict[str, str] = {
     "audit.unavailable": "nothing has an effect until the log can write: see free space and permissions",
     "audit.chain_broken": "keep the trail as it is: it is evidence",
     "audit.truncated": "keep the trail as it is: it is evidence",
+    "tool.effect_unknown": "`symbi approvals list` shows the operation; find out, then `symbi approvals resolve`",
     "sandbox.unavailable": "`symbi doctor` says what is missing and how to get it",
     "runtime.closed": "no runtime runs on this data directory: start one, or name its `--data`",
 }

@@ -65,7 +65,9 @@ class ToolCaller:
         """Make a tool callable in this runtime; those under `@symbi.tool` are without this."""
         known = self._known.get(definition.name)
         if known is not definition and known != definition:
-            self._kernel.register_tool(definition.name, definition.effects, definition.risk)
+            self._kernel.register_tool(
+                definition.name, definition.effects, definition.risk, definition.idempotent
+            )
             self._known[definition.name] = definition
 
     async def call(

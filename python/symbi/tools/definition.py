@@ -37,6 +37,7 @@ class ToolDefinition:
         risk: `low`, `medium` or `high`.
         attributes: Names of arguments whose values policy may see, as text.
         takes_parts: It has a parameter `parts`: text that keeps its labels.
+        idempotent: Calling it twice does what calling it once does.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ToolDefinition:
     risk: Literal["low", "medium", "high"]
     attributes: tuple[str, ...]
     takes_parts: bool
+    idempotent: bool = False
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         if WORKER_MODULE in sys.modules:  # TD2
@@ -65,6 +67,7 @@ def tool(
     effects: Literal["read", "write", "external"] = "external",
     risk: Literal["low", "medium", "high"] = "medium",
     attributes: tuple[str, ...] | list[str] = (),
+    idempotent: bool = False,
 ) -> Callable[[ToolFunction], ToolDefinition]: ...
 def tool(
     function: ToolFunction | None = None,
@@ -74,6 +77,7 @@ def tool(
     effects: Literal["read", "write", "external"] = "external",
     risk: Literal["low", "medium", "high"] = "medium",
     attributes: tuple[str, ...] | list[str] = (),
+    idempotent: bool = False,
 ) -> ToolDefinition | Callable[[ToolFunction], ToolDefinition]:
     """Make a function callable by agents, under its own name unless `name` says otherwise.
 
@@ -82,6 +86,8 @@ def tool(
         effects: The worst it does. The default is the most careful one.
         risk: How bad a wrong call is.
         attributes: Names of arguments that policy may see.
+        idempotent: Calling it twice does what calling it once does. A retry may then repeat a call of which nobody
+            knows whether it happened; of any other tool, the task is dead instead.
 
     Raises:
         InputError: the name is taken, or an attribute is not a parameter.
@@ -93,7 +99,13 @@ def tool(
             if attribute not in parameters:
                 raise InputError(f"`{attribute}` is not a parameter of `{marked.__name__}`")
         made = ToolDefinition(
-            name or marked.__name__, marked, effects, risk, tuple(attributes), "parts" in parameters
+            name or marked.__name__,
+            marked,
+            effects,
+            risk,
+            tuple(attributes),
+            "parts" in parameters,
+            idempotent,
         )
         known = REGISTERED.get(made.name)
         if known is not None and _place(known.function) != _place(marked):

@@ -65,11 +65,12 @@ pub use registry::{AgentSpec, AgentView};
 pub use runs::{Begun, Ended, RunOutcome};
 pub use sealed::open_sealed;
 pub use stop::Stopped;
-pub use supervise::Judged;
+pub use supervise::Aftermath;
 pub use suspension::Moved;
 pub use symbi_scheduler::{Cause, Priority, State};
 pub use symbi_supervisor::{
-    Class as ErrorClass, DeadTask, DependencyView, Jitter, Reason, Supervision, SupervisionError, Verdict,
+    Class as ErrorClass, DeadTask, DependencyView, Jitter, Reason, Supervision, SupervisionError,
+    Verdict as AttemptVerdict,
 };
 pub use symbi_types::MessageId;
 pub use why::Standing;

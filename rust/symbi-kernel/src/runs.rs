@@ -21,7 +21,7 @@ use crate::kernel::Kernel;
 use crate::monitor::Asked;
 use crate::moves::Moves;
 use crate::registry::AgentSpec;
-use crate::supervise::Judged;
+use crate::supervise::Aftermath;
 use crate::{Principal, exit};
 
 /// A run: one task of one agent.
@@ -67,7 +67,7 @@ pub struct Ended {
     /// The record of its outcome; wait for it before the result leaves. None where the log cannot write.
     pub seq: Option<u64>,
     /// What follows from it.
-    pub judged: Judged,
+    pub aftermath: Aftermath,
     /// What the host does now.
     pub moves: Moves,
 }
@@ -301,7 +301,7 @@ impl Kernel {
         let event =
             Event { agent_id: Some(ended.agent), run: Some(run), ..Event::new("run.finished", &details) };
         let seq = self.log().append(&event).ok().map(|receipt| receipt.seq);
-        Ok(Ended { seq, judged, moves: self.start_ready() })
+        Ok(Ended { seq, aftermath: judged, moves: self.start_ready() })
     }
 
     /// What the oldest waiting run of the agent waits for.

@@ -37,7 +37,7 @@ const TASKS_MAX: usize = 100_000;
 
 /// What follows from the end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Judged {
+pub struct Aftermath {
     /// What the failure is; none where there was none.
     pub class: Option<Class>,
     /// What the host does now.
@@ -48,7 +48,7 @@ pub struct Judged {
     pub attempt: u32,
 }
 
-impl Judged {
+impl Aftermath {
     const fn done(attempt: u32) -> Self {
         Self { class: None, verdict: Verdict::None, reason: Reason::NotAsked, attempt }
     }
@@ -93,7 +93,7 @@ struct Task {
     /// It came to a call whose effect is unknown (K97).
     unknown: bool,
     /// Of the attempt `run`, once it has one.
-    judged: Option<Judged>,
+    judged: Option<Aftermath>,
     /// It waits for its next attempt.
     waits: bool,
     /// What its last failure was.
@@ -263,7 +263,7 @@ impl Kernel {
     /// What follows if `run` ends like this. Asked once before [`Kernel::end_run`], which records it; none where its agent
     /// is not supervised.
     #[must_use]
-    pub fn judge(&self, run: RunId, outcome: &RunOutcome) -> Option<Judged> {
+    pub fn judge(&self, run: RunId, outcome: &RunOutcome) -> Option<Aftermath> {
         let now_ns = self.moment().mono_ns;
         let random = self.random();
         let mut handler = self.handler();
@@ -275,7 +275,7 @@ impl Kernel {
         let done = *outcome == RunOutcome::Done && !task.unknown;
         let judged = if done {
             supervisor.done(&task.spec.name);
-            Judged::done(task.attempt)
+            Aftermath::done(task.attempt)
         } else {
             let stopped = *outcome == RunOutcome::Cancelled;
             let class = match (stopped, task.unknown) {
@@ -295,7 +295,7 @@ impl Kernel {
                 effects,
             };
             let Judgement { verdict, reason } = supervisor.judge(&failed, now_ns, random);
-            Judged { class: Some(class), verdict, reason, attempt: task.attempt }
+            Aftermath { class: Some(class), verdict, reason, attempt: task.attempt }
         };
         task.judged = Some(judged);
         task.waits = matches!(judged.verdict, Verdict::Retry { .. });
@@ -305,7 +305,7 @@ impl Kernel {
     }
 
     /// The verdict that the outcome record of `run` carries; a task that is not tried again ends here (K94).
-    pub(crate) fn settle_attempt(&self, run: RunId, agent: AgentId, outcome: &RunOutcome) -> Judged {
+    pub(crate) fn settle_attempt(&self, run: RunId, agent: AgentId, outcome: &RunOutcome) -> Aftermath {
         let Some(judged) = self.judge(run, outcome) else {
             return self.count_failure(agent, outcome);
         };
@@ -328,9 +328,9 @@ impl Kernel {
     }
 
     /// A failure of an agent that is not supervised: counted, and nothing follows.
-    fn count_failure(&self, agent: AgentId, outcome: &RunOutcome) -> Judged {
+    fn count_failure(&self, agent: AgentId, outcome: &RunOutcome) -> Aftermath {
         if *outcome == RunOutcome::Done {
-            return Judged::done(1);
+            return Aftermath::done(1);
         }
         let code = code_of(outcome);
         let stopped = *outcome == RunOutcome::Cancelled;
@@ -346,7 +346,7 @@ impl Kernel {
             effects: Effects::default(),
         };
         let Judgement { verdict, reason } = self.handler().supervisor.judge(&failed, 0, 0);
-        Judged { class: Some(class), verdict, reason, attempt: 1 }
+        Aftermath { class: Some(class), verdict, reason, attempt: 1 }
     }
 
     /// A task that was to be tried again is not: its caller went away, or its next attempt was refused. It is kept like
@@ -492,6 +492,9 @@ impl Kernel {
             && let Some(task) = handler.tasks.get_mut(&task)
         {
             task.journal.settle(slot, operation, fate);
+            if outcome.is_none() && !acted {
+                task.journal.leave(slot); // it was asked for and not used: as if it had not been
+            }
         }
     }
 

@@ -107,7 +107,7 @@ impl FromStr for Class {
 use Class::{Bug, Cancelled, Denied, Internal, Limit, Permanent, Transient, UnknownEffect};
 
 /// Every rule, sorted by code (SV1).
-pub const RULES: [(&str, Class); 79] = [
+pub const RULES: [(&str, Class); 80] = [
     ("AssertionError", Bug),
     ("AttributeError", Bug),
     ("BlockingIOError", Transient),
@@ -167,6 +167,7 @@ pub const RULES: [(&str, Class); 79] = [
     ("execution_timeout_ms", Limit),
     ("input.invalid", Permanent),
     ("lifecycle.illegal", Internal),
+    ("loop_block_ms", Limit),
     ("memory_mb", Limit),
     ("needs_approval", Denied),
     ("network_io_mbps", Limit),

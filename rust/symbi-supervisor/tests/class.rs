@@ -24,7 +24,8 @@ fn sv1_the_table_is_sorted_and_names_each_code_once() {
 
 #[test]
 fn sv22_an_answer_that_was_cut_off_leaves_doubt() {
-    for code in ["timeout", "TimeoutError", "ReadTimeout", "ConnectionResetError", "MemoryError", "memory_mb"] {
+    for code in ["timeout", "TimeoutError", "ReadTimeout", "ConnectionResetError", "MemoryError", "memory_mb"]
+    {
         assert!(leaves_doubt(code), "{code}");
     }
     for code in ["ConnectionRefusedError", "ValueError", "tool", "denied", "MyError"] {

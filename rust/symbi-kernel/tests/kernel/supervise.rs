@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use symbi_kernel::{
-    AgentError, AgentSpec, Begun, Kernel, Outcome, Permit, Principal, Priority, RefusalCode, RunOutcome,
-    SandboxAsk, Supervision, ToolCall, ToolSpec, Verdict,
+    AgentError, AgentSpec, AttemptVerdict as Verdict, Begun, Kernel, Outcome, Permit, Principal, Priority,
+    RefusalCode, RunOutcome, SandboxAsk, Supervision, ToolCall, ToolSpec,
 };
 use symbi_types::{AgentId, LabelSet, RunId, SecurityTier};
 
@@ -34,7 +34,7 @@ fn failed(kind: &str) -> RunOutcome {
 /// Ends the run as a failure that goes away by itself, which must give a retry.
 fn fail(kernel: &Kernel, run: RunId) {
     let ended = kernel.end_run(run, &failed("TimeoutError")).unwrap();
-    assert!(matches!(ended.judged.verdict, Verdict::Retry { .. }), "{:?}", ended.judged);
+    assert!(matches!(ended.aftermath.verdict, Verdict::Retry { .. }), "{:?}", ended.aftermath);
 }
 
 /// One whole call whose result is kept; answers what the agent gets.
@@ -66,7 +66,7 @@ fn an_attempt_is_a_run_of_its_own_linked_to_the_one_before() {
     fail(&kernel, first.run);
     let second = begin(&kernel, one, Some(first.run)).unwrap();
     let ended = kernel.end_run(second.run, &RunOutcome::Done).unwrap();
-    assert_eq!((ended.judged.verdict, ended.judged.attempt), (Verdict::None, 2));
+    assert_eq!((ended.aftermath.verdict, ended.aftermath.attempt), (Verdict::None, 2));
     kernel.close().unwrap();
     let finished: Vec<_> = world.of_type("run.finished").iter().map(details).collect();
     assert_eq!(finished[0]["class"], "transient");
@@ -242,7 +242,7 @@ fn k92_a_task_whose_results_were_not_kept_is_not_tried_again() {
     let first = begin(&kernel, one, None).unwrap().run;
     act(&kernel, one, "append"); // settled without a result
     let ended = kernel.end_run(first, &failed("TimeoutError")).unwrap();
-    assert_eq!((ended.judged.verdict, ended.judged.reason.as_str()), (Verdict::Dead, "effects"));
+    assert_eq!((ended.aftermath.verdict, ended.aftermath.reason.as_str()), (Verdict::Dead, "effects"));
 }
 
 #[test]
@@ -283,9 +283,9 @@ fn past_its_restarts_an_agent_is_suspended_and_terminated() {
     let asked = Supervision { retries: 0, restarts: Some(1), ..Supervision::default() };
     let one = supervised(&kernel, "one", asked);
     let first = begin(&kernel, one, None).unwrap().run;
-    assert_eq!(kernel.end_run(first, &failed("KeyError")).unwrap().judged.verdict, Verdict::Restart);
+    assert_eq!(kernel.end_run(first, &failed("KeyError")).unwrap().aftermath.verdict, Verdict::Restart);
     let second = begin(&kernel, one, None).unwrap().run;
-    assert_eq!(kernel.end_run(second, &failed("KeyError")).unwrap().judged.verdict, Verdict::Escalate);
+    assert_eq!(kernel.end_run(second, &failed("KeyError")).unwrap().aftermath.verdict, Verdict::Escalate);
     assert!(kernel.agent_state(one).unwrap().is_final());
     assert!(begin(&kernel, one, None).is_err());
     let stopped = kernel.stop_agent(Principal::Host, one, true).unwrap();
@@ -375,7 +375,7 @@ fn an_agent_that_fails_on_purpose_cannot_spend_the_retries_of_others() {
         let bad = supervised(&kernel, "bad", eager.clone()); // a new instance is no new budget
         let mut last = begin(&kernel, bad, None).unwrap().run;
         while let Verdict::Retry { .. } =
-            kernel.end_run(last, &failed("TimeoutError")).unwrap().judged.verdict
+            kernel.end_run(last, &failed("TimeoutError")).unwrap().aftermath.verdict
         {
             granted += 1;
             last = begin(&kernel, bad, Some(last)).unwrap().run;
@@ -436,7 +436,7 @@ fn failures_are_counted_by_class_and_kind() {
     for kind in ["KeyError", "KeyError", "TimeoutError", "MyError"] {
         let begun = run(&kernel, one);
         let ended = kernel.end_run(begun.run, &failed(kind)).unwrap();
-        assert_eq!(ended.judged.verdict, Verdict::None, "it asked for nothing");
+        assert_eq!(ended.aftermath.verdict, Verdict::None, "it asked for nothing");
     }
     let rows: Vec<_> =
         kernel.failures().into_iter().map(|(class, kind, count)| (class.as_str(), kind, count)).collect();
