@@ -224,6 +224,14 @@ class Secret:
         return _text(value)
 
 
+def _place(base: Path, value: object) -> Path:
+    """A path, on `base` where it is relative, with `~` and `~user` read as the shell does."""
+    try:
+        return (base / Path(_text(value)).expanduser()).absolute()
+    except RuntimeError:  # there is no such user
+        raise RefusedError from None
+
+
 @dataclass(frozen=True, slots=True)
 class PathText:
     """One path. Relative ones stand on the folder of the file that names them, or on the working
@@ -235,7 +243,7 @@ class PathText:
         return "a path"
 
     def parse(self, value: object, base: Path) -> Path:
-        return (base / Path(_text(value)).expanduser()).absolute()
+        return _place(base, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +259,7 @@ class Paths:
         if not isinstance(items, list | tuple):
             raise RefusedError
         texts = [str(item) if isinstance(item, Path) else item for item in items]
-        paths = tuple((base / Path(_text(text)).expanduser()).absolute() for text in texts)
+        paths = tuple(_place(base, text) for text in texts)
         for path in paths:
             if not path.exists():
                 raise RefusedError(f"names `{path}`, which does not exist")
