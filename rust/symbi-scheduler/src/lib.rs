@@ -4,11 +4,32 @@
 //! replays the same history. So nothing here reads a clock, waits, or does I/O; the caller asks, and is told.
 //! Not here: policy (the kernel asks it before `submit`), how a task is brought to a standstill (the runtime's).
 
+mod admission;
+mod agents;
+mod classes;
+mod cluster;
+mod column;
+mod entry;
 mod error;
+mod explain;
+mod front;
+mod hash;
+mod heap;
+mod levels;
 mod lifecycle;
+mod nodes;
 mod options;
+mod placement;
+mod preemption;
+mod queues;
+mod rank;
+mod resources;
 mod scheduler;
+mod suspension;
 mod task;
+mod tenants;
+mod urgency;
+mod verify;
 mod why;
 
 pub use error::TaskError;

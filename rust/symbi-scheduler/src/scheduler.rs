@@ -1,104 +1,157 @@
-//! Which task starts next, and where.
+//! Which task starts next, and where; which stands still for it, and which goes on.
 //!
-//! Not here: the lifecycle of agents (`lifecycle`).
+//! The rule, whole. *Candidates* are, of each agent that is not at work, its best waiting task; a task without an agent
+//! is one always. They stand in order: realtime by deadline; interactive by arrival and priority, all ageing alike
+//! (`rank`); batch by the fair share of tenants (`tenants`). One start in `batch_turn` is batch's: when that turn has
+//! come, batch stands before interactive until one starts. Candidates that need the same stand in one class
+//! (`classes`). A decision looks at the first of each class in order, at most [`AHEAD_MAX`] + 1 classes of a tier:
+//!
+//! - Its tenant's quota does not allow it: its class is put aside until something of that tenant is over.
+//! - A node has room and may be used: it starts there (`placement` says which of several).
+//! - None has room, and suspending less urgent tasks would make it: they are asked to stand still, and what they give
+//!   back is kept for it (`preemption`).
+//! - None has room: the first such task is the *head* and reserves the node that comes nearest. What stands behind it
+//!   starts there only if by the durations it cannot delay the head, and at most [`PASSED_MAX`] times; elsewhere
+//!   freely, since the head waits for its node alone, and takes any other that has room first.
+//!
+//! A suspended task goes on at its node, in its place in order, as soon as what it gave back is free there.
+//!
+//! Cost: a decision O(log n) and a bounded number of looks; no tick, no clock: `wake_at` says when to ask again.
+//! Not here: how a task is brought to a standstill; what time it is. The parts: `queues`, `placement`, `preemption`,
+//! `suspension`, `cluster`, `urgency`, `explain`, `verify`.
 //!
 //! Invariants
-//! - Q1 what a node has is what its tasks hold and what is free.
+//! - Q1 everything a task took is given back exactly once, whatever way it ends.
+//! - Q2 a refused request changes nothing.
+//! - Q3 an agent does at most one task.
+//! - Q4 a task that is accepted fits a node that takes tasks, and its tenant's quota.
+//! - Q5 while nothing changed since `next` found nothing, it says so without looking.
+//! - Q6 a head is passed at its reserved node at most `PASSED_MAX` times.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::VecDeque;
 
 use symbi_types::{AgentId, ResourceVector};
 
+use crate::admission::{Admission, Demand};
+use crate::agents::Agents;
+use crate::classes::{Classes, Kind};
+use crate::column::{NONE, Slot};
+use crate::entry::{NEVER, Stage, Tasks};
 use crate::error::TaskError;
-use crate::options::{Options, OptionsError, Share};
-use crate::task::{Counts, Decision, Move, Node, NodeId, Task, TaskId, TenantId, Tier, Totals};
-use crate::why::{Reason, Why, lacks};
+use crate::front::Front;
+use crate::levels::{Levels, level};
+use crate::nodes::{Nodes, beyond};
+use crate::options::{Options, OptionsError, Share, Strategy};
+use crate::placement::Head;
+use crate::preemption::Search;
+use crate::rank::{Rank, ageing_key, deadline_key};
+use crate::resources::{add, kept, sub};
+use crate::task::{Counts, Decision, Node, NodeId, Priority, Task, TaskId, TenantId, Tier, Totals};
+use crate::tenants::{DURATION_UNKNOWN_NS, Tenants, cost, dominant_share};
+use crate::urgency::Relations;
+use crate::why::{Lack, lacks};
 
-/// Times that others may start before a blocked head.
+/// Times that others may take the node that a blocked head has reserved.
 pub const PASSED_MAX: u8 = 64;
-/// Resource classes behind a blocked head that one `next` looks at, so that its cost is bounded.
+/// Classes of tasks behind the first of a tier that one decision looks at, so that its cost is bounded.
 pub const AHEAD_MAX: usize = 64;
-
-/// In order: tier, key, the order of arrival.
-type Rank = (Tier, u64, u64);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Waiting,
-    Running(NodeId),
-    Suspended { node: NodeId, held: bool },
-}
-
-#[derive(Debug)]
-struct Entry {
-    task: Task,
-    rank: Rank,
-    state: State,
-}
-
-#[derive(Debug)]
-struct Place {
-    capacity: ResourceVector,
-    free: ResourceVector, // Q1
-    drained: bool,
-}
 
 /// All queues over all nodes. Reads no clock; the same calls give the same answers.
 #[derive(Debug)]
 pub struct Scheduler {
-    options: Options,
-    now_ns: u64,
+    pub(crate) options: Options,
+    pub(crate) ageing_ns: u64,
+    pub(crate) quantum_ns: u64,
+    pub(crate) now_ns: u64,
     seq: u64,
-    nodes: BTreeMap<NodeId, Place>,
-    tasks: HashMap<TaskId, Entry>,
-    order: BTreeMap<Rank, TaskId>, // those that wait for a start or to go on
-    busy: HashSet<AgentId>,
-}
-
-fn kept(need: &ResourceVector) -> ResourceVector {
-    ResourceVector { cpu_millicores: 0, disk_io_mbps: 0, network_io_mbps: 0, ..*need }
-}
-
-fn given_back(need: &ResourceVector) -> ResourceVector {
-    need.checked_sub(&kept(need)).unwrap_or_default()
+    pub(crate) tasks: Tasks,
+    pub(crate) agents: Agents,
+    pub(crate) classes: Classes,
+    pub(crate) nodes: Nodes,
+    pub(crate) tenants: Tenants,
+    pub(crate) realtime: Front,
+    pub(crate) interactive: Front,
+    pub(crate) admission: Admission,
+    pub(crate) levels: Levels,
+    pub(crate) relations: Relations,
+    /// The first blocked task, and the node that it reserves.
+    pub(crate) head: Option<Head>,
+    /// Suspensions that were decided and not handed out yet.
+    pub(crate) decided: VecDeque<Decision>,
+    /// Tasks whose claims have all they need.
+    pub(crate) whole: VecDeque<Slot>,
+    /// Nodes where something may go on.
+    pub(crate) resumable: Vec<Slot>,
+    pub(crate) search: Search,
+    /// How often a task began to run or went on.
+    pub(crate) begun: u64,
+    /// Starts of other tiers since batch had one, while it waits.
+    pub(crate) since_batch: u32,
+    pub(crate) wake_ns: Option<u64>,
+    pub(crate) settled: bool, // Q5
 }
 
 impl Scheduler {
-    /// Empty queues over these nodes.
+    /// Empty queues over these nodes; more may be added.
     ///
     /// # Errors
-    /// [`OptionsError`]: a setting out of range, two nodes of one name.
+    /// [`OptionsError`]: a setting out of range, two nodes of one name, a node that is too large.
     pub fn new(nodes: &[Node], options: Options) -> Result<Self, OptionsError> {
         options.check()?;
         let mut made = Self {
             options,
+            ageing_ns: u64::from(options.ageing_ms) * 1_000_000,
+            quantum_ns: u64::from(options.quantum_ms) * 1_000_000,
             now_ns: 0,
             seq: 0,
-            nodes: BTreeMap::new(),
-            tasks: HashMap::new(),
-            order: BTreeMap::new(),
-            busy: HashSet::new(),
+            tasks: Tasks::new(),
+            agents: Agents::new(),
+            classes: Classes::new(),
+            nodes: Nodes::new(),
+            tenants: Tenants::new(),
+            realtime: Front::default(),
+            interactive: Front::default(),
+            admission: Admission::new(),
+            levels: Levels::new(),
+            relations: Relations::default(),
+            head: None,
+            decided: VecDeque::new(),
+            whole: VecDeque::new(),
+            resumable: Vec::new(),
+            search: Search::default(),
+            begun: 0,
+            since_batch: 0,
+            wake_ns: None,
+            settled: false,
         };
+        made.tenants.enter(TenantId::DEFAULT)?;
         nodes.iter().try_for_each(|node| made.add_node(*node))?;
         Ok(made)
     }
 
-    /// Moves the time on, never back. Everything else reads it.
+    /// Moves the time on, never back; everything else reads it. In nanoseconds of any monotonic clock.
     pub fn advance(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
+        self.admission.advance(self.now_ns);
+        if self.wake_ns.is_some_and(|wake_ns| wake_ns <= self.now_ns) {
+            self.settled = false;
+        }
     }
 
-    /// Sets what a tenant may have.
+    /// Sets what a tenant may have. A lower quota suspends nothing: it holds for what starts from now on.
     ///
     /// # Errors
-    /// [`OptionsError`]: a weight out of range.
-    pub fn set_tenant(&mut self, _tenant: TenantId, share: Share) -> Result<(), OptionsError> {
-        match share.weight {
-            1..=1_000_000 => Ok(()),
-            given => {
-                Err(OptionsError::Range { name: "weight", accepted: "1 to 1000000", given: given.into() })
-            }
+    /// [`OptionsError::Range`] for the weight, [`OptionsError::Tenants`]; nothing changed.
+    pub fn set_tenant(&mut self, tenant: TenantId, share: Share) -> Result<(), OptionsError> {
+        let given = u64::from(share.weight);
+        if !(1..=1_000_000).contains(&given) {
+            return Err(OptionsError::Range { name: "weight", accepted: "1 to 1000000", given });
         }
+        let slot = self.tenants.enter(tenant)?;
+        self.tenants[slot].share = share;
+        self.reconsider(slot);
+        self.settled = false;
+        Ok(())
     }
 
     /// Whether [`Scheduler::submit`] would accept the task now.
@@ -106,81 +159,136 @@ impl Scheduler {
     /// # Errors
     /// Those of [`Scheduler::submit`].
     pub fn check(&self, task: &Task) -> Result<(), TaskError> {
-        let largest = self.nodes.values().map(|place| place.capacity).max_by_key(|c| c.to_array());
-        let largest = largest.unwrap_or_default();
-        let fits = self.nodes.values().any(|place| place.capacity.fits(&task.need));
-        if let Some(lack) = lacks(&task.need, &largest).next().filter(|_| !fits) {
-            return Err(TaskError::NeverFits { task: task.id, lack, largest });
+        let guarded = self.is_guarded(task.tier, task.priority);
+        let tenant = self.tenants.find(task.tenant);
+        let kind = tenant.map(|tenant| Kind { need: task.need, tenant, tier: task.tier, guarded });
+        let class = kind.and_then(|kind| self.classes.find(&kind));
+        if class.is_none_or(|class| self.classes[class].possible != self.nodes.shape) {
+            self.check_fits(task, guarded)?; // Q4
         }
-        if self.tasks.contains_key(&task.id) {
+        if self.tasks.by_id.contains_key(&task.id) {
             return Err(TaskError::Duplicate { task: task.id });
         }
         if self.options.tasks_max <= self.tasks.len() {
             return Err(TaskError::Full { limit: self.options.tasks_max });
         }
-        match (task.tier, task.deadline_ns, task.duration_ns) {
-            (Tier::Realtime, None, _) => Err(TaskError::Incomplete { task: task.id, missing: "deadline_ns" }),
-            (Tier::Realtime, _, None) => Err(TaskError::Incomplete { task: task.id, missing: "duration_ns" }),
-            _ => Ok(()),
+        match tenant {
+            None if self.tenants.is_full() => {
+                return Err(TaskError::Tenants { limit: crate::tenants::TENANTS_MAX });
+            }
+            None => {}
+            Some(slot) => self.check_tenant(task, slot)?,
         }
+        if task.tier == Tier::Realtime { self.check_deadline(task) } else { Ok(()) }
+    }
+
+    fn check_fits(&self, task: &Task, guarded: bool) -> Result<(), TaskError> {
+        if self.nodes.slots().any(|node| self.nodes.could_hold(node, &task.need, guarded)) {
+            return Ok(());
+        }
+        let (lacking, node) = self.nearest(&task.need, guarded, true);
+        let largest = node.map(|node| self.nodes[node].capacity).unwrap_or_default();
+        match lacking.first() {
+            Some(lack) => Err(TaskError::NeverFits { task: task.id, lack: *lack, largest }),
+            None => Ok(()), // it needs nothing, and waits for the first node
+        }
+    }
+
+    fn check_tenant(&self, task: &Task, slot: Slot) -> Result<(), TaskError> {
+        let tenant = &self.tenants[slot];
+        let over = tenant.share.quota.and_then(|quota| lacks(&task.need, &quota).next());
+        if let Some(lack) = over {
+            return Err(TaskError::OverQuota { task: task.id, tenant: task.tenant, lack });
+        }
+        match tenant.share.waiting_max.filter(|limit| *limit <= tenant.waiting) {
+            Some(limit) => Err(TaskError::TenantFull { tenant: task.tenant, limit }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_deadline(&self, task: &Task) -> Result<(), TaskError> {
+        let missing = |missing| TaskError::Incomplete { task: task.id, missing };
+        let demand = Demand {
+            deadline_ns: task.deadline_ns.ok_or(missing("deadline_ns"))?,
+            duration_ns: task.duration_ns.ok_or(missing("duration_ns"))?,
+            cpu_millicores: task.need.cpu_millicores,
+            seq: self.seq,
+        };
+        let late = |earliest_ns| TaskError::Deadline { task: task.id, earliest_ns };
+        self.admission.test(&demand, self.now_ns).map_err(late)
     }
 
     /// Lets a task wait for its turn.
     ///
     /// # Errors
-    /// [`TaskError`]; nothing changed.
+    /// [`TaskError`] says which of them: it could never start, the name is in use, there are too many tasks, its
+    /// deadline cannot be promised, its tenant's limits. Nothing changed (Q2).
+    ///
+    /// Cost: O(log n).
     pub fn submit(&mut self, task: Task) -> Result<(), TaskError> {
         self.check(&task)?;
-        let ageing_ns = u64::from(self.options.ageing_ms) * 1_000_000;
-        let aged_ns = self.now_ns.saturating_add(u64::from(255 - task.priority.0) * ageing_ns);
+        let limit = crate::tenants::TENANTS_MAX;
+        let tenant = self.tenants.enter(task.tenant).map_err(|_| TaskError::Tenants { limit })?;
+        let guarded = self.is_guarded(task.tier, task.priority);
+        let class = self.classes.enter(Kind { need: task.need, tenant, tier: task.tier, guarded });
+        self.classes[class].possible = self.nodes.shape;
+        let agent = task.agent.map_or(NONE, |agent| self.agents.enter(agent));
         let key = match (task.tier, task.deadline_ns) {
-            (Tier::Realtime, Some(deadline_ns)) => deadline_ns,
-            _ => aged_ns,
+            (Tier::Realtime, Some(deadline_ns)) => deadline_key(deadline_ns),
+            _ => ageing_key(task.tier, self.now_ns, task.priority, self.ageing_ns),
         };
-        let rank = (task.tier, key, self.seq);
+        let rank = Rank { key, seq: self.seq };
         self.seq += 1;
-        self.order.insert(rank, task.id);
-        self.tasks.insert(task.id, Entry { task, rank, state: State::Waiting });
+        let slot = self.tasks.insert(&task, rank, class, agent, tenant);
+        self.tasks.by_id.insert(task.id, slot);
+        self.tenants[tenant].waiting += 1;
+        if task.tier == Tier::Realtime {
+            self.admission.wait(&self.demand(slot));
+        }
+        self.enqueue(slot);
         Ok(())
     }
 
-    /// What to do now; `None` when there is nothing. Ask until then.
+    pub(crate) fn is_guarded(&self, tier: Tier, priority: Priority) -> bool {
+        let critical = tier == Tier::Realtime || self.options.critical_priority <= priority.0;
+        self.options.strategy == Strategy::Priority && !critical
+    }
+
+    pub(crate) fn need(&self, slot: Slot) -> &ResourceVector {
+        &self.classes[self.tasks[slot].class].kind.need
+    }
+
+    /// What a realtime task still has to do, for the test of admission.
+    pub(crate) fn demand(&self, slot: Slot) -> Demand {
+        let entry = &self.tasks[slot];
+        Demand {
+            deadline_ns: entry.deadline_ns,
+            duration_ns: entry.duration_ns.saturating_sub(entry.ran_ns),
+            cpu_millicores: self.need(slot).cpu_millicores,
+            seq: entry.rank.seq,
+        }
+    }
+
+    /// What to do now; `None` when there is nothing. Ask until then after each request, and at [`Scheduler::wake_at`].
+    ///
+    /// Cost: O(log n), and a bounded number of classes looked at.
     #[expect(
         clippy::should_implement_trait,
         reason = "an iterator would end at the first `None`; this goes on"
     )]
     pub fn next(&mut self) -> Option<Decision> {
-        let (rank, id, node) = self.choose()?;
-        self.order.remove(&rank);
-        let entry = self.tasks.get_mut(&id)?;
-        let place = self.nodes.get_mut(&node)?;
-        let resumed = entry.state != State::Waiting;
-        let taken = if resumed { given_back(&entry.task.need) } else { entry.task.need };
-        entry.state = State::Running(node);
-        place.free = place.free.checked_sub(&taken)?;
-        self.busy.extend(entry.task.agent);
-        Some(if resumed { Decision::Resume { task: id, node } } else { Decision::Start { task: id, node } })
-    }
-
-    fn choose(&self) -> Option<(Rank, TaskId, NodeId)> {
-        let mut agents = self.busy.clone();
-        self.order.iter().find_map(|(rank, id)| {
-            let entry = self.tasks.get(id)?;
-            let found = match entry.state {
-                State::Suspended { node, .. } => {
-                    let free = self.nodes.get(&node)?.free;
-                    free.fits(&given_back(&entry.task.need)).then_some(node)?
-                }
-                _ => {
-                    if entry.task.agent.is_some_and(|agent| !agents.insert(agent)) {
-                        return None;
-                    }
-                    let mut nodes = self.nodes.iter();
-                    *nodes.find(|(_, place)| !place.drained && place.free.fits(&entry.task.need))?.0
-                }
-            };
-            Some((*rank, *id, found))
-        })
+        if let Some(decision) = self.decided.pop_front() {
+            return Some(decision);
+        }
+        if self.settled {
+            return None;
+        }
+        let decision = match self.whole.pop_front() {
+            Some(slot) => Some(self.start_claim(slot)),
+            None => self.choose(),
+        };
+        self.settled = decision.is_none();
+        decision
     }
 
     /// Adds up to `limit` decisions to `into`; the same as so many calls of [`Scheduler::next`].
@@ -188,280 +296,284 @@ impl Scheduler {
         into.extend(std::iter::from_fn(|| self.next()).take(limit));
     }
 
-    /// Takes back what a task holds, and forgets it: one that runs, or was asked to stand still, or does.
+    /// Starts a ready task that fits there.
+    pub(crate) fn start(&mut self, slot: Slot, node: Slot) -> Decision {
+        let need = *self.need(slot);
+        self.unlist(slot);
+        self.nodes.take(node, &need);
+        add(&mut self.tenants[self.tasks[slot].tenant].used, &need);
+        self.occupy(slot);
+        self.begin(slot, node)
+    }
+
+    /// Its agent is at work on it from now on.
+    pub(crate) fn occupy(&mut self, slot: Slot) {
+        let agent = self.tasks[slot].agent;
+        if agent != NONE {
+            let agent = &mut self.agents[agent];
+            assert!(agent.running == NONE, "Q3");
+            assert!(agent.candidate == slot, "A1");
+            (agent.candidate, agent.running) = (NONE, slot);
+        }
+    }
+
+    /// The task runs from now on; it holds what it needs.
+    pub(crate) fn begin(&mut self, slot: Slot, node: Slot) -> Decision {
+        let (tenant, tier) = (self.tasks[slot].tenant, self.tasks[slot].tier);
+        self.tenants[tenant].waiting -= 1;
+        match tier {
+            Tier::Batch => {
+                self.charge(slot);
+                self.since_batch = 0;
+            }
+            _ if !self.tenants.active.is_empty() => self.since_batch = self.since_batch.saturating_add(1),
+            _ => {}
+        }
+        if tier == Tier::Realtime {
+            self.admission.leave(&self.demand(slot));
+        }
+        if self.head.is_some_and(|head| head.slot == slot) {
+            self.head = None;
+        }
+        self.tasks[slot].passed = 0;
+        self.run(slot, node);
+        Decision::Start { task: self.tasks[slot].id, node: self.nodes[node].id }
+    }
+
+    /// Puts the task among those that run on the node.
+    pub(crate) fn run(&mut self, slot: Slot, node: Slot) {
+        self.begun += 1;
+        let entry = &mut self.tasks[slot];
+        (entry.node, entry.since_ns) = (node, self.now_ns);
+        if entry.preemptible {
+            self.levels.add(level(entry.urgency));
+        }
+        if self.tasks[slot].tier == Tier::Realtime {
+            self.admission.run(&self.demand(slot), self.now_ns);
+        }
+        self.link(slot, node);
+        self.tasks.enter(slot, Stage::Running);
+    }
+
+    /// The task runs no more: it is over, or stands still.
+    pub(crate) fn stop(&mut self, slot: Slot) {
+        let entry = &mut self.tasks[slot];
+        if entry.stage == Stage::Running && entry.preemptible {
+            self.levels.sub(level(entry.urgency));
+        }
+        if entry.tier == Tier::Realtime {
+            let end_ns = entry.since_ns.saturating_add(entry.duration_ns.saturating_sub(entry.ran_ns));
+            self.admission.end(end_ns, entry.rank.seq);
+        }
+        entry.ran_ns += self.now_ns - entry.since_ns;
+        entry.since_ns = self.now_ns;
+        self.unlink(slot);
+    }
+
+    fn charge(&mut self, slot: Slot) {
+        let entry = &self.tasks[slot];
+        let class = &mut self.classes[entry.class];
+        if class.share.1 != self.nodes.shape {
+            class.share = (dominant_share(&class.kind.need, &self.nodes.capacity), self.nodes.shape);
+        }
+        let duration_ns = if entry.duration_ns == NEVER { DURATION_UNKNOWN_NS } else { entry.duration_ns };
+        let charged = cost(class.share.0, duration_ns);
+        let tenant = entry.tenant;
+        self.tasks[slot].charged = charged;
+        self.tenants.charge(tenant, charged);
+    }
+
+    /// Charges a batch task that is over, or lost its node, for what it ran instead of what it was to run.
+    pub(crate) fn settle_account(&mut self, slot: Slot) {
+        let entry = &self.tasks[slot];
+        if entry.tier == Tier::Batch {
+            let ran = cost(self.classes[entry.class].share.0, entry.ran_ns);
+            self.tenants.correct(entry.tenant, entry.charged, ran);
+        }
+    }
+
+    /// Takes back what a task holds, and forgets it: one that runs, was asked to stand still, or does. Returns what it
+    /// held.
     ///
     /// # Errors
-    /// [`TaskError::Unknown`] (as for a second time), [`TaskError::NotRunning`]; nothing changed.
+    /// [`TaskError::Unknown`] (as for a second time, Q1), [`TaskError::NotRunning`]; nothing changed.
+    ///
+    /// Cost: O(log n).
     pub fn complete(&mut self, task: TaskId) -> Result<ResourceVector, TaskError> {
-        let entry = self.tasks.get(&task).ok_or(TaskError::Unknown { task })?;
-        let (node, held) = match entry.state {
-            State::Waiting => return Err(TaskError::NotRunning { task }),
-            State::Running(node) => (node, entry.task.need),
-            State::Suspended { node, .. } => (node, kept(&entry.task.need)),
-        };
-        self.order.remove(&entry.rank);
-        if let Some(agent) = entry.task.agent {
-            self.busy.remove(&agent);
+        let slot = self.slot(task)?;
+        let entry = self.tasks[slot];
+        if !entry.stage.placed() {
+            return Err(TaskError::NotRunning { task });
         }
-        self.tasks.remove(&task);
-        self.give_back(node, &held);
+        if entry.tier == Tier::Realtime && entry.deadline_ns < self.now_ns {
+            self.tasks.counts.deadlines_missed += 1;
+        }
+        let held = self.displace(slot);
+        self.nodes.give_back(entry.node, &held, &mut self.whole); // Q1
+        self.raised(entry.node);
+        self.settle_account(slot);
+        self.vacate(slot);
+        self.forget(slot);
+        self.reconsider(entry.tenant);
         Ok(held)
     }
 
-    fn give_back(&mut self, node: NodeId, held: &ResourceVector) {
-        if let Some(place) = self.nodes.get_mut(&node) {
-            let free = place.free.checked_add(held);
-            assert!(free.is_some_and(|free| place.capacity.fits(&free)), "Q1");
-            place.free = free.unwrap_or_default();
-        }
-    }
-
-    /// The task that was asked to stands still now: processor, disk and network are given back; memory, accelerators
-    /// and the sandbox slot are kept.
-    ///
-    /// # Errors
-    /// [`TaskError`]; nothing changed.
-    pub fn suspended(&mut self, task: TaskId) -> Result<(), TaskError> {
-        self.tasks.get(&task).ok_or(TaskError::Unknown { task })?;
-        Err(TaskError::NotSuspending { task })
-    }
-
-    /// The task stands still, for an operator, policy or a limit: as [`Scheduler::suspended`], and it does not go on
-    /// before [`Scheduler::release`].
-    ///
-    /// # Errors
-    /// [`TaskError::Unknown`], [`TaskError::NotRunning`]; nothing changed.
-    pub fn hold(&mut self, task: TaskId) -> Result<(), TaskError> {
-        let entry = self.tasks.get_mut(&task).ok_or(TaskError::Unknown { task })?;
-        match entry.state {
-            State::Waiting => Err(TaskError::NotRunning { task }),
-            State::Suspended { node, .. } => {
-                entry.state = State::Suspended { node, held: true };
-                self.order.remove(&entry.rank);
-                Ok(())
+    /// Takes the task off its node's lists and its tenant's use; what it held there is to be given back.
+    pub(crate) fn displace(&mut self, slot: Slot) -> ResourceVector {
+        let (need, tenant) = (*self.need(slot), self.tasks[slot].tenant);
+        let held = match self.tasks[slot].stage {
+            Stage::Running | Stage::Suspending => {
+                self.withdraw(slot);
+                self.stop(slot);
+                need
             }
-            State::Running(node) => {
-                entry.state = State::Suspended { node, held: true };
-                let back = given_back(&entry.task.need);
-                self.give_back(node, &back);
-                Ok(())
+            stage => {
+                if stage == Stage::Suspended {
+                    let node = self.tasks[slot].node;
+                    self.nodes[node].suspended.remove(slot, &mut self.tasks.places);
+                }
+                self.unlink(slot);
+                kept(&need)
             }
-        }
-    }
-
-    /// Ends a hold: the task goes on when what it needs is free.
-    ///
-    /// # Errors
-    /// [`TaskError::Unknown`], [`TaskError::NotHeld`]; nothing changed.
-    pub fn release(&mut self, task: TaskId) -> Result<(), TaskError> {
-        let entry = self.tasks.get_mut(&task).ok_or(TaskError::Unknown { task })?;
-        let State::Suspended { node, held: true } = entry.state else {
-            return Err(TaskError::NotHeld { task });
         };
-        entry.state = State::Suspended { node, held: false };
-        self.order.insert(entry.rank, task);
-        Ok(())
+        sub(&mut self.tenants[tenant].used, &need); // F2
+        held
+    }
+
+    /// The agent of a task that is over may do another.
+    pub(crate) fn vacate(&mut self, slot: Slot) {
+        let agent = self.tasks[slot].agent;
+        if agent != NONE {
+            assert!(self.agents[agent].running == slot, "Q3");
+            self.agents[agent].running = NONE;
+            self.promote(agent);
+        }
+    }
+
+    /// Something was given back on the node.
+    pub(crate) fn raised(&mut self, node: Slot) {
+        self.settled = false;
+        let entry = &mut self.nodes[node];
+        if !entry.listed && !entry.suspended.is_empty() {
+            entry.listed = true;
+            self.resumable.push(node);
+        }
     }
 
     /// Forgets a waiting task.
     ///
     /// # Errors
     /// [`TaskError::Unknown`], [`TaskError::Running`]; nothing changed.
+    ///
+    /// Cost: O(log n).
     pub fn cancel(&mut self, task: TaskId) -> Result<(), TaskError> {
-        let entry = self.tasks.get(&task).ok_or(TaskError::Unknown { task })?;
-        if entry.state != State::Waiting {
-            return Err(TaskError::Running { task });
+        let slot = self.slot(task)?;
+        let entry = self.tasks[slot];
+        match entry.stage {
+            Stage::Parked => {
+                self.agents[entry.agent].parked.remove(slot, &mut self.tasks.places);
+            }
+            Stage::Ready => {
+                self.unlist(slot);
+                if entry.agent != NONE {
+                    self.agents[entry.agent].candidate = NONE;
+                    self.promote(entry.agent);
+                }
+            }
+            Stage::Claiming => {
+                self.drop_claim(slot);
+                self.vacate(slot);
+            }
+            Stage::Stranded => self.vacate(slot),
+            _ => return Err(TaskError::Running { task }),
         }
-        self.order.remove(&entry.rank);
-        self.tasks.remove(&task);
+        self.tenants[entry.tenant].waiting -= 1;
+        if entry.tier == Tier::Realtime {
+            self.admission.leave(&self.demand(slot));
+        }
+        self.forget(slot);
+        self.reconsider(entry.tenant);
         Ok(())
     }
 
     /// Forgets every waiting task of an agent, in the order in which they would have run. One that was handed out is
     /// not among them: it must be stopped, and completed.
     pub fn cancel_agent(&mut self, agent: AgentId) -> Vec<TaskId> {
-        let waits = |id: &&TaskId| {
-            let entry = self.tasks.get(id);
-            entry.is_some_and(|entry| entry.task.agent == Some(agent) && entry.state == State::Waiting)
-        };
-        let ids: Vec<TaskId> = self.order.values().filter(waits).copied().collect();
-        for id in &ids {
-            assert!(self.cancel(*id).is_ok(), "Q1: it waits");
+        let Some(agent) = self.agents.find(agent) else { return Vec::new() };
+        let tasks = &self.agents[agent];
+        let mut slots: Vec<Slot> = tasks.parked.iter().map(|item| item.slot).collect();
+        let others = [tasks.candidate, tasks.running].into_iter().filter(|slot| *slot != NONE);
+        slots.extend(others.filter(|slot| self.tasks[*slot].stage.waits()));
+        slots.sort_unstable_by_key(|slot| self.tasks[*slot].rank);
+        let ids: Vec<TaskId> = slots.into_iter().map(|slot| self.tasks[slot].id).collect();
+        // The last first, so that none is made candidate in vain.
+        for id in ids.iter().rev() {
+            assert!(self.cancel(*id).is_ok(), "A1: the agent's waiting tasks wait");
         }
         ids
     }
 
-    /// A task becomes as urgent as another that waits for its answer, until [`Scheduler::disinherit`] or the end of
-    /// either.
-    ///
-    /// # Errors
-    /// [`TaskError::Unknown`]; nothing changed.
-    pub fn inherit(&mut self, task: TaskId, from: TaskId) -> Result<(), TaskError> {
-        for task in [task, from] {
-            self.tasks.get(&task).ok_or(TaskError::Unknown { task })?;
+    pub(crate) fn slot(&self, task: TaskId) -> Result<Slot, TaskError> {
+        self.tasks.find(task).ok_or(TaskError::Unknown { task })
+    }
+
+    /// Forgets a task that was taken out of every queue and list.
+    pub(crate) fn forget(&mut self, slot: Slot) {
+        if self.tasks[slot].related {
+            self.part(slot);
         }
-        Ok(())
-    }
-
-    /// Takes back what [`Scheduler::inherit`] gave.
-    ///
-    /// # Errors
-    /// [`TaskError::Unknown`]; nothing changed.
-    pub fn disinherit(&mut self, task: TaskId, _from: TaskId) -> Result<(), TaskError> {
-        self.tasks.get(&task).map(|_| ()).ok_or(TaskError::Unknown { task })
-    }
-
-    /// Adds a node, or takes tasks again on a drained one that is empty.
-    ///
-    /// # Errors
-    /// [`OptionsError`]; nothing changed.
-    pub fn add_node(&mut self, node: Node) -> Result<(), OptionsError> {
-        if self.nodes.contains_key(&node.id) {
-            return Err(OptionsError::DuplicateNode { node: node.id });
+        if self.head.is_some_and(|head| head.slot == slot) {
+            self.head = None;
         }
-        let place = Place { capacity: node.capacity, free: node.capacity, drained: false };
-        self.nodes.insert(node.id, place);
-        Ok(())
-    }
-
-    /// Nothing starts on the node any more; what is there goes on, and resumes there.
-    ///
-    /// # Errors
-    /// [`OptionsError::UnknownNode`]; nothing changed.
-    pub fn drain_node(&mut self, node: NodeId) -> Result<(), OptionsError> {
-        self.nodes.get_mut(&node).ok_or(OptionsError::UnknownNode { node })?.drained = true;
-        Ok(())
-    }
-
-    /// The node is gone. Its tasks wait again, at their place; their names, in order.
-    ///
-    /// # Errors
-    /// [`OptionsError::UnknownNode`]; nothing changed.
-    pub fn lose_node(&mut self, node: NodeId) -> Result<Vec<TaskId>, OptionsError> {
-        self.nodes.remove(&node).ok_or(OptionsError::UnknownNode { node })?;
-        let mut lost = Vec::new();
-        for (id, entry) in &mut self.tasks {
-            let (State::Running(at) | State::Suspended { node: at, .. }) = entry.state else { continue };
-            if at == node {
-                entry.state = State::Waiting;
-                self.order.insert(entry.rank, *id);
-                if let Some(agent) = entry.task.agent {
-                    self.busy.remove(&agent);
-                }
-                lost.push((entry.rank, *id));
-            }
-        }
-        lost.sort_unstable();
-        Ok(lost.into_iter().map(|(_, id)| id).collect())
-    }
-
-    /// Up to `limit` moves that even out the load. Nothing is moved before [`Scheduler::moved`].
-    pub fn rebalance(&mut self, _limit: usize) -> Vec<Move> {
-        Vec::new()
-    }
-
-    /// A running task runs on another node now.
-    ///
-    /// # Errors
-    /// [`TaskError`]; nothing changed.
-    pub fn moved(&mut self, task: TaskId, node: NodeId) -> Result<(), TaskError> {
-        let entry = self.tasks.get_mut(&task).ok_or(TaskError::Unknown { task })?;
-        let State::Running(from) = entry.state else { return Err(TaskError::NotRunning { task }) };
-        let place = self.nodes.get_mut(&node).ok_or(TaskError::UnknownNode { node })?;
-        let free = place.free.checked_sub(&entry.task.need).ok_or(TaskError::NoRoom { task, node })?;
-        place.free = free;
-        entry.state = State::Running(node);
-        let need = entry.task.need;
-        self.give_back(from, &need);
-        Ok(())
-    }
-
-    /// Why a task is not running, or how it is; `None` when there is none of that name.
-    ///
-    /// Cost: O(n). For people who ask, not for the hot path.
-    #[must_use]
-    pub fn why(&self, task: TaskId) -> Option<Why> {
-        let entry = self.tasks.get(&task)?;
-        let need = &entry.task.need;
-        let waiting = match entry.state {
-            State::Running(node) => Why::Running { node },
-            State::Suspended { node, held } => {
-                let free = self.nodes.get(&node)?.free;
-                let lacking = lacks(&given_back(need), &free).collect();
-                Why::Suspended { node, urgent: None, held, lacking }
-            }
-            State::Waiting => {
-                let before = self.order.range(..entry.rank).filter_map(|(_, id)| self.tasks.get(id));
-                let position = before.clone().filter(|other| other.state == State::Waiting).count();
-                let same =
-                    |other: &&Entry| other.task.agent.is_some() && other.task.agent == entry.task.agent;
-                let running = self.tasks.values().filter(same).find(|other| other.state != State::Waiting);
-                let reason = if let Some(running) = running {
-                    Reason::AgentBusy { running: running.task.id }
-                } else if let Some(before) = before.clone().find(same) {
-                    Reason::AgentQueue { before: before.task.id }
-                } else if self.choose().is_some_and(|(_, chosen, _)| chosen == task) {
-                    Reason::Next
-                } else if self.nodes.values().any(|place| place.free.fits(need)) {
-                    Reason::Turn
-                } else {
-                    let lacking = |place: &Place| lacks(need, &place.free).collect::<Vec<_>>();
-                    let nearest = self.nodes.iter().map(|(node, place)| (lacking(place), *node));
-                    let (lacking, node) =
-                        nearest.min_by_key(|(lacking, node)| (lacking.len(), *node)).unzip();
-                    Reason::Lacks { node, lacking: lacking.unwrap_or_default() }
-                };
-                Why::Waiting { position, reason }
-            }
-        };
-        Some(waiting)
+        let (id, class) = (self.tasks[slot].id, self.tasks[slot].class);
+        self.tasks.enter(slot, Stage::Nowhere);
+        self.classes.leave(class);
+        self.tasks.by_id.remove(&id);
+        self.tasks.remove(slot);
     }
 
     /// When time alone changes what [`Scheduler::next`] says, in nanoseconds; `None`: never.
     #[must_use]
-    pub const fn wake_at(&self) -> Option<u64> {
-        None
+    pub fn wake_at(&self) -> Option<u64> {
+        self.wake_ns.filter(|_| self.settled)
     }
 
-    /// What nobody holds on a node.
+    /// What nobody holds on a node; `None` where there is none of that name.
     #[must_use]
     pub fn free(&self, node: NodeId) -> Option<ResourceVector> {
-        self.nodes.get(&node).map(|place| place.free)
+        self.nodes.find(node).map(|slot| self.nodes.rooms[slot].free)
     }
 
-    /// What all nodes have together.
+    /// What all nodes have together. Cost: O(nodes).
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let sum = |amount: fn(&Place) -> ResourceVector| {
-            let sums = self.nodes.values().map(amount);
-            sums.reduce(|sum, amount| sum.checked_add(&amount).unwrap_or(sum)).unwrap_or_default()
-        };
-        let capacity = sum(|place| place.capacity);
-        let allocated = capacity.checked_sub(&sum(|place| place.free)).unwrap_or_default();
-        Totals { capacity, allocated, reserved: ResourceVector::default() }
+        let (mut free, mut reserved) = (ResourceVector::default(), ResourceVector::default());
+        for slot in self.nodes.slots() {
+            add(&mut free, &self.nodes.rooms[slot].free);
+            add(&mut reserved, &self.nodes[slot].reserved);
+        }
+        let mut allocated = self.nodes.capacity;
+        sub(&mut allocated, &free);
+        sub(&mut allocated, &reserved);
+        Totals { capacity: self.nodes.capacity, allocated, reserved }
+    }
+
+    /// What a tenant's tasks hold or claim; what stands still counts whole. `None` where it was never named.
+    #[must_use]
+    pub fn used(&self, tenant: TenantId) -> Option<ResourceVector> {
+        self.tenants.find(tenant).map(|slot| self.tenants[slot].used)
     }
 
     /// How many tasks are in which state.
     #[must_use]
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for entry in self.tasks.values() {
-            let of = match entry.state {
-                State::Waiting => &mut counts.waiting,
-                State::Running(_) => &mut counts.running,
-                State::Suspended { .. } => &mut counts.suspended,
-            };
-            if let Some(count) = of.get_mut(entry.task.tier as usize) {
-                *count += 1;
-            }
-        }
-        counts
+    pub const fn counts(&self) -> Counts {
+        self.tasks.counts
     }
 
     /// Tasks that wait for their start.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.counts().waiting.iter().sum()
+        self.tasks.counts.waiting.iter().sum()
     }
 
     /// Tasks that were handed out and are not complete, those that stand still included.
@@ -473,28 +585,30 @@ impl Scheduler {
     /// Agents that have a task.
     #[must_use]
     pub fn agents(&self) -> usize {
-        self.tasks.values().filter_map(|entry| entry.task.agent).collect::<HashSet<_>>().len()
+        self.agents.len()
     }
 
-    /// Checks every invariant.
-    ///
-    /// # Errors
-    /// The name of the one that is broken, and where.
-    ///
-    /// Cost: O(n). For tests and the simulator.
-    #[doc(hidden)]
-    pub fn verify(&self) -> Result<(), String> {
-        for (id, place) in &self.nodes {
-            let held = self.tasks.values().filter_map(|entry| match entry.state {
-                State::Running(node) if node == *id => Some(entry.task.need),
-                State::Suspended { node, .. } if node == *id => Some(kept(&entry.task.need)),
-                _ => None,
-            });
-            let sum = held.fold(place.free, |sum, held| sum.checked_add(&held).unwrap_or_default());
-            if sum != place.capacity {
-                return Err(format!("Q1: node {id} has {sum:?} of {:?}", place.capacity));
-            }
+    /// What a node lacks for this need, on the node that comes nearest: of what is free, or of what it has in all.
+    pub(crate) fn nearest(
+        &self,
+        need: &ResourceVector,
+        guarded: bool,
+        whole: bool,
+    ) -> (Vec<Lack>, Option<Slot>) {
+        let usable = |node: Slot| match (whole, guarded) {
+            (false, _) => self.nodes.usable(node, guarded),
+            (true, false) => self.nodes[node].capacity,
+            (true, true) => beyond(&self.nodes[node].capacity, &self.nodes[node].headroom),
+        };
+        let open = self.nodes.slots().filter(|node| self.nodes.rooms[*node].open);
+        let enough = open.filter(|node| whole || self.nodes.could_hold(*node, need, guarded));
+        let nearest = enough.min_by_key(|node| {
+            (crate::placement::distance(need, &usable(*node), &self.nodes[*node].capacity), *node)
+        });
+        match nearest {
+            Some(node) => (lacks(need, &usable(node)).collect(), Some(node)),
+            None if whole => (lacks(need, &ResourceVector::default()).collect(), None),
+            None => (self.nearest(need, guarded, true).0, None),
         }
-        Ok(())
     }
 }

@@ -8,11 +8,12 @@
 )]
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use symbi_scheduler::{
-    Decision, Lack, Node, NodeId, Options, Priority, Reason, Scheduler, Task, TaskError, TaskId, Why,
+    Decision, Lack, Node, NodeId, Options, PASSED_MAX, Priority, Reason, Scheduler, Task, TaskError, TaskId,
+    Why,
 };
 use symbi_types::{AgentId, Entropy, ResourceVector};
 
@@ -43,7 +44,8 @@ fn agent(number: u8) -> AgentId {
 /// A list of tasks, oldest first. Everything is computed from it, slowly.
 #[derive(Default)]
 struct Model {
-    tasks: Vec<(Task, bool)>, // the task, and whether it runs
+    passed: BTreeMap<TaskId, u32>, // by the head that was passed
+    tasks: Vec<(Task, bool)>,      // the task, and whether it runs
 }
 
 impl Model {
@@ -63,9 +65,31 @@ impl Model {
 
     fn next(&mut self) -> Option<TaskId> {
         let free = self.free();
-        let chosen = self.candidates().into_iter().find(|at| free.fits(&self.tasks[*at].0.need))?;
+        let mut head: Option<usize> = None;
+        let mut chosen = None;
+        for at in self.candidates() {
+            let need = self.tasks[at].0.need;
+            if !free.fits(&need) {
+                head = head.or(Some(at));
+            } else if head.is_none_or(|head| self.spares(head, &free, &need)) {
+                chosen = Some(at);
+                break;
+            }
+        }
+        let chosen = chosen?;
+        if let Some(head) = head {
+            *self.passed.entry(self.tasks[head].0.id).or_default() += 1;
+        }
         self.tasks[chosen].1 = true;
         Some(self.tasks[chosen].0.id)
+    }
+
+    /// No durations are known: what passes the head takes nothing that it waits for, and not too often.
+    fn spares(&self, head: usize, free: &ResourceVector, need: &ResourceVector) -> bool {
+        let head = &self.tasks[head].0;
+        let mut amounts = free.to_array().into_iter().zip(need.to_array()).zip(head.need.to_array());
+        let spares = amounts.all(|((free, need), wanted)| need == 0 || wanted == 0 || need + wanted <= free);
+        spares && self.passed.get(&head.id).is_none_or(|passed| *passed < u32::from(PASSED_MAX))
     }
 
     fn find(&self, id: u64) -> Option<usize> {
@@ -105,6 +129,7 @@ fn submit(real: &mut Scheduler, model: &mut Model, task: Task) {
         assert_eq!(answer, Err(TaskError::Duplicate { task: task.id }));
     } else {
         assert_eq!(answer, Ok(()));
+        model.passed.remove(&task.id);
         model.tasks.push((task, false));
     }
 }

@@ -79,6 +79,7 @@ impl ResourceVector {
 
     /// The amounts in the order of the fields.
     #[must_use]
+    #[inline]
     pub const fn to_array(self) -> [u64; Self::DIMENSIONS] {
         let Self { memory_mb, cpu_millicores, disk_io_mbps, network_io_mbps, accelerators, sandboxes } = self;
         [memory_mb, cpu_millicores, disk_io_mbps, network_io_mbps, accelerators, sandboxes]
@@ -86,6 +87,7 @@ impl ResourceVector {
 
     /// The vector of these amounts, in the order of the fields.
     #[must_use]
+    #[inline]
     pub const fn from_array(amounts: [u64; Self::DIMENSIONS]) -> Self {
         let [memory_mb, cpu_millicores, disk_io_mbps, network_io_mbps, accelerators, sandboxes] = amounts;
         Self { memory_mb, cpu_millicores, disk_io_mbps, network_io_mbps, accelerators, sandboxes }
@@ -93,22 +95,49 @@ impl ResourceVector {
 
     /// Whether every part of `other` fits into this.
     #[must_use]
+    #[inline]
     pub fn fits(&self, other: &Self) -> bool {
         self.to_array().iter().zip(other.to_array()).all(|(have, need)| need <= *have)
     }
 
+    /// The smaller of each part.
+    #[must_use]
+    #[inline]
+    pub fn minimum(&self, other: &Self) -> Self {
+        self.join(other, u64::min)
+    }
+
+    /// The larger of each part.
+    #[must_use]
+    #[inline]
+    pub fn maximum(&self, other: &Self) -> Self {
+        self.join(other, u64::max)
+    }
+
     /// The sum, or `None` past the range.
     #[must_use]
+    #[inline]
     pub fn checked_add(&self, other: &Self) -> Option<Self> {
         self.each(other, u64::checked_add)
     }
 
     /// The difference, or `None` where a part would be negative (R2).
     #[must_use]
+    #[inline]
     pub fn checked_sub(&self, other: &Self) -> Option<Self> {
         self.each(other, u64::checked_sub)
     }
 
+    #[inline]
+    fn join(&self, other: &Self, join: impl Fn(u64, u64) -> u64) -> Self {
+        let mut amounts = self.to_array();
+        for (amount, other) in amounts.iter_mut().zip(other.to_array()) {
+            *amount = join(*amount, other);
+        }
+        Self::from_array(amounts)
+    }
+
+    #[inline]
     fn each(&self, other: &Self, join: impl Fn(u64, u64) -> Option<u64>) -> Option<Self> {
         let mut amounts = self.to_array();
         for (amount, other) in amounts.iter_mut().zip(other.to_array()) {
