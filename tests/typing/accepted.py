@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_type
 
+import numpy as np
 import symbi
+from numpy.typing import NDArray
 from symbi.bench.frame import BenchContext, Row, Sample
 from symbi.config import Origin
 
@@ -73,3 +75,25 @@ def rows(context: BenchContext) -> list[Row]:
     return [
         Row("own", "nothing", "s", "lower", measure=lambda _: Sample(float(context.scale(10))), target=1.0)
     ]
+
+
+def schedule(names: NDArray[np.int64]) -> list[int]:
+    """Columns in give columns out where one says so; objects are objects."""
+    scheduler = symbi.Scheduler(
+        [8, symbi.Node(1, memory_mb=64)], "best_fit", tenants={1: symbi.Tenant(weight=2)}
+    )
+    taken = scheduler.submit_many(symbi.TaskBatch(names, cpu=0.5, priority=[1, 2], tier="batch"))
+    taken += scheduler.submit_many([symbi.Task(1, tier="realtime", deadline_ms=5, duration_ms=1.5)])
+    columns = scheduler.next_many(limit=taken, columns=True)
+    assert_type(columns, symbi.Placements)
+    assert_type(columns.id, NDArray[np.uint64])
+    placed = scheduler.next_many(columns=False)
+    assert_type(placed, list[symbi.Placement])
+    if (one := scheduler.next()) is not None:
+        assert_type(one.node, int | None)
+    try:
+        scheduler.complete_many(columns.started)
+    except symbi.TaskRefusedError as refused:
+        return [refused.done, len(refused.refused["scheduler.unknown_task"])]
+    why = scheduler.why(1)
+    return [placed.id for placed in placed] if why is None else [why.id]
