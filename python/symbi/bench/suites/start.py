@@ -27,6 +27,7 @@ _QUICK_S = 2.0  # with `--quick`
 _RATE = 1_000  # tasks a second while processor time is watched
 _SMALL_TASKS = 5_000  # of about 10 µs, to weigh what a run costs around them
 _SMALL_TASK_US = 10
+_SWITCHES = 100_000
 
 _BARE = "pass"
 _IMPORT = "import symbi"
@@ -114,6 +115,35 @@ print(asyncio.run((ours if sys.argv[4] == "ours" else bare)(count)) / count * 1e
 """
 
 
+# Two agents that do nothing but give way to each other, and two threads that do.
+_SWITCH = """
+import asyncio, sys, threading, time, symbi
+async def gives_way(times: int):
+    for _ in range(times):
+        await asyncio.sleep(0)
+async def ours(count):
+    async with symbi.Runtime.open(data=sys.argv[1], mode="development") as runtime:
+        config = symbi.AgentConfig(name="switch", function=gives_way, isolation="in_process")
+        agents = [await runtime.schedule_agent(config) for _ in range(2)]
+        begin = time.perf_counter()
+        await asyncio.gather(*(runtime.run(agent, {"times": count // 2}) for agent in agents))
+        return time.perf_counter() - begin
+def threads(count):
+    turns = [threading.Semaphore(1), threading.Semaphore(0)]
+    def gives_way(mine, other):
+        for _ in range(count // 2):
+            mine.acquire()
+            other.release()
+    both = [threading.Thread(target=gives_way, args=turns), threading.Thread(target=gives_way, args=turns[::-1])]
+    begin = time.perf_counter()
+    for one in both: one.start()
+    for one in both: one.join()
+    return time.perf_counter() - begin
+count = int(sys.argv[2])
+print((asyncio.run(ours(count)) if sys.argv[3] == "ours" else threads(count)) / count * 1e6)
+"""
+
+
 def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
     """The rows of this suite."""
     return [
@@ -164,6 +194,14 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
             durability="group commit, results awaited",
             provider="aws-lc",
         ),
+        Row(
+            NAME,
+            "a switch from one agent to another in the host's process",
+            "µs",
+            "lower",
+            measure=partial(_switch, whose="ours"),
+            peers=[Peer("threads", partial(_switch, whose="threads"), f"Python {platform.python_version()}")],
+        ),
         *monitor.rows(NAME),
     ]
 
@@ -213,6 +251,11 @@ def _all_run(context: BenchContext) -> Sample:
 def _small(context: BenchContext, whose: str) -> Sample:
     numbers = (context.scale(_SMALL_TASKS), _SMALL_TASK_US)
     return Sample(float(_program(_SMALL, str(context.fresh()), *map(str, numbers), whose)))
+
+
+def _switch(context: BenchContext, whose: str) -> Sample:
+    count = context.scale(_SWITCHES)
+    return Sample(float(_program(_SWITCH, str(context.fresh()), str(count), whose)))
 
 
 def _program(text: str, *arguments: str) -> str:
