@@ -45,7 +45,6 @@ _PEER_DECISIONS = 20_000
 _BATCH = 4_096
 _BATCHES = 64  # a run
 _ROOMY = 128  # cores of a node where whole batches start at once
-_FILL = 512  # tasks at a time, until the nodes are full
 _SEED = 20_240_229
 
 _LATENCY = "Time of one decision with placement, p99"
@@ -137,10 +136,10 @@ class _Load:
         self.running: deque[int] = deque()
         # Nobody here can stop a task: so none is told to stand still.
         self.scheduler = symbi.Scheduler(nodes, strategy, preemption=False, tasks_max=1 << 21)
-        while full and len(self.scheduler) == len(self.running):
-            self.scheduler.submit_many(self.batch(_FILL))
-            self.running.extend(self.scheduler.next_many(columns=True).id.tolist())
-        self.scheduler.submit_many(self.batch(waiting - (len(self.scheduler) - len(self.running))))
+        while (lacking := waiting - (len(self.scheduler) - len(self.running))) > 0:
+            self.scheduler.submit_many(self.batch(lacking))
+            if full:
+                self.running.extend(self.scheduler.next_many(columns=True).id.tolist())
 
     def batch(self, count: int) -> symbi.TaskBatch:
         """So many new tasks."""
