@@ -50,6 +50,8 @@ class Brakes:
         ended = [active for run in ending if (active := runs.active.get(run)) is not None]
         for active in ended:
             runs.stop(active, by)
+        for run in ending:
+            runs.resting.stop(run)
         self._runtime.moves.apply(moves)
         if terminated:
             timer = self._stopping.pop(agent)

@@ -37,6 +37,7 @@ from symbi.errors import (
 from symbi.holding import GATE, Gate
 from symbi.leaving import Leaving
 from symbi.tools.guarding import PRINCIPAL
+from symbi.trying import Resting, Trial, obey, tried
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
@@ -112,7 +113,7 @@ class Active:
 
     __slots__ = (
         *("_context", "_start", "agent", "begun_us", "ending", "gate", "last", "outcome"),
-        *("request", "result", "run", "seq", "started", "work"),
+        *("request", "result", "run", "seq", "started", "trial", "work"),
     )
 
     def __init__(
@@ -132,6 +133,7 @@ class Active:
         self.last: asyncio.Task[bool] | None = None  # the stop of an agent that ends with this run
         self._start = start
         self._context = copy_context()  # its caller's, whoever hands it out
+        self.trial: Trial | None = None  # of who waits for the verdict on it
 
     def start(self) -> None:
         """Its turn has come (RT1)."""
@@ -155,6 +157,7 @@ class Runs:
         self._background: set[asyncio.Task[Any]] = set()
         self._callers = 0  # that wait for the end of their run
         self._none_left: asyncio.Event | None = None
+        self.resting = Resting()
 
     @property
     def waiting(self) -> int:
@@ -167,11 +170,13 @@ class Runs:
 
     async def run(self, agent: AgentHandle, request: Request) -> Any:
         """As `Runtime.run`, of a scheduled agent."""
+        if agent.config.supervision is not None:
+            return await tried(self, self._runtime, agent, request)
         return await self.attempt(agent, request)
 
-    async def attempt(self, agent: AgentHandle, request: Request) -> Any:
+    async def attempt(self, agent: AgentHandle, request: Request, trial: Trial | None = None) -> Any:
         """One run, from the decision to its recorded end."""
-        active = await self._begin(agent, request, self._set_to_work)
+        active = await self._begin(agent, request, self._set_to_work, trial)
         self._callers += 1
         try:
             value = await active.result
@@ -193,7 +198,8 @@ class Runs:
             raise InputError(f"`{agent.name}` is not a program: use `rt.run(agent, …)`")
         workers = self._runtime.workers
         turn = asyncio.Event()
-        active = await self._begin(agent, request, lambda _: turn.set())
+        trial = None if agent.config.supervision is None else Trial(None)
+        active = await self._begin(agent, request, lambda _: turn.set(), trial)
         active.result.add_done_callback(lambda _: turn.set())  # it may end before its turn comes
         try:
             await turn.wait()
@@ -222,6 +228,8 @@ class Runs:
                 self.end(active, _CANCELLED, None)
             await workers.end_program(agent.id)
             await self._finish(active)
+            if trial is not None:
+                await obey(self._runtime, agent, trial)
 
     def stop(self, active: Active, by: str = "host") -> None:
         """End a run because its agent is stopped."""
@@ -267,7 +275,13 @@ class Runs:
                 async with asyncio.timeout(BRAKE_S):
                     await self._none_left.wait()
 
-    async def _begin(self, agent: AgentHandle, request: Request, start: Callable[[Active], None]) -> Active:
+    async def _begin(
+        self,
+        agent: AgentHandle,
+        request: Request,
+        start: Callable[[Active], None],
+        trial: Trial | None = None,
+    ) -> Active:
         """Ask for a run: decided and recorded; it starts now or when its turn comes."""
         runtime = self._runtime
         async with Leaving(runtime, "agents"):
@@ -281,9 +295,11 @@ class Runs:
                 request.priority,
                 tier=request.tier,
                 deadline_ms=None if request.deadline_s is None else max(1, round(request.deadline_s * 1000)),
+                retry_of=None if trial is None else trial.retry_of,
             )
         gate = Gate(lambda: runtime.moves.stood(run))
         active = self.active[run] = Active(agent, run, request, gate, start)
+        active.trial = trial
         if request.timeout_s is not None:
             text = f"`{agent.name}` took longer than {request.timeout_s} s"
             gate.clock.arm(request.timeout_s, lambda: self._too_late(active, text))
@@ -377,6 +393,8 @@ class Runs:
         if outcome[0] == "failed":
             self._runtime.faults.note("agents", _code(active.result, outcome), active.agent.id)
         try:
+            if active.trial is not None:
+                active.trial.judge(self._runtime, active.run, outcome)
             active.seq, moves = self._runtime.kernel.end_run(active.run, *outcome)
             self._runtime.moves.apply(moves)
         finally:

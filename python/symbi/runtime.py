@@ -40,6 +40,7 @@ from symbi.moves import Moves
 from symbi.runs import PRIORITY_NORMAL, Request, Runs
 from symbi.showing import describe, why
 from symbi.status import HealthStatus, SystemStatus, health_status, system_status
+from symbi.supervision import DeadTask, dead_tasks
 from symbi.tools.caller import ToolCaller
 from symbi.tools.guarding import guarded
 from symbi.upkeep import Upkeep
@@ -307,6 +308,7 @@ class Runtime:
                     else max(1, round(limits.execution_timeout_s * 1000))
                 ),
                 tenant=config.tenant,
+                supervision=None if config.supervision is None else config.supervision.row(),
             )
         handle = AgentHandle(identity, config)
         self._handles[identity] = handle
@@ -493,6 +495,10 @@ class Runtime:
         """Every part of the runtime, the worst of them, and what went wrong lately (spec O7)."""
         lately = {"resources": self.upkeep.health(), "loop": self.breaches.health()}
         return health_status(self.kernel, self.config, self.faults.counts, lately)
+
+    def dead_tasks(self) -> list[DeadTask]:
+        """Tasks of supervised agents that failed for good, oldest first; the last 256, their inputs sealed."""
+        return dead_tasks(self)
 
     def guard(self, function: Callable[..., Any], *, agent: AgentHandle) -> Callable[..., Any]:
         """`symbi.guard` for a named agent, outside of its own tasks."""

@@ -58,6 +58,11 @@ def describe(runtime: Runtime, identity: str) -> dict[str, Any]:
         ],
         "why": why(runtime, identity),
     }
+    if handle is not None and handle.config.supervision is not None:
+        own, whole = runtime.kernel.retries_left(handle.name)
+        found["supervision"] = asdict(handle.config.supervision)
+        found["retries_left"] = {"agent": own, "runtime": whole}
+        found["dead_tasks"] = [asdict(one) for one in runtime.dead_tasks() if one.agent == identity]
     if handle is not None:
         choice = runtime.workers.choice(handle.config)
         found["capabilities"] = list(handle.config.capabilities)

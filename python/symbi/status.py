@@ -43,6 +43,10 @@ class SystemStatus:
         records: Records on disk. `log_id`, `fingerprint`: the trail's identity.
         policy: Digest of the policies in force.
         mode: `production` or `development`.
+        tasks_failed: Runs that failed, of this opening. `errors_by_class`, `errors_by_type`: the same by class of
+            error, and by its code or the name of its exception.
+        tasks_dead: Tasks of supervised agents that failed for good and are kept; `tasks_dead_dropped`: and are not.
+        breakers: Tools and tiers that have failed lately: `open`, `half_open` or `closed`, the worst for any agent.
         sandboxes: Sandboxes that serve an agent now. `memory_bytes`, `cpu_time_us`: what they use together, read by
             the host; None where no sandbox tells.
     """
@@ -61,6 +65,12 @@ class SystemStatus:
     sandboxes: int = 0
     memory_bytes: int | None = None
     cpu_time_us: int | None = None
+    tasks_failed: int = 0
+    errors_by_class: dict[str, int] = field(default_factory=dict)
+    errors_by_type: dict[str, int] = field(default_factory=dict)
+    tasks_dead: int = 0
+    tasks_dead_dropped: int = 0
+    breakers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,8 @@ def system_status(
     for row in kernel.list_agents():
         states[row["state"]] = states.get(row["state"], 0) + 1
     opened = kernel.opened
+    failures = kernel.failures()
+    dead, dropped = kernel.dead_tasks()
     known = [(usage.memory_bytes, usage.cpu_time_us) for usage in usages]
     return SystemStatus(
         agents=kernel.count_agents(),
@@ -118,7 +130,20 @@ def system_status(
         sandboxes=len(known),
         memory_bytes=_total(memory for memory, _ in known),
         cpu_time_us=_total(cpu_time for _, cpu_time in known),
+        tasks_failed=sum(count for error_class, _, count in failures if error_class != "cancelled"),
+        errors_by_class=_counted((error_class, count) for error_class, _, count in failures),
+        errors_by_type=_counted((code, count) for _, code, count in failures),
+        tasks_dead=len(dead),
+        tasks_dead_dropped=dropped,
+        breakers={dependency: state for dependency, state, *_ in kernel.breakers()},
     )
+
+
+def _counted(rows: Iterable[tuple[str, int]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name, count in rows:
+        counts[name] = counts.get(name, 0) + count
+    return counts
 
 
 def _total(figures: Iterable[int | None]) -> int | None:
@@ -142,6 +167,7 @@ def health_status(
         "policy": _policy(kernel, config),
         "monitor": _monitor(kernel),
         "sandboxes": _sandboxes(config),
+        "error_handler": _error_handler(kernel),
         **seen,
     }
     levels = {part.level for part in parts.values()}
@@ -181,6 +207,15 @@ def _monitor(kernel: Kernel) -> ComponentHealth:
     if unknown:
         return ComponentHealth("yellow", f"{unknown} operations are unknown: `symbi approvals list`")
     return _GREEN
+
+
+def _error_handler(kernel: Kernel) -> ComponentHealth:
+    shut = [
+        f"`{dependency}` for {callers} of its callers, {max(1, round(wait_ms / 1000))} s until the next try"
+        for dependency, state, callers, _, wait_ms in kernel.breakers()
+        if state != "closed"
+    ]
+    return ComponentHealth("yellow", f"left alone after failures: {'; '.join(shut)}") if shut else _GREEN
 
 
 def _sandboxes(config: Config) -> ComponentHealth:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from symbi.errors import InputError
 from symbi.limits import ResourceLimits
+from symbi.supervision import Supervision
 
 if TYPE_CHECKING:
     from symbi.agents.context import AgentContext
@@ -52,6 +53,7 @@ class AgentConfig:
         external_apis: Names of outside systems it works with; each raises the risk.
         mounts: Directories or files of the host that it may read, at the same path. Read-only.
         tenant: On whose account its runs are, for fair shares and quotas; 1 to 128 printable characters.
+        supervision: What follows when it fails: retries, restarts. None: nothing, its caller gets the error.
         project: A directory whose modules its file imports. Mounted read-only without `.symbi`, `.git`, `.env*`.
 
     Raises:
@@ -74,6 +76,7 @@ class AgentConfig:
     external_apis: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
     project: str | None = None
+    supervision: Supervision | None = None
     tenant: str = "default"
 
     def __post_init__(self) -> None:
@@ -95,6 +98,7 @@ class AgentConfig:
             raise InputError(f"`isolation` is `sandbox` or `in_process`, not `{self.isolation}`")
         if not isinstance(self.limits, ResourceLimits):
             raise InputError("`limits` is written as `symbi.ResourceLimits(memory_mb=…)`")
+        self._check_supervision()
         if self.isolation == "in_process":
             self._check_in_process()
         for name in ("capabilities", "external_apis", "mounts", "program"):
@@ -108,6 +112,16 @@ class AgentConfig:
                 raise InputError(
                     f"`{label}` is not a label: 1 to 64 of a-z, 0-9, `.`, `_`, `-`, a letter first"
                 )
+
+    def _check_supervision(self) -> None:
+        if self.supervision is None:
+            return
+        if not isinstance(self.supervision, Supervision):
+            raise InputError("`supervision` is written as `symbi.Supervision(retries=…)`")
+        if self.program and self.supervision.retries:
+            raise InputError(
+                "the lines of a program have left already: `supervision` has `retries=0`, or none"
+            )
 
     def _check_in_process(self) -> None:
         if self.function is None:

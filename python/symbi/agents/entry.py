@@ -16,13 +16,16 @@ import ast
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from symbi.agents.definition import AgentConfig
 from symbi.errors import InputError, NotBuiltError
 from symbi.limits import ResourceLimits
+from symbi.supervision import Supervision
 
 __all__ = ["Entry", "asks_in_process", "find", "read", "tools_of"]
+
+_Made = TypeVar("_Made", ResourceLimits, Supervision)
 
 FILE_BYTES_MAX: Final = 1 << 20
 """Bytes of an agent's file; what is larger was not written by a person, and parsing it would cost the host."""
@@ -32,6 +35,7 @@ _CLAIMS: Final = frozenset(
         "name",
         "capabilities",
         "limits",
+        "supervision",
         "isolation",
         "tier",
         "tier_min",
@@ -191,9 +195,12 @@ def _arguments(entry: Entry, decorator: ast.Call) -> dict[str, Any]:
             raise InputError(
                 f"{where}: `{name}` is not the file's to say; `symbi run --help` lists what the caller may"
             )
-        declared[name] = (
-            _limits(where, keyword.value) if name == "limits" else _literal(where, name, keyword.value)
-        )
+        if name == "limits":
+            declared[name] = _made(where, name, ResourceLimits, "memory_mb=…", keyword.value)
+        elif name == "supervision":
+            declared[name] = _made(where, name, Supervision, "retries=…", keyword.value)
+        else:
+            declared[name] = _literal(where, name, keyword.value)
     for name in ("capabilities", "external_apis"):
         if isinstance(declared.get(name), list):
             declared[name] = tuple(declared[name])
@@ -216,15 +223,15 @@ def _literal(where: str, name: str, value: ast.expr) -> Any:
         ) from None
 
 
-def _limits(where: str, value: ast.expr) -> ResourceLimits:
+def _made(where: str, name: str, kind: type[_Made], example: str, value: ast.expr) -> _Made:
     called = value.func if isinstance(value, ast.Call) else None
     last = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
-    if not isinstance(value, ast.Call) or last != "ResourceLimits" or value.args:
-        raise InputError(f"{where}: `limits` is written as `symbi.ResourceLimits(memory_mb=…)`")
+    if not isinstance(value, ast.Call) or last != kind.__name__ or value.args:
+        raise InputError(f"{where}: `{name}` is written as `symbi.{kind.__name__}({example})`")
     asked = {
-        keyword.arg: _literal(where, f"limits.{keyword.arg}", keyword.value) for keyword in value.keywords
+        keyword.arg: _literal(where, f"{name}.{keyword.arg}", keyword.value) for keyword in value.keywords
     }
     try:
-        return ResourceLimits(**asked)  # type: ignore[arg-type]  # a wrong name is the TypeError below
+        return kind(**asked)  # type: ignore[arg-type]  # a wrong name is the TypeError below
     except TypeError as error:
         raise InputError(f"{where}: {error}") from None

@@ -10,6 +10,7 @@ Invariants
   traceback keeps it.
 - TC4 a call whose run is held before its function began is decided anew when the run goes on: the first permit is let
   go of, which is recorded as released.
+- TC5 a call that an earlier attempt of the task made is answered with its recorded result; the function is not called.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
+from symbi.agents.channel import decode, encode
 from symbi.agents.parts import Part, PartSource
 from symbi.errors import InputError, PermitError, SymbiError, SymbiTimeoutError, ToolError
 from symbi.holding import GATE
@@ -127,6 +129,8 @@ class ToolCaller:
                 raise ToolError(f"there is no tool `{name}` in this process")
             try:
                 await self._bridge.durable(permit.intent_seq)
+                if (kept := permit.replayed) is not None:
+                    return decode(kept)["result"]  # TC5
                 try:
                     decided = json.loads(permit.take().decode())  # TC1
                 except PermitError:
@@ -134,7 +138,7 @@ class ToolCaller:
                         raise
                     continue  # TC4
                 result = await self._carry_out(permit, name, definition, decided, timeout_s)
-                await self._bridge.durable(permit.settle("done"))  # TC2
+                await self._bridge.durable(permit.settle("done", result=_kept(permit, result)))  # TC2
                 return result
             finally:
                 del permit  # TC3
@@ -174,6 +178,16 @@ class ToolCaller:
         if _is_async(definition.function):
             return await definition.function(**named)
         return await asyncio.to_thread(definition.function, **named)
+
+
+def _kept(permit: Permit, result: Any) -> bytes | None:
+    """The result for a retry of the task, where one is kept; None where there is none, or it cannot be kept."""
+    if not permit.journaled:
+        return None
+    try:
+        return encode({"result": result})
+    except (TypeError, ValueError):
+        return None
 
 
 async def _was_held() -> bool:

@@ -287,7 +287,7 @@ impl Kernel {
             let failed = Failed {
                 agent: task.agent,
                 name: &task.spec.name,
-                has_worker: !task.spec.in_process,
+                has_worker: !task.spec.in_process && task.spec.kind != "program",
                 supervision: task.spec.supervision.as_ref(),
                 class,
                 code: code_of(outcome),
