@@ -31,6 +31,21 @@ impl SeededEntropy {
     pub fn below(&self, bound: u64) -> u64 {
         self.next_u64() % bound.max(1)
     }
+
+    /// A number from `low` to `high`, both included.
+    pub fn between(&self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low).saturating_add(1))
+    }
+
+    /// Whether something happens that happens so many times in a hundred.
+    pub fn percent(&self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of `from`, which is not empty.
+    pub fn pick<T: Copy>(&self, from: &[T]) -> T {
+        from[usize::try_from(self.below(from.len() as u64)).unwrap_or(0)]
+    }
 }
 
 impl Entropy for SeededEntropy {
