@@ -46,6 +46,7 @@ OTHER_VARIABLES = {
     "SYMBI_OPERATOR_TOKEN": "the operator's token, for what needs it besides the user id",
     "SYMBI_REQUIRE": "for the tests: a part of the machine that must be there, such as `docker,gvisor`",
     "SYMBI_LONG": "for the tests: `1` runs the long form of every bounded test",
+    "SYMBI_SEED": "for the tests: the one seed of a simulation to run, or a range such as `0..100000`",
     "SYMBI_WHEEL": "for the tests: the wheel that is tried in a clean environment",
 }
 

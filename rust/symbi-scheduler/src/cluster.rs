@@ -6,7 +6,7 @@
 use symbi_types::ResourceVector;
 
 use crate::column::{NONE, Slot};
-use crate::entry::Stage;
+use crate::entry::{Entry, Stage};
 use crate::error::TaskError;
 use crate::options::OptionsError;
 use crate::rank::deadline_key;
@@ -38,8 +38,24 @@ impl Scheduler {
     pub fn drain_node(&mut self, node: NodeId) -> Result<(), OptionsError> {
         let slot = self.nodes.find(node).ok_or(OptionsError::UnknownNode { node })?;
         self.nodes.drain(slot);
+        self.drop_claims(slot);
         self.settled = false;
         Ok(())
+    }
+
+    /// Nobody waits for room on the node any more: those who did stand in the queue again.
+    fn drop_claims(&mut self, node: Slot) {
+        let claiming: Vec<Slot> = self.nodes[node].claims.iter().map(|claim| claim.task).collect();
+        for slot in claiming {
+            self.drop_claim(slot);
+            let Entry { agent, tenant, .. } = self.tasks[slot];
+            if agent != NONE {
+                self.agents[agent].running = NONE;
+            }
+            self.tasks.enter(slot, Stage::Nowhere);
+            self.enqueue(slot);
+            self.reconsider(tenant);
+        }
     }
 
     /// The node is gone. Its tasks wait again, at their place, those that were held until they are released. Returns
@@ -52,10 +68,7 @@ impl Scheduler {
     pub fn lose_node(&mut self, node: NodeId) -> Result<Vec<TaskId>, OptionsError> {
         let lost = self.nodes.find(node).ok_or(OptionsError::UnknownNode { node })?;
         self.nodes.drain(lost);
-        let claiming: Vec<Slot> = self.nodes[lost].claims.iter().map(|claim| claim.task).collect();
-        for slot in &claiming {
-            self.drop_claim(*slot);
-        }
+        self.drop_claims(lost);
         let mut gone: Vec<Slot> = self.listed(self.nodes[lost].first).collect();
         gone.extend(self.listed(self.nodes[lost].still));
         for slot in &gone {
@@ -64,19 +77,19 @@ impl Scheduler {
         self.nodes.lose(lost);
         self.reckon();
         gone.sort_unstable_by_key(|slot| self.tasks[*slot].rank);
-        for slot in claiming.iter().chain(&gone).filter(|slot| self.tasks[**slot].agent != NONE) {
+        for slot in gone.iter().filter(|slot| self.tasks[**slot].agent != NONE) {
             if self.tasks[*slot].stage != Stage::Stranded {
                 let agent = self.tasks[*slot].agent;
                 self.agents[agent].running = NONE;
             }
         }
-        for slot in claiming.iter().chain(&gone) {
+        for slot in &gone {
             if self.tasks[*slot].stage != Stage::Stranded {
                 self.tasks.enter(*slot, Stage::Nowhere);
                 self.enqueue(*slot);
             }
         }
-        for slot in claiming.iter().chain(&gone) {
+        for slot in &gone {
             self.reconsider(self.tasks[*slot].tenant);
         }
         Ok(gone.into_iter().map(|slot| self.tasks[slot].id).collect())

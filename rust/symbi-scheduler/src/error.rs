@@ -16,7 +16,7 @@ pub enum TaskError {
         task: TaskId,
         /// The first resource that is too small on the node that comes nearest.
         lack: Lack,
-        /// What that node has in all: a task that needs no more would fit.
+        /// What that node has in all for such a task: one that needs no more would fit.
         largest: ResourceVector,
     },
     /// A task of that name is not over.

@@ -245,6 +245,12 @@ impl Nodes {
         if guarded { beyond(&free, &self.entries[slot].headroom) } else { free }
     }
 
+    /// What it has in all; for a guarded need, beyond the headroom.
+    pub(crate) fn whole(&self, slot: Slot, guarded: bool) -> ResourceVector {
+        let NodeEntry { capacity, headroom, .. } = &self.entries[slot];
+        if guarded { beyond(capacity, headroom) } else { *capacity }
+    }
+
     /// Whether `need` would fit there if nothing else were there.
     pub(crate) fn could_hold(&self, slot: Slot, need: &ResourceVector, guarded: bool) -> bool {
         let entry = &self.entries[slot];
@@ -307,7 +313,7 @@ fn fits_beside(have: &ResourceVector, need: &ResourceVector, headroom: &Resource
 }
 
 /// What `have` has beyond `headroom`.
-pub(crate) fn beyond(have: &ResourceVector, headroom: &ResourceVector) -> ResourceVector {
+fn beyond(have: &ResourceVector, headroom: &ResourceVector) -> ResourceVector {
     let mut amounts = have.to_array();
     for (amount, headroom) in amounts.iter_mut().zip(headroom.to_array()) {
         *amount = amount.saturating_sub(headroom);

@@ -151,7 +151,7 @@ pub enum OptionsError {
         node: NodeId,
     },
     /// All nodes together have more of a resource than can be counted.
-    #[error("node `{node}` has more of a resource than can be counted: at most 2^48 of each")]
+    #[error("node `{node}` has more of a resource than can be counted: at most 2^46 of each")]
     TooLarge {
         /// The node.
         node: NodeId,

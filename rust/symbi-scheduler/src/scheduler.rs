@@ -40,7 +40,7 @@ use crate::entry::{NEVER, Stage, Tasks};
 use crate::error::TaskError;
 use crate::front::Front;
 use crate::levels::{Levels, level};
-use crate::nodes::{Nodes, beyond};
+use crate::nodes::Nodes;
 use crate::options::{Options, OptionsError, Share, Strategy};
 use crate::placement::Head;
 use crate::preemption::Search;
@@ -187,7 +187,7 @@ impl Scheduler {
             return Ok(());
         }
         let (lacking, node) = self.nearest(&task.need, guarded, true);
-        let largest = node.map(|node| self.nodes[node].capacity).unwrap_or_default();
+        let largest = node.map(|node| self.nodes.whole(node, guarded)).unwrap_or_default();
         match lacking.first() {
             Some(lack) => Err(TaskError::NeverFits { task: task.id, lack: *lack, largest }),
             None => Ok(()), // it needs nothing, and waits for the first node
@@ -595,10 +595,9 @@ impl Scheduler {
         guarded: bool,
         whole: bool,
     ) -> (Vec<Lack>, Option<Slot>) {
-        let usable = |node: Slot| match (whole, guarded) {
-            (false, _) => self.nodes.usable(node, guarded),
-            (true, false) => self.nodes[node].capacity,
-            (true, true) => beyond(&self.nodes[node].capacity, &self.nodes[node].headroom),
+        let usable = |node: Slot| match whole {
+            true => self.nodes.whole(node, guarded),
+            false => self.nodes.usable(node, guarded),
         };
         let open = self.nodes.slots().filter(|node| self.nodes.rooms[*node].open);
         let enough = open.filter(|node| whole || self.nodes.could_hold(*node, need, guarded));

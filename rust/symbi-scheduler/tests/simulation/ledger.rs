@@ -1,0 +1,569 @@
+//! The second set of books, and the rules that are checked against them.
+//!
+//! Why: a scheduler that checks itself repeats its own mistakes. These books know only what was asked and what was
+//! answered; every sum is made anew from them, O(n), after every step.
+//! Not here: whether a decision was the best one (`model.rs`), what the host does (`host`).
+//!
+//! Invariants
+//! - N1 an agent changes its state only as the table of the lifecycle allows.
+//! - N2 a task is in one place: only one that waits is started, only one that runs is asked to stand still, only one
+//!   that stands still and is not held goes on.
+//! - N3 what is free on a node is its capacity less what its tasks hold, to the last unit, and never less than nothing.
+//! - N4 a task gives back what it held once, whatever way it ends.
+//! - N5 none is lost: what was accepted is known until it ends, and every count agrees.
+//! - N6 an agent does one task at a time.
+//! - N7 no decision takes a tenant beyond its quota.
+//! - N9 only a preemptible task is suspended, for one that is strictly more urgent, after it ran for the quantum.
+//! - N10 what stood still goes on where it stood.
+//! - N11 nothing starts on a node that is drained, lost or unknown.
+//! - N18 a deadline is promised exactly where the demand test of all promised ones allows it.
+//! - N15 a refused request says why and changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use symbi_scheduler::{
+    Decision, Move, Node, NodeId, Options, Scheduler, Share, Strategy, Task, TaskError, TaskId, TenantId,
+    Tier, Totals, Why,
+};
+use symbi_types::{AgentId, ResourceVector};
+
+use crate::plan::{Job, MS};
+
+/// A rule that does not hold.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    pub rule: &'static str,
+    pub text: String,
+}
+
+/// Breaks the rule unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $rule:expr, $($text:tt)+) => {
+        if !$condition {
+            return Err($crate::ledger::Broken { rule: $rule, text: format!($($text)+) });
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// Where a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Waiting,
+    Running,
+    /// It runs, and was asked to stand still.
+    Suspending,
+    Standing,
+}
+
+/// What the books know of a task.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub task: Task,
+    pub job: Job,
+    pub place: Place,
+    pub node: Option<NodeId>,
+    pub held: bool,
+    /// The node where others were asked to make room for it, until it starts there.
+    pub claims: Option<NodeId>,
+    /// When it last began to run, or to stand still.
+    pub since_ns: u64,
+    /// What is left of its work, as of `since_ns`.
+    pub left_ns: u64,
+    /// Its deadline now: it moves by as long as the task stood still.
+    pub deadline_ns: Option<u64>,
+    /// How long it ran, in all stretches that are over.
+    pub ran_ns: u64,
+    /// When it came, and how many came before it.
+    pub arrived_ns: u64,
+    pub number: u64,
+    /// How often another started before it while it was the first of its tier.
+    pub passed: u32,
+    /// Whose urgency it has besides its own.
+    pub inherits: BTreeSet<TaskId>,
+    /// Grows when it begins to run or stops: what was foreseen for an earlier stretch is void.
+    pub stretch: u64,
+}
+
+impl Entry {
+    /// What it holds: all of its need while it runs; memory, accelerators and its sandbox while it stands still.
+    pub fn holds(&self) -> ResourceVector {
+        match self.place {
+            Place::Waiting => ResourceVector::default(),
+            Place::Running | Place::Suspending => self.task.need,
+            Place::Standing => {
+                let [memory, _, _, _, accelerators, sandboxes] = self.task.need.to_array();
+                ResourceVector::from_array([memory, 0, 0, 0, accelerators, sandboxes])
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    pub capacity: ResourceVector,
+    pub drained: bool,
+}
+
+/// All books.
+#[derive(Debug)]
+pub struct Ledger {
+    pub options: Options,
+    pub tasks: BTreeMap<TaskId, Entry>,
+    pub nodes: BTreeMap<NodeId, Machine>,
+    pub tenants: BTreeMap<TenantId, Share>,
+    pub accepted: u64,
+    pub ended: u64,
+    /// Realtime tasks that ended too late.
+    pub missed: u64,
+    /// Whether nodes stand as they did at first.
+    pub original: bool,
+    /// Starts in a row that a batch task could have had.
+    pub without_batch: u32,
+}
+
+fn sum(of: impl Iterator<Item = ResourceVector>) -> ResourceVector {
+    of.fold(ResourceVector::default(), |sum, one| sum.checked_add(&one).expect("far below the range"))
+}
+
+impl Ledger {
+    pub fn new(nodes: &[Node], options: Options) -> Self {
+        let machine = |node: &Node| (node.id, Machine { capacity: node.capacity, drained: false });
+        Self {
+            options,
+            tasks: BTreeMap::new(),
+            nodes: nodes.iter().map(machine).collect(),
+            tenants: BTreeMap::new(),
+            accepted: 0,
+            ended: 0,
+            missed: 0,
+            original: true,
+            without_batch: 0,
+        }
+    }
+
+    /// The n-th task in that place, by name.
+    pub fn nth(&self, n: u64, place: impl Fn(Place) -> bool) -> Option<TaskId> {
+        let there: Vec<TaskId> =
+            self.tasks.iter().filter(|(_, entry)| place(entry.place)).map(|(id, _)| *id).collect();
+        there.get(usize::try_from(n).unwrap() % there.len().max(1)).copied()
+    }
+
+    /// What the tasks on a node hold.
+    pub fn held_on(&self, node: NodeId) -> ResourceVector {
+        sum(self.tasks.values().filter(|entry| entry.node == Some(node)).map(Entry::holds))
+    }
+
+    /// What a tenant's tasks need that were handed out. Those that stand still count whole: they are to go on.
+    pub fn used_by(&self, tenant: TenantId) -> ResourceVector {
+        let placed = |entry: &&Entry| entry.task.tenant == tenant && entry.place != Place::Waiting;
+        sum(self.tasks.values().filter(placed).map(|entry| entry.task.need))
+    }
+
+    fn claimed_by(&self, tenant: TenantId) -> ResourceVector {
+        let claims = |entry: &&Entry| entry.task.tenant == tenant && entry.claims.is_some();
+        sum(self.tasks.values().filter(claims).map(|entry| entry.task.need))
+    }
+
+    /// The task that keeps an agent from starting another.
+    pub fn busy(&self, agent: AgentId) -> Option<TaskId> {
+        let works = |entry: &Entry| entry.place != Place::Waiting || entry.claims.is_some() || entry.held;
+        let works = |entry: &Entry| entry.task.agent == Some(agent) && works(entry);
+        self.tasks.iter().find(|(_, entry)| works(entry)).map(|(id, _)| *id)
+    }
+
+    fn entry(&mut self, task: TaskId, rule: &'static str) -> Result<&mut Entry, Broken> {
+        self.tasks.get_mut(&task).ok_or_else(|| Broken { rule, text: format!("task {task} is over") })
+    }
+
+    /// Books what was accepted; of what was refused, that the reason holds (N15).
+    pub fn submitted(
+        &mut self,
+        now_ns: u64,
+        job: Job,
+        task: Task,
+        answer: Result<(), TaskError>,
+    ) -> Result<(), Broken> {
+        let share = self.tenants.get(&task.tenant);
+        let entry = Entry {
+            task,
+            job,
+            place: Place::Waiting,
+            node: None,
+            held: false,
+            claims: None,
+            deadline_ns: task.deadline_ns,
+            ran_ns: 0,
+            arrived_ns: now_ns,
+            number: self.accepted,
+            since_ns: now_ns,
+            left_ns: job.runs_ns,
+            stretch: 0,
+            passed: 0,
+            inherits: BTreeSet::new(),
+        };
+        let fits = self.nodes.values().any(|machine| self.could_hold(machine, &entry));
+        let fits = fits || task.need == ResourceVector::default(); // it waits for the first node
+        let known = self.tasks.contains_key(&task.id);
+        let full = self.options.tasks_max <= self.tasks.len();
+        let waits = |entry: &&Entry| entry.place == Place::Waiting && entry.task.tenant == task.tenant;
+        let waiting = self.tasks.values().filter(waits).count();
+        let crowded = share.and_then(|share| share.waiting_max).is_some_and(|most| most <= waiting);
+        let poor = share.and_then(|share| share.quota).is_some_and(|quota| !quota.fits(&task.need));
+        let incomplete =
+            task.tier == Tier::Realtime && (task.deadline_ns.is_none() || task.duration_ns.is_none());
+        let promised = task.tier != Tier::Realtime || incomplete || self.can_promise(now_ns, &entry);
+        let holds = match answer {
+            Ok(()) => fits && !known && !full && !crowded && !poor && !incomplete && promised,
+            Err(TaskError::NeverFits { lack, .. }) => !fits && lack.have < lack.need,
+            Err(TaskError::Duplicate { .. }) => known,
+            Err(TaskError::Full { .. }) => full,
+            Err(TaskError::TenantFull { .. }) => crowded,
+            Err(TaskError::OverQuota { lack, .. }) => poor && lack.have < lack.need,
+            Err(TaskError::Incomplete { .. }) => incomplete,
+            Err(TaskError::Deadline { earliest_ns, .. }) => task.deadline_ns < Some(earliest_ns) && !promised,
+            Err(_) => false,
+        };
+        ensure!(holds, "N15 says why", "submit {task:?}: {answer:?}");
+        if answer.is_ok() {
+            self.accepted += 1;
+            self.tasks.insert(task.id, entry);
+        }
+        Ok(())
+    }
+
+    /// Whether headroom is kept from it.
+    pub fn guarded(&self, entry: &Entry) -> bool {
+        let critical =
+            |task: &Task| task.tier == Tier::Realtime || self.options.critical_priority <= task.priority.0;
+        self.options.strategy == Strategy::Priority && !self.givers(entry).iter().any(|of| critical(&of.task))
+    }
+
+    /// Whether an empty machine has room for it, and takes tasks.
+    pub fn could_hold(&self, machine: &Machine, entry: &Entry) -> bool {
+        let headroom = if self.guarded(entry) { u64::from(self.options.headroom_percent) } else { 0 };
+        let mut parts = machine.capacity.to_array().into_iter().zip(entry.task.need.to_array());
+        !machine.drained && parts.all(|(have, need)| need == 0 || need + have * headroom / 100 <= have)
+    }
+
+    /// N18: for its own deadline and each later one that was promised, the work due by then is no more than the
+    /// realtime share of all processors does until then, less what those that run still have to do.
+    fn can_promise(&self, now_ns: u64, new: &Entry) -> bool {
+        let work = |of: &Entry, left_ns: u64| i128::from(of.task.need.cpu_millicores) * i128::from(left_ns);
+        let told_ns = |of: &Entry| of.task.duration_ns.unwrap_or(0).saturating_sub(of.ran_ns);
+        let realtime = || self.tasks.values().filter(|of| of.task.tier == Tier::Realtime);
+        let runs = realtime().filter(|of| matches!(of.place, Place::Running | Place::Suspending));
+        let running: i128 = runs.map(|of| work(of, (of.since_ns + told_ns(of)).saturating_sub(now_ns))).sum();
+        let waiting = || realtime().filter(|of| of.place == Place::Waiting).chain([new]);
+        let processors: u64 = self.nodes.values().map(|machine| machine.capacity.cpu_millicores).sum();
+        let rate = i128::from(processors) * i128::from(self.options.realtime_percent);
+        let kept = |by_ns: u64| {
+            let due: i128 =
+                waiting().filter(|of| of.deadline_ns <= Some(by_ns)).map(|of| work(of, told_ns(of))).sum();
+            (due + running) * 100 <= rate * (i128::from(by_ns) - i128::from(now_ns))
+        };
+        let own_ns = new.deadline_ns.expect("a realtime task has one");
+        let later = waiting().filter_map(|of| of.deadline_ns).filter(|by_ns| own_ns <= *by_ns);
+        let idle = new.task.need.cpu_millicores == 0; // it takes nothing from the others
+        now_ns.saturating_add(told_ns(new)) <= own_ns && (idle || later.into_iter().all(kept))
+    }
+
+    /// Books a node that came, or takes tasks again.
+    pub fn adds(&mut self, node: Node) {
+        self.original = false;
+        self.nodes.insert(node.id, Machine { capacity: node.capacity, drained: false });
+    }
+
+    /// Books whose urgency a task has besides its own.
+    pub fn inherits(&mut self, task: TaskId, from: TaskId, on: bool) {
+        let circle = self
+            .tasks
+            .get(&from)
+            .is_some_and(|giver| self.givers(giver).iter().any(|known| known.task.id == task));
+        let Some(entry) = self.tasks.get_mut(&task) else { return };
+        if on && circle {
+            return; // those on a circle wait for each other, whatever their urgency
+        }
+        if on {
+            entry.inherits.insert(from);
+        } else {
+            entry.inherits.remove(&from);
+        }
+    }
+
+    /// A proposed move is of a task that runs, from where it is to an open node that has room for it.
+    pub fn may_move(&self, proposed: Move) -> Result<(), Broken> {
+        let Move { task, from, to } = proposed;
+        let entry = self.tasks.get(&task);
+        let runs = entry.is_some_and(|entry| entry.place == Place::Running && entry.node == Some(from));
+        ensure!(runs, "N2 a task is in one place", "{proposed:?}: {entry:?}");
+        let open = self.nodes.get(&to).is_some_and(|machine| !machine.drained);
+        ensure!(open && from != to, "N11 only open nodes", "{proposed:?}");
+        Ok(())
+    }
+
+    /// Books what the scheduler decided, if it may.
+    pub fn decided(&mut self, now_ns: u64, decision: Decision) -> Result<(), Broken> {
+        match decision {
+            Decision::Start { task, node } => self.starts(now_ns, task, node),
+            Decision::Resume { task, node } => self.goes_on(now_ns, task, node),
+            Decision::Suspend { task, urgent } => self.is_to_stand(now_ns, task, urgent),
+        }
+    }
+
+    fn starts(&mut self, now_ns: u64, task: TaskId, node: NodeId) -> Result<(), Broken> {
+        let entry = self.entry(task, "N2 a task is in one place")?;
+        ensure!(
+            entry.place == Place::Waiting,
+            "N2 a task is in one place",
+            "{task} starts, and is {entry:?}"
+        );
+        ensure!(!entry.held, "N2 a held task stands still", "{task} starts, and is held");
+        let (agent, claims) = (entry.task.agent, entry.claims.take());
+        if let Some(claimed) = claims {
+            ensure!(
+                claimed == node,
+                "N11 room is used where it was made",
+                "{task} starts on {node}, not {claimed}"
+            );
+        }
+        if let Some(agent) = agent {
+            let busy = self.busy(agent);
+            ensure!(busy.is_none(), "N6 one task an agent", "{task} starts beside {busy:?}");
+        }
+        let machine = self.nodes.get(&node);
+        let open = machine.is_some_and(|machine| !machine.drained);
+        ensure!(open, "N11 only open nodes", "{task} starts on {node}: {machine:?}");
+        if claims.is_none() {
+            self.judge(task, node)?; // others were judged when room was made
+        }
+        self.begins(now_ns, task, node)?;
+        let tenant = self.tasks[&task].task.tenant;
+        if let Some(quota) = self.tenants.get(&tenant).and_then(|share| share.quota) {
+            let used = self.used_by(tenant);
+            ensure!(quota.fits(&used), "N7 within the quota", "{task}: {tenant} uses {used:?} of {quota:?}");
+        }
+        Ok(())
+    }
+
+    fn goes_on(&mut self, now_ns: u64, task: TaskId, node: NodeId) -> Result<(), Broken> {
+        let entry = self.entry(task, "N2 a task is in one place")?;
+        ensure!(
+            entry.place == Place::Standing,
+            "N2 a task is in one place",
+            "{task} goes on, and is {entry:?}"
+        );
+        ensure!(!entry.held, "N2 a held task stands still", "{task} goes on, and is held");
+        ensure!(
+            entry.node == Some(node),
+            "N10 on its node",
+            "{task} goes on on {node}, not {:?}",
+            entry.node
+        );
+        entry.deadline_ns =
+            entry.deadline_ns.map(|deadline_ns| deadline_ns.saturating_add(now_ns - entry.since_ns));
+        self.begins(now_ns, task, node)
+    }
+
+    fn begins(&mut self, now_ns: u64, task: TaskId, node: NodeId) -> Result<(), Broken> {
+        let entry = self.entry(task, "N2 a task is in one place")?;
+        entry.place = Place::Running;
+        entry.node = Some(node);
+        entry.since_ns = now_ns;
+        entry.stretch += 1;
+        let (held, capacity) = (self.held_on(node), self.nodes[&node].capacity);
+        ensure!(
+            capacity.fits(&held),
+            "N3 never above the pool",
+            "{task} on {node}: {held:?} of {capacity:?}"
+        );
+        Ok(())
+    }
+
+    fn is_to_stand(&mut self, now_ns: u64, task: TaskId, urgent: TaskId) -> Result<(), Broken> {
+        let options = self.options;
+        let waiting = self.entry(urgent, "N9 for one that waits")?.clone();
+        let entry = self.entry(task, "N2 a task is in one place")?;
+        ensure!(entry.place == Place::Running, "N2 a task is in one place", "{task} is to stand: {entry:?}");
+        ensure!(
+            waiting.place == Place::Waiting,
+            "N9 for one that waits",
+            "{task} stands for {urgent}: {waiting:?}"
+        );
+        let may = options.preemption && entry.task.preemptible;
+        ensure!(may, "N9 only preemptible", "{task} is to stand for {urgent}");
+        let ran_ns = now_ns - entry.since_ns;
+        let quantum_ns = u64::from(options.quantum_ms) * MS;
+        ensure!(quantum_ns <= ran_ns, "N9 past the quantum", "{task} is to stand after {ran_ns} ns");
+        entry.place = Place::Suspending;
+        let (node, theirs) = (entry.node, self.level(&self.tasks[&task]));
+        let own = self.level(&waiting);
+        ensure!(
+            theirs < own,
+            "N9 for a more urgent one",
+            "{task} at {theirs} is to stand for {urgent} at {own}"
+        );
+        let claims = &mut self.entry(urgent, "N9 for one that waits")?.claims;
+        ensure!(
+            claims.is_none() || *claims == node,
+            "N9 on one node",
+            "{urgent} makes room on {claims:?} and {node:?}"
+        );
+        *claims = node;
+        Ok(())
+    }
+
+    /// How far a task is above others that it may interrupt: batch, 256 priorities, realtime.
+    pub fn level(&self, entry: &Entry) -> u32 {
+        let level = |of: &Entry| match of.task.tier {
+            Tier::Batch => 0,
+            Tier::Interactive => 1 + u32::from(of.task.priority.0),
+            Tier::Realtime => 257,
+        };
+        self.givers(entry).into_iter().map(level).max().unwrap_or_default()
+    }
+
+    /// The task, and those it inherits from, directly or through others.
+    pub fn givers<'a>(&'a self, entry: &'a Entry) -> Vec<&'a Entry> {
+        let mut all = vec![entry];
+        let mut next = 0;
+        while let Some(of) = all.get(next).copied() {
+            next += 1;
+            for giver in of.inherits.iter().filter_map(|id| self.tasks.get(id)) {
+                if !all.iter().any(|known| known.task.id == giver.task.id) {
+                    all.push(giver);
+                }
+            }
+        }
+        all
+    }
+
+    /// Books that a task stopped working where it was, and returns its entry.
+    pub fn stands(&mut self, now_ns: u64, task: TaskId) -> &mut Entry {
+        let entry = self.tasks.get_mut(&task).expect("the host knows what runs");
+        if matches!(entry.place, Place::Running | Place::Suspending) {
+            entry.left_ns = entry.left_ns.saturating_sub(now_ns - entry.since_ns);
+            entry.ran_ns += now_ns - entry.since_ns;
+            entry.since_ns = now_ns;
+            entry.stretch += 1;
+        }
+        entry.place = Place::Standing;
+        entry
+    }
+
+    /// Books the end of a task.
+    pub fn ends(&mut self, now_ns: u64, task: TaskId) -> Entry {
+        self.ended += 1;
+        let entry = self.tasks.remove(&task).expect("the host knows what it ends");
+        let late = entry.task.tier == Tier::Realtime && entry.deadline_ns < Some(now_ns);
+        self.missed += u64::from(late && entry.place != Place::Waiting);
+        entry
+    }
+
+    /// Books the loss of a node: its tasks wait again, and their work was in vain.
+    pub fn loses(&mut self, node: NodeId, told: &[TaskId]) -> Result<Vec<Entry>, Broken> {
+        let mut there = Vec::new();
+        for entry in self.tasks.values_mut().filter(|entry| entry.claims == Some(node)) {
+            entry.claims = None;
+        }
+        for (id, entry) in self.tasks.iter_mut().filter(|(_, entry)| entry.node == Some(node)) {
+            ensure!(told.contains(id), "N5 none is lost", "{id} was on {node}, and nobody says so");
+            there.push(entry.clone());
+            entry.place = Place::Waiting;
+            entry.node = None;
+            entry.left_ns = entry.job.runs_ns;
+            entry.ran_ns = 0;
+            entry.stretch += 1;
+        }
+        ensure!(
+            told.len() == there.len(),
+            "N5 none is lost",
+            "{told:?} of {node}, where {} were",
+            there.len()
+        );
+        self.original = false;
+        self.nodes.remove(&node);
+        Ok(there)
+    }
+
+    /// Compares the scheduler's books with these. Of the tasks, one in `of` is asked about, another each time.
+    pub fn check(&self, scheduler: &Scheduler, turn: u64, of: u64) -> Result<(), Broken> {
+        let mut sums = Totals::default();
+        for (node, machine) in &self.nodes {
+            let held = self.held_on(*node);
+            let left = machine.capacity.checked_sub(&held);
+            let said = scheduler.free(*node);
+            let reserved = left.zip(said).and_then(|(left, said)| left.checked_sub(&said));
+            ensure!(
+                reserved.is_some(),
+                "N3 to the last unit",
+                "{node}: {said:?} free, by these books {left:?}"
+            );
+            sums.capacity = sum([sums.capacity, machine.capacity].into_iter());
+            sums.allocated = sum([sums.allocated, held].into_iter());
+            sums.reserved = sum([sums.reserved, reserved.unwrap_or_default()].into_iter());
+        }
+        let totals = scheduler.totals();
+        ensure!(totals == sums, "N3 to the last unit", "{totals:?}, by these books {sums:?}");
+        let made = self.tasks.values().any(|entry| entry.place == Place::Suspending);
+        let idle = made || sums.reserved == ResourceVector::default();
+        ensure!(
+            idle,
+            "N3 nothing is kept for nobody",
+            "{totals:?}, and nothing is on its way to stand still"
+        );
+        for tenant in self.tenants.keys() {
+            let used = sum([self.used_by(*tenant), self.claimed_by(*tenant)].into_iter());
+            let said = scheduler.used(*tenant);
+            ensure!(
+                said == Some(used),
+                "N7 to the last unit",
+                "{tenant} uses {said:?}, by these books {used:?}"
+            );
+        }
+        self.count(scheduler)?;
+        for (at, (id, entry)) in self.tasks.iter().enumerate() {
+            if (at as u64 + turn).is_multiple_of(of) {
+                let why = scheduler.why(*id);
+                ensure!(
+                    agrees(entry, why.as_ref()),
+                    "N5 none is lost",
+                    "{id} is {entry:?}, said to be {why:?}"
+                );
+            }
+        }
+        scheduler.verify().map_err(|text| Broken { rule: "the scheduler's own books", text })
+    }
+
+    fn count(&self, scheduler: &Scheduler) -> Result<(), Broken> {
+        let counts = scheduler.counts();
+        let of = |place| {
+            Tier::ALL.map(|tier| {
+                self.tasks.values().filter(|entry| entry.place == place && entry.task.tier == tier).count()
+            })
+        };
+        let places = [Place::Waiting, Place::Running, Place::Suspending, Place::Standing].map(of);
+        let told = [counts.waiting, counts.running, counts.suspending, counts.suspended];
+        ensure!(told == places, "N5 every count agrees", "{told:?}, by these books {places:?}");
+        let missed = counts.deadlines_missed;
+        ensure!(
+            missed == self.missed,
+            "N5 every count agrees",
+            "{missed} missed, by these books {}",
+            self.missed
+        );
+        Ok(())
+    }
+}
+
+fn agrees(entry: &Entry, why: Option<&Why>) -> bool {
+    match (entry.place, why) {
+        (Place::Waiting, Some(Why::Waiting { .. })) => true,
+        (Place::Running, Some(Why::Running { node })) => entry.node == Some(*node),
+        (Place::Suspending, Some(Why::Suspending { node, .. })) => entry.node == Some(*node),
+        (Place::Standing, Some(Why::Suspended { node, held, .. })) => {
+            entry.node == Some(*node) && entry.held == *held
+        }
+        _ => false,
+    }
+}
