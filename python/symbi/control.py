@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TOKEN_VARIABLE", "ControlServer", "act", "ask", "check_token", "socket_path"]
 
-LINE_BYTES_MAX: Final = 1 << 20
+LINE_BYTES_MAX: Final = 1 << 20  # of a request
+ANSWER_BYTES_MAX: Final = 256 << 20  # a hundred thousand agents, with everything about each
 ANSWER_S: Final = 30.0
 LAST_ANSWER_S: Final = 5.0  # of a runtime that closes
 TOKEN_VARIABLE: Final = "SYMBI_OPERATOR_TOKEN"  # noqa: S105 - the variable's name
@@ -291,7 +292,7 @@ def ask(data: Path, request: dict[str, Any]) -> Any:
             raise RuntimeClosedError(f"no runtime is running on `{data}`") from None
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile("rb") as lines:
-            line = lines.readline(LINE_BYTES_MAX)
+            line = lines.readline(ANSWER_BYTES_MAX)
     if not line:
         raise RuntimeClosedError(f"the runtime on `{data}` ended before it answered")
     answer = json.loads(line)

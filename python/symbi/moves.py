@@ -6,6 +6,7 @@ names: there is no tick.
 Not here: choosing (the kernel), standing still (`symbi.holding`), running (`symbi.runs`).
 
 Invariants
+- MV2 an agent that a refusal holds or ends is held before it hears of the refusal.
 - MV1 at most one timer is armed, and none where the kernel waits for no time.
 """
 
@@ -55,6 +56,10 @@ class Moves:
         """The run stands still now: what it gave back may go to others."""
         with contextlib.suppress(SymbiError):  # it ended meanwhile
             self.apply(self._runtime.kernel.run_suspended(run))
+
+    def heed(self) -> None:
+        """What the kernel decided by itself: it rang, or it has just refused something (MV2)."""
+        self.apply(self._runtime.kernel.tick())
 
     def close(self) -> None:
         """Let go of the loop."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from symbi.errors import InputError, SymbiError
+from symbi.showing import describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -66,7 +67,7 @@ async def _list(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
 
 
 async def _show(runtime: Runtime, _by: str, request: dict[str, Any]) -> Any:
-    return [runtime.describe(row["id"]) for row in _meant(runtime, request)]
+    return [describe(runtime, row["id"], row) for row in _meant(runtime, request)]
 
 
 async def _why(runtime: Runtime, _by: str, request: dict[str, Any]) -> Any:

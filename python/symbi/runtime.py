@@ -204,7 +204,7 @@ class Runtime:
             raise PolicyError(problems)
         await asyncio.to_thread(keep, self.data, kernel.policy_digest(), texts)
         self.opened = dict(kernel.opened)
-        self._bridge = Bridge(kernel, asyncio.get_running_loop(), self.upkeep.bell)
+        self._bridge = Bridge(kernel, asyncio.get_running_loop(), self._bell)
         self._stack.callback(self._bridge.close)
         self.upkeep.open(kernel)
         self._stack.callback(self.upkeep.close)
@@ -213,8 +213,8 @@ class Runtime:
         self._stack.callback(self.moves.close)
         self._stack.callback(self.brakes.close)
         self._stack.push_async_callback(self.runs.close)
-        caller = ToolCaller(kernel, self._bridge)
-        self._dispatcher = Dispatcher(kernel, self._bridge, caller)
+        caller = ToolCaller(kernel, self._bridge, self.moves.heed)
+        self._dispatcher = Dispatcher(kernel, self._bridge, caller, self.moves.heed)
         self.bus = Bus(kernel, self._dispatcher)
         self.tools = _Tools(caller, self._dispatcher)
         self.context = Knowledge(kernel, self._bridge, self._dispatcher)
@@ -226,6 +226,11 @@ class Runtime:
         self._stack.push_async_callback(self.stop_all)
         if self.workers.marker.exists():
             await self.workers.open()  # its opening reaps what was left
+
+    def _bell(self) -> None:
+        """The kernel rang: beyond records and mail, something may be due, or it has decided something."""
+        self.upkeep.bell()
+        self.moves.heed()
 
     async def close(self) -> None:
         """End everything and close the trail (RT3). Twice is once."""
@@ -282,6 +287,7 @@ class Runtime:
         """
         config = definition_of(agent)
         limits = config.limits
+        held = config.reserve if config.isolation == "in_process" else limits
         choice = self.workers.choice(config)
         if choice is not None and choice.below_assessment:
             _log.warning(
@@ -297,10 +303,10 @@ class Runtime:
                 tier=self.workers.tier(config),
                 capabilities=list(config.capabilities),
                 labels=sorted(config.inputs),
-                memory_mb=limits.memory_mb,
-                cpu_millicores=None if limits.cpu_cores is None else round(limits.cpu_cores * 1000),
-                disk_io_mbps=limits.disk_io_mbps,
-                network_io_mbps=limits.network_io_mbps,
+                memory_mb=held.memory_mb,
+                cpu_millicores=None if held.cpu_cores is None else round(held.cpu_cores * 1000),
+                disk_io_mbps=held.disk_io_mbps,
+                network_io_mbps=held.network_io_mbps,
                 connections=limits.connections,
                 execution_timeout_ms=(
                     None

@@ -42,9 +42,10 @@ def why(runtime: Runtime, identity: str) -> dict[str, Any]:
     return found
 
 
-def describe(runtime: Runtime, identity: str) -> dict[str, Any]:
-    """As `Runtime.describe`."""
-    row = next((row for row in runtime.kernel.list_agents() if row["id"] == identity), None)
+def describe(runtime: Runtime, identity: str, row: dict[str, Any] | None = None) -> dict[str, Any]:
+    """As `Runtime.describe`; `row` is what the kernel lists of it, where that is at hand."""
+    if row is None:
+        row = next((row for row in runtime.kernel.list_agents() if row["id"] == identity), None)
     handle = runtime.handle(identity)
     if row is None:
         raise InputError(f"there is no agent `{identity}`")

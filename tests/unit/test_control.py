@@ -79,6 +79,14 @@ async def test_what_is_no_request_is_an_input_error(
 
 
 @pytest.mark.asyncio
+async def test_a_list_of_many_agents_is_answered_whole(tmp_path: Path) -> None:
+    async with symbi.Runtime.open(data=tmp_path) as rt:
+        handles = await asyncio.gather(*(rt.schedule_agent(idle) for _ in range(4000)))
+        listed = await _from_outside(tmp_path, {"command": "agents.list"})
+        assert len(listed["value"]) == len(handles)  # more than a mebibyte of them
+
+
+@pytest.mark.asyncio
 async def test_op1_a_verb_acts_on_every_agent_of_the_name_and_says_of_each_what_became_of_it(
     tmp_path: Path,
 ) -> None:

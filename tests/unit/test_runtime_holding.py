@@ -300,3 +300,29 @@ async def test_mv1_one_timer_is_armed_for_what_the_kernel_waits_for_and_none_oth
     assert first.cancelled()
     await until(lambda: house.kernel.ticks == 1)
     assert moves._timer is None
+
+
+@pytest.mark.asyncio
+async def test_mv2_what_the_kernel_decided_by_itself_is_carried_out_when_it_rings_or_refuses(
+    tmp_path: Path,
+) -> None:
+    policy = tmp_path / "none.cedar"
+    policy.write_text('forbid (principal, action == Action::"tool.call", resource);')
+    heeded: list[str] = []
+
+    async def asks(ctx: symbi.AgentContext) -> None:
+        with pytest.raises(symbi.PolicyDenied):
+            await ctx.tools.call("any.tool")
+        heeded.append("refusal heard")
+
+    config = symbi.AgentConfig(name="asks", function=asks, isolation="in_process")
+    async with symbi.Runtime.open(data=tmp_path / "d", policy=["secure-default", policy]) as rt:
+        heed = rt.dispatcher._heed
+
+        def heeding() -> None:
+            heeded.append("heeded")
+            heed()
+
+        rt.dispatcher._heed = heeding
+        await rt.run(config)
+    assert heeded == ["heeded", "refusal heard"]

@@ -43,6 +43,9 @@ class AgentConfig:
         program: A command line instead: a program that speaks JSON lines on stdio, in any language.
         capabilities: What it says it needs, such as `tool:git_log` or `knowledge:write`. Policy decides.
         limits: Its resource limits. What cannot be applied where it runs is refused, never ignored.
+        reserve: In the host's process: what one task of it takes of the machine (`memory_mb`, `cpu_cores`,
+            `disk_io_mbps`, `network_io_mbps`), so that the scheduler counts it. A promise: nothing holds a coroutine
+            to it. A sandboxed agent reserves its limits.
         isolation: `sandbox`, or `in_process` for the host program's own code, inside the trust boundary.
         tier: The sandbox tier. None lets the risk assessment and the configuration choose, upwards only.
         tier_min: Never below this tier.
@@ -78,16 +81,11 @@ class AgentConfig:
     project: str | None = None
     supervision: Supervision | None = None
     tenant: str = "default"
+    reserve: ResourceLimits = field(default_factory=ResourceLimits)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not 1 <= len(self.name) <= 128 or not self.name.isprintable():
             raise InputError("an agent's name is 1 to 128 printable characters")
-        if (
-            not isinstance(self.tenant, str)
-            or not 1 <= len(self.tenant) <= 128
-            or not self.tenant.isprintable()
-        ):
-            raise InputError("`tenant` is 1 to 128 printable characters")
         if [self.function is not None, self.entry is not None, bool(self.program)].count(True) != 1:
             raise InputError("an agent needs exactly one of a function, an entry and a program")
         if self.entry is not None and not (
@@ -99,8 +97,7 @@ class AgentConfig:
         if not isinstance(self.limits, ResourceLimits):
             raise InputError("`limits` is written as `symbi.ResourceLimits(memory_mb=…)`")
         self._check_supervision()
-        if self.isolation == "in_process":
-            self._check_in_process()
+        self._check_account()
         for name in ("capabilities", "external_apis", "mounts", "program"):
             texts = getattr(self, name)
             if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
@@ -123,6 +120,20 @@ class AgentConfig:
                 "the lines of a program have left already: `supervision` has `retries=0`, or none"
             )
 
+    def _check_account(self) -> None:
+        if (
+            not isinstance(self.tenant, str)
+            or not 1 <= len(self.tenant) <= 128
+            or not self.tenant.isprintable()
+        ):
+            raise InputError("`tenant` is 1 to 128 printable characters")
+        if not isinstance(self.reserve, ResourceLimits):
+            raise InputError("`reserve` is written as `symbi.ResourceLimits(cpu_cores=…)`")
+        if self.isolation == "in_process":
+            self._check_in_process()
+        elif self.reserve.asked():
+            raise InputError("`reserve` is for isolation=`in_process`: a sandboxed agent reserves its limits")
+
     def _check_in_process(self) -> None:
         if self.function is None:
             raise InputError(
@@ -133,8 +144,12 @@ class AgentConfig:
         if unheld:
             names = ", ".join(f"`{name}`" for name in unheld)
             raise InputError(
-                f"{names} cannot be enforced on a coroutine in the host's process: leave isolation=`sandbox`"
+                f"{names} cannot be enforced on a coroutine in the host's process: leave isolation=`sandbox`; "
+                "to have them counted, not held to: `reserve`"
             )
+        countless = self.reserve.asked().keys() & {"connections", "execution_timeout_s"}
+        if countless:
+            raise InputError(f"`{min(countless)}` cannot be reserved")
         if self.tier or self.tier_min:
             raise InputError("`tier` is for sandboxes, and isolation is `in_process`")
 

@@ -90,7 +90,11 @@ def _texts(arguments: dict[str, Any], name: str) -> list[str]:
 class Dispatcher:
     """The table, bound to one runtime."""
 
-    def __init__(self, kernel: Kernel, bridge: Bridge, tools: ToolCaller) -> None:
+    def __init__(
+        self, kernel: Kernel, bridge: Bridge, tools: ToolCaller, heed: Callable[[], None] = lambda: None
+    ) -> None:
+        """`heed` is called at each refusal, before it is answered: the kernel may have decided more than that."""
+        self._heed = heed
         self._kernel = kernel
         self._bridge = bridge
         self._tools = tools
@@ -131,6 +135,7 @@ class Dispatcher:
         try:  # not `leaving`: this is the hot path
             return await act(agent, arguments)
         except PolicyDenied as denied:
+            self._heed()
             await self._bridge.durable(denied.seq)  # DP2
             raise
 

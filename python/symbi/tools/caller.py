@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from symbi.agents.channel import decode, encode
 from symbi.agents.parts import Part, PartSource
-from symbi.errors import InputError, PermitError, SymbiError, SymbiTimeoutError, ToolError
+from symbi.errors import InputError, PermitError, PolicyDenied, SymbiError, SymbiTimeoutError, ToolError
 from symbi.holding import GATE
 from symbi.tools.definition import REGISTERED, ToolDefinition
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from symbi._core import Kernel, Permit
     from symbi.bridge import Bridge
@@ -58,7 +58,9 @@ def part_tuple(part: Part) -> PartTuple:
 class ToolCaller:
     """The tools of one runtime."""
 
-    def __init__(self, kernel: Kernel, bridge: Bridge) -> None:
+    def __init__(self, kernel: Kernel, bridge: Bridge, heed: Callable[[], None] = lambda: None) -> None:
+        """`heed` as `Dispatcher`'s."""
+        self._heed = heed
         self._kernel = kernel
         self._bridge = bridge
         self._known: dict[str, ToolDefinition] = {}
@@ -100,6 +102,9 @@ class ToolCaller:
         await gate.enter()
         try:
             return await self._call(agent, definition.name, definition, arguments)
+        except PolicyDenied:
+            self._heed()
+            raise
         finally:
             await gate.leave()
 
