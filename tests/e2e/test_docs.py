@@ -27,7 +27,13 @@ ROOT = Path(__file__).parents[2]
 COMMAND_S = 120
 """Seconds for one command: an install, or three sandboxes on a busy machine."""
 
-TOURS = ["README.md", "docs/getting-started.md", "docs/tutorial-demo.md", "docs/scheduling.md"]
+TOURS = [
+    "README.md",
+    "docs/getting-started.md",
+    "docs/tutorial-demo.md",
+    "docs/scheduling.md",
+    "docs/supervision.md",
+]
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN_ONLY = {"text", "toml", "rust", "json"}
 IDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{64}|[0-9a-f]{32}|…|\d+")
