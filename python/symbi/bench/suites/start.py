@@ -13,7 +13,7 @@ import sys
 import time
 from functools import partial
 
-from symbi.bench import monitor
+from symbi.bench import collecting, monitor
 from symbi.bench.frame import BenchContext, NotMeasured, Peer, Row, Sample, percentile
 
 NAME, SUMMARY = "start", "import, help, the first decision, agents idle and at work"
@@ -202,6 +202,7 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
             measure=partial(_switch, whose="ours"),
             peers=[Peer("threads", partial(_switch, whose="threads"), f"Python {platform.python_version()}")],
         ),
+        *collecting.rows(NAME),
         *monitor.rows(NAME),
     ]
 

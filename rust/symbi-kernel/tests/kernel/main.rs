@@ -15,6 +15,7 @@ mod faults;
 mod knowledge;
 mod labels;
 mod leaks;
+mod memory;
 mod messages;
 mod model;
 mod operators;
