@@ -154,8 +154,12 @@ class Engine:
         if client is None:
             self._knock(deadline_s)
             client = APIClient(
-                base_url=f"unix://{self.path}", version=self._version or "auto", timeout=ceil(deadline_s)
+                base_url=f"unix://{self.path}",
+                version=self._version or "auto",
+                timeout=ceil(deadline_s),
             )
+            # It would keep a connection for each of the last 25 addresses, and no address of a container comes again.
+            client.headers["Connection"] = "close"
             self._version = client.api_version
             self._local.client = client
             self._clients.append(client)
