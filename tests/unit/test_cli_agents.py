@@ -145,6 +145,7 @@ def test_show_puts_one_agent_on_a_page(type_: Any) -> None:
             "mounts": ["/a:/a:ro"],
             "unenforced": [],
         },
+        usage={"memory_bytes": 60 << 20, "cpu_time_us": 1_234_567, "processes": 31, "read_bytes": None},
     )
     code, out, _, _ = type_([agent], "agents", "show", "triage")
     assert code == 0
@@ -158,6 +159,7 @@ def test_show_puts_one_agent_on_a_page(type_: Any) -> None:
     assert page["run"].endswith("interactive 128, asked to stand still, timeout_s 30, carries phi")
     assert page["error"].startswith("timeout, 2 times, last 2023-11-1")
     assert page["sandbox"] == "runc cccccccccccc, Linux 6.1"
+    assert page["uses"] == "60 MiB of memory, 1,234 ms of processor time, 31 processes and threads"
     assert "capabilities" not in out
     assert "\x1b" not in out
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
+from typing import TYPE_CHECKING
 
 import pytest
+import symbi
 from symbi.watchdog import Block, Watchdog
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 THRESHOLD_MS = 40
 
@@ -118,3 +124,68 @@ async def test_a_place_is_new_once() -> None:
     assert len(seen.blocks) == 2
     assert {block.place for block in seen.blocks} == {seen.blocks[0].place}
     assert [block.first for block in seen.blocks] == [True, False]
+
+
+class Blocking:
+    """An in-process agent that holds up the loop until the watchdog has reported it, by the runtime's own count."""
+
+    def __init__(self, rt: symbi.Runtime) -> None:
+        self.rt = rt
+        self.went_on = False
+
+    def config(self) -> symbi.AgentConfig:
+        async def blocks() -> None:
+            watchdog = self.rt.breaches._watchdog
+            assert watchdog is not None
+            await asyncio.sleep(0)
+            deadline = time.monotonic() + 20
+            while watchdog.blocks == 0:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)  # noqa: ASYNC251 - the very mistake
+            for _ in range(200):
+                await asyncio.sleep(0.01)
+            self.went_on = True
+
+        return symbi.AgentConfig(name="blocks", function=blocks, isolation="in_process")
+
+
+def opened(directory: Path, policy: str) -> symbi.Runtime:
+    file = directory / "blocks.cedar"
+    file.write_text("permit (principal, action, resource);\n" + policy)
+    config = directory / "symbi.toml"
+    config.write_text(f"[runtime]\nloop_block_ms = {THRESHOLD_MS}\n")
+    return symbi.Runtime.open(config, data=directory / "data", policy=file)
+
+
+@pytest.mark.asyncio
+async def test_in_a_runtime_a_block_is_warned_of_recorded_with_its_stack_sealed_and_seen_in_health(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(tmp_path, "") as rt:
+        blocking = Blocking(rt)
+        await rt.run(blocking.config())
+        assert blocking.went_on
+        health = (await rt.health_check()).component_health["loop"]
+        assert health.level == "yellow"
+        assert "test_watchdog.py" in health.text
+        assert "`blocks` has held up the event loop" in caplog.text
+        assert "the very mistake" in caplog.text, "the stack names the line"
+        records = (tmp_path / "data" / "trail").glob("*")
+        plain = b"".join(place.read_bytes() for place in records if place.is_file())
+        assert b"the very mistake" not in plain, "sealed"
+    with symbi.AuditLog.open(tmp_path / "data" / "trail") as log:
+        (breach,) = log.query(event_type="limit.breach")
+    assert breach.details["limit"] == "loop_block_ms"
+    assert breach.details["used"] >= breach.details["bound"] == THRESHOLD_MS
+    assert breach.details["verdict"] == "tolerated"
+    assert breach.details["sealed"]
+
+
+@pytest.mark.asyncio
+async def test_policy_ends_an_agent_that_holds_up_the_loop_when_it_lets_go(tmp_path: Path) -> None:
+    async with opened(tmp_path, 'forbid (principal, action == Action::"limit.breach", resource);') as rt:
+        blocking = Blocking(rt)
+        with pytest.raises(symbi.AgentError, match="loop_block_ms") as caught:
+            await rt.run(blocking.config())
+        assert caught.value.kind == "loop_block_ms"
+        assert not blocking.went_on

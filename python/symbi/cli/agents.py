@@ -208,6 +208,7 @@ def _sheet(agent: dict[str, Any]) -> str:
             ("sandbox", f"{sandbox['runtime']} {sandbox['container'][:12]}, {sandbox['kernel']}"),
             *(("mount", mount) for mount in sandbox["mounts"]),
             *(("not held", text) for text in sandbox["unenforced"]),
+            ("uses", _usage(agent.get("usage") or {})),
         ]
     shown = [(name, _cell(value)) for name, value in lines if value not in (None, "", [])]
     width = max(len(name) for name, _ in shown)
@@ -233,3 +234,16 @@ def _times(count: int) -> str:
 
 def _moment(us: int) -> str:
     return datetime.fromtimestamp(us / 1e6, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _usage(usage: dict[str, int | None]) -> str:
+    """What a sandbox uses, in the figures that are known."""
+    units = {
+        "memory_bytes": (1 << 20, "MiB of memory"),
+        "memory_peak_bytes": (1 << 20, "MiB at most"),
+        "cpu_time_us": (1_000, "ms of processor time"),
+        "throttled_us": (1_000, "ms waited for it"),
+        "processes": (1, "processes and threads"),
+    }
+    known = ((value, *unit) for name, unit in units.items() if (value := usage.get(name)) is not None)
+    return ", ".join(f"{value // size:,} {unit}" for value, size, unit in known)
