@@ -40,6 +40,9 @@ if TYPE_CHECKING:  # `as`: so that a strict type checker counts them as ours to 
     from symbi.tasks import Tenant as Tenant
     from symbi.tools import guard as guard
     from symbi.tools import tool as tool
+    from symbi.vectors import VectorFilter as VectorFilter
+    from symbi.vectors import VectorIndex as VectorIndex
+    from symbi.vectors import VectorStats as VectorStats
 
 __version__ = "0.1.0"
 
@@ -68,6 +71,9 @@ _HOME = {
     "Task": "tasks",
     "TaskBatch": "tasks",
     "Tenant": "tasks",
+    "VectorFilter": "vectors",
+    "VectorIndex": "vectors",
+    "VectorStats": "vectors",
     "Verification": "audit",
     "agent": "agents",
     "assess_security_tier": "sandbox",

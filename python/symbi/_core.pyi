@@ -1,5 +1,5 @@
 # The native core, as Python sees it. Held true by stubtest.
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, ClassVar, Literal, NoReturn, Self, TypeAlias, final
 
@@ -18,6 +18,8 @@ __all__ = [
     "Scheduler",
     "TASK_FIELDS",
     "TaskBatch",
+    "VectorFilter",
+    "VectorIndex",
     "__version__",
     "audit_last",
     "audit_query",
@@ -489,3 +491,60 @@ class Kernel:
     def unknown_operations(self) -> list[dict[str, Any]]: ...
     def resolve(self, by: str, operation: str, done: bool) -> int: ...
     def unseal(self, sealed: str) -> bytes: ...
+
+# --- vectors (rust/symbi-py/src/vectors.rs) ---
+
+# An array of uint64 or float32, C-contiguous; `collections.abc.Buffer` is younger than our oldest Python.
+_Array: TypeAlias = Any
+
+@final
+class VectorFilter:
+    """A set of ids that a search may return."""
+
+    def __new__(cls, ids: _Array) -> Self: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, id: int, /) -> bool: ...
+
+@final
+class VectorIndex:
+    """Buffers in, buffers out; see `symbi.VectorIndex`."""
+
+    def __new__(
+        cls, dimension: int, metric: str, m: int, ef_construct: int, quantization: str, seed: int
+    ) -> Self: ...
+    @staticmethod
+    def open(path: str | PathLike[str], read_only: bool) -> VectorIndex: ...
+    def save(self, path: str | PathLike[str]) -> None: ...
+    def add(
+        self,
+        ids: _Array,
+        vectors: _Array,
+        replace: bool,
+        threads: int,
+        progress: Callable[[int, int], object] | None,
+    ) -> int: ...
+    def remove(self, ids: _Array) -> int: ...
+    def search(
+        self,
+        queries: _Array,
+        k: int,
+        ef: int | None,
+        filter: VectorFilter | None,
+        threads: int,
+        ids: _Array,
+        distances: _Array,
+    ) -> int: ...
+    def ids(self, ids: _Array) -> int: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, id: int, /) -> bool: ...
+    @property
+    def dimension(self) -> int: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def quantization(self) -> str: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    def stats(
+        self,
+    ) -> tuple[tuple[str, int, int, int, int], tuple[int, int, int], tuple[int, int, int, int, int]]: ...

@@ -25,6 +25,12 @@ SymbiError
 │   ├── SandboxLimitError        the sandbox hit a limit (limit)
 │   └── SandboxEscapeError       what runs is not what was asked for
 ├── KnowledgeError
+├── VectorIndexError             an index of vectors: it cannot be changed, written or given memory
+│   ├── DimensionError           vectors of another length (also ValueError)
+│   ├── VectorValueError         NaN, infinity, or zero where a direction is needed (also ValueError)
+│   ├── DuplicateIdError         an id that is there already, or stands twice (also ValueError)
+│   ├── VectorFileError          a file that is damaged, or no index of ours
+│   └── VectorIndexLockedError   another writer has the index open
 ├── ToolError
 │   └── EffectUnknownError       an earlier attempt's effect is unknown, so it is not repeated
 ├── AgentError                   the agent's own code failed
@@ -54,6 +60,8 @@ __all__ = [
     "ColumnError",
     "ConfigError",
     "CryptoError",
+    "DimensionError",
+    "DuplicateIdError",
     "EffectUnknownError",
     "InputError",
     "KnowledgeError",
@@ -78,6 +86,10 @@ __all__ = [
     "ToolError",
     "TruncatedError",
     "UnknownRecipientError",
+    "VectorFileError",
+    "VectorIndexError",
+    "VectorIndexLockedError",
+    "VectorValueError",
 ]
 
 
@@ -291,6 +303,42 @@ class KnowledgeError(SymbiError):
     """The knowledge base."""
 
     code = "knowledge"
+
+
+class VectorIndexError(SymbiError):
+    """An index of vectors could not be changed, written, or given memory. The text says which."""
+
+    code = "vectors"
+
+
+class DimensionError(VectorIndexError, ValueError):
+    """Vectors of another length than those of the index."""
+
+    code = "vectors.dimension"
+
+
+class VectorValueError(VectorIndexError, ValueError):
+    """A vector holds NaN or infinity, or is zero where the metric needs a direction. The text names its row."""
+
+    code = "vectors.value"
+
+
+class DuplicateIdError(VectorIndexError, ValueError):
+    """An id is in the index already, or stands twice in one call. Nothing was added."""
+
+    code = "vectors.duplicate"
+
+
+class VectorFileError(VectorIndexError):
+    """A file of an index is damaged, or is none of ours. Nothing of it was used."""
+
+    code = "vectors.file"
+
+
+class VectorIndexLockedError(VectorIndexError):
+    """Another writer has the index open. Open it with `read_only=True`, or wait."""
+
+    code = "vectors.locked"
 
 
 class ToolError(SymbiError):

@@ -24,6 +24,7 @@ mod policy;
 mod runs;
 mod scheduler;
 mod supervise;
+mod vectors;
 
 use pyo3::prelude::*;
 
@@ -41,6 +42,7 @@ mod _core {
         super::explain::register(module)?;
         super::forked::register(module)?;
         super::kernel::register(module)?;
-        super::scheduler::register(module)
+        super::scheduler::register(module)?;
+        super::vectors::register(module)
     }
 }

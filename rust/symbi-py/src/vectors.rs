@@ -1,0 +1,226 @@
+//! `_core.VectorIndex`, `_core.VectorFilter`: buffers in, buffers out.
+//!
+//! Why buffers: numpy arrays are read and filled where they lie, without the GIL, and this crate needs no numpy.
+//! Not here: shapes, dtypes and defaults (`symbi/vectors.py`), everything else (`symbi-vectors`).
+
+use std::path::PathBuf;
+
+use pyo3::buffer::{Element, PyBuffer};
+use pyo3::prelude::*;
+use symbi_vectors as core;
+
+use crate::errors::{Raise, enter};
+
+impl From<core::VectorError> for Raise {
+    fn from(error: core::VectorError) -> Self {
+        use core::VectorError as E;
+        let class = match &error {
+            E::Range { .. } | E::Count { .. } | E::ReservedId => "InputError",
+            E::Dimension { .. } => "DimensionError",
+            E::NotFinite { .. } | E::Zero { .. } => "VectorValueError",
+            E::Duplicate { .. } => "DuplicateIdError",
+            E::Foreign { .. } | E::Damaged { .. } => "VectorFileError",
+            E::Locked { .. } => "VectorIndexLockedError",
+            E::Full | E::Memory { .. } | E::Io { .. } | E::ReadOnly | E::Poisoned | E::Stopped { .. } => {
+                "VectorIndexError"
+            }
+        };
+        Self::new(class, error.to_string())
+    }
+}
+
+/// The memory of an array, to be read.
+#[expect(unsafe_code, reason = "a buffer's memory as a slice")]
+fn readable<T: Element>(buffer: &PyBuffer<T>) -> PyResult<&[T]> {
+    if !buffer.is_c_contiguous() {
+        return Err(Raise::new("InputError", "the array must be contiguous").into());
+    }
+    if buffer.item_count() == 0 {
+        return Ok(&[]);
+    }
+    // SAFETY: the buffer is held for as long as the slice, C-contiguous, of items of T (`PyBuffer::get` has checked
+    // format and alignment). Python code that writes into the array meanwhile changes numbers under us: every bit
+    // pattern is a number, nothing is derived from them that bounds memory, and `add` copies before it checks.
+    Ok(unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<T>().cast_const(), buffer.item_count()) })
+}
+
+/// The memory of an array that our own wrapper has just made, to be filled.
+#[expect(unsafe_code, reason = "a buffer's memory as a slice")]
+#[expect(clippy::mut_from_ref, reason = "the buffer is a view of memory that it does not own")]
+fn writable<T: Element>(buffer: &PyBuffer<T>) -> PyResult<&mut [T]> {
+    if buffer.readonly() || !buffer.is_c_contiguous() {
+        return Err(Raise::new("InputError", "the array must be writable and contiguous").into());
+    }
+    if buffer.item_count() == 0 {
+        return Ok(&mut []);
+    }
+    // SAFETY: as in `readable`; the wrapper gives arrays that nobody else has seen yet.
+    Ok(unsafe { std::slice::from_raw_parts_mut(buffer.buf_ptr().cast::<T>(), buffer.item_count()) })
+}
+
+/// A set of ids that a search may return.
+#[pyclass(frozen, module = "symbi._core")]
+struct VectorFilter(core::Filter);
+
+#[pymethods]
+impl VectorFilter {
+    #[new]
+    fn new(ids: PyBuffer<u64>) -> PyResult<Self> {
+        Ok(Self(core::Filter::from_ids(readable(&ids)?)))
+    }
+
+    fn __len__(&self) -> usize {
+        usize::try_from(self.0.len()).unwrap_or(usize::MAX)
+    }
+
+    fn __contains__(&self, id: u64) -> bool {
+        self.0.contains(id)
+    }
+}
+
+/// See `symbi.VectorIndex`.
+#[pyclass(frozen, module = "symbi._core")]
+struct VectorIndex(core::Index);
+
+#[pymethods]
+impl VectorIndex {
+    #[new]
+    fn new(
+        dimension: usize,
+        metric: &str,
+        m: usize,
+        ef_construct: usize,
+        quantization: &str,
+        seed: u64,
+    ) -> PyResult<Self> {
+        let made = || {
+            core::Index::new(core::Options {
+                dimension,
+                metric: metric.parse()?,
+                m,
+                ef_construct,
+                quantization: core::Quantization::choose(quantization, dimension)?,
+                seed,
+            })
+        };
+        Ok(Self(made().map_err(Raise::from)?))
+    }
+
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf, read_only: bool) -> PyResult<Self> {
+        let access = if read_only { core::Access::Read } else { core::Access::Write };
+        enter(py, || core::Index::open(&path, access)).map(Self)
+    }
+
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        enter(py, || self.0.save(&path))
+    }
+
+    /// `progress(done, total)` is called after each piece; signals are looked at in between.
+    fn add(
+        &self,
+        py: Python<'_>,
+        ids: PyBuffer<u64>,
+        vectors: PyBuffer<f32>,
+        replace: bool,
+        threads: usize,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<usize> {
+        let (ids, vectors) = (readable(&ids)?, readable(&vectors)?);
+        let mode = if replace { core::Mode::Upsert } else { core::Mode::Insert };
+        let mut raised = None;
+        let mut told = |done: usize, total: usize| {
+            Python::attach(|py| {
+                let heard = py.check_signals().and_then(|()| match &progress {
+                    Some(progress) => progress.call1(py, (done, total)).map(|_| ()),
+                    None => Ok(()),
+                });
+                raised = heard.err();
+                raised.is_none()
+            })
+        };
+        let added = enter(py, || self.0.add(ids, vectors, mode, threads, &mut told));
+        raised.map_or(added, Err)
+    }
+
+    fn remove(&self, py: Python<'_>, ids: PyBuffer<u64>) -> PyResult<usize> {
+        let ids = readable(&ids)?;
+        enter(py, || self.0.remove(ids))
+    }
+
+    /// Fills `ids` and `distances`; the length of a row.
+    #[expect(clippy::too_many_arguments, reason = "one call a search")]
+    fn search(
+        &self,
+        py: Python<'_>,
+        queries: PyBuffer<f32>,
+        k: usize,
+        ef: Option<usize>,
+        filter: Option<Bound<'_, VectorFilter>>,
+        threads: usize,
+        ids: PyBuffer<u64>,
+        distances: PyBuffer<f32>,
+    ) -> PyResult<usize> {
+        let queries = readable(&queries)?;
+        let (ids, distances) = (writable(&ids)?, writable(&distances)?);
+        let filter = filter.as_ref().map(|filter| &filter.get().0);
+        enter(py, || self.0.search(queries, k, ef, filter, threads, ids, distances))
+    }
+
+    /// Fills `ids`, ascending, as far as they fit; how many there are.
+    fn ids(&self, py: Python<'_>, ids: PyBuffer<u64>) -> PyResult<usize> {
+        let places = writable(&ids)?;
+        let all = py.detach(|| self.0.ids());
+        for (place, id) in places.iter_mut().zip(&all) {
+            *place = *id;
+        }
+        Ok(all.len())
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    fn __contains__(&self, id: u64) -> bool {
+        self.0.contains(id)
+    }
+
+    #[getter]
+    fn dimension(&self) -> usize {
+        self.0.options().dimension
+    }
+
+    #[getter]
+    fn metric(&self) -> &'static str {
+        self.0.options().metric.as_str()
+    }
+
+    #[getter]
+    fn quantization(&self) -> &'static str {
+        self.0.options().quantization.as_str()
+    }
+
+    #[getter]
+    fn memory_bytes(&self) -> usize {
+        self.0.memory_bytes()
+    }
+
+    /// Names and values, in the order of `symbi.vectors.VectorStats`.
+    fn stats(&self, py: Python<'_>) -> VectorStats {
+        let stats = py.detach(|| self.0.stats());
+        let (log_records, log_bytes) = stats.log.unwrap_or_default();
+        (
+            (stats.kernels, stats.vectors, stats.slots, stats.hidden, stats.level),
+            (stats.options.m, stats.options.ef_construct, stats.options.seed),
+            (stats.index_bytes, stats.vector_bytes, stats.mapped_bytes, log_records, log_bytes),
+        )
+    }
+}
+
+type VectorStats =
+    ((&'static str, usize, usize, usize, u32), (usize, usize, u64), (usize, usize, usize, u64, u64));
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<VectorFilter>()?;
+    module.add_class::<VectorIndex>()
+}

@@ -1,0 +1,147 @@
+//! The nearest so far, in order, each with a mark whether it was expanded.
+//!
+//! Why one sorted array: it is short, stays in the nearest cache, and an insertion from the back moves few entries;
+//! two heaps were measured to be slower. An entry is one integer, so that comparing is one instruction, and equal
+//! distances are ordered by slot.
+//!
+//! Invariants
+//! - CA1 entries ascend; at most `limit` are kept, the smallest ones.
+//! - CA2 `next` gives each entry once, the nearest first.
+
+const MARK: u64 = 1;
+
+/// Distance, slot and a free mark in 64 bits; smaller is nearer. Slots are below 2^31.
+#[inline(always)]
+pub(crate) fn key(distance: f32, slot: u32) -> u64 {
+    let bits = distance.to_bits();
+    let ordered = bits ^ (((bits as i32 >> 31) as u32) | 0x8000_0000);
+    u64::from(ordered) << 32 | u64::from(slot) << 1
+}
+
+#[inline(always)]
+pub(crate) fn slot_of(key: u64) -> u32 {
+    key as u32 >> 1
+}
+
+#[inline(always)]
+pub(crate) fn distance_of(key: u64) -> f32 {
+    let ordered = (key >> 32) as u32;
+    let bits = if ordered >> 31 == 1 { ordered ^ 0x8000_0000 } else { !ordered };
+    f32::from_bits(bits)
+}
+
+/// See the header.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates {
+    keys: Vec<u64>,
+    limit: usize,
+    /// Everything before it is marked.
+    cursor: usize,
+}
+
+#[expect(clippy::indexing_slicing, reason = "places are below the length that was just taken")]
+impl Candidates {
+    /// Empties it, to keep `limit` (at least one) from now on.
+    pub(crate) fn reset(&mut self, limit: usize) {
+        self.keys.clear();
+        self.keys.reserve(limit + 1);
+        self.limit = limit.max(1);
+        self.cursor = 0;
+    }
+
+    /// Keeps `key` if it is among the nearest; whether it is.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, key: u64) -> bool {
+        let length = self.keys.len();
+        if length == self.limit {
+            if key >= self.keys[length - 1] {
+                return false;
+            }
+            self.keys.pop();
+        }
+        let mut place = self.keys.len();
+        while place > 0 && self.keys[place - 1] > key {
+            place -= 1;
+        }
+        self.keys.insert(place, key);
+        self.cursor = self.cursor.min(place);
+        true
+    }
+
+    /// The nearest that was not given yet.
+    #[inline(always)]
+    pub(crate) fn next(&mut self) -> Option<u64> {
+        while let Some(key) = self.keys.get_mut(self.cursor) {
+            self.cursor += 1;
+            if *key & MARK == 0 {
+                *key |= MARK;
+                return Some(*key);
+            }
+        }
+        None
+    }
+
+    /// What `next` would give.
+    #[inline(always)]
+    pub(crate) fn peek(&self) -> Option<u64> {
+        self.keys[self.cursor.min(self.keys.len())..].iter().copied().find(|key| key & MARK == 0)
+    }
+
+    pub(crate) fn keys(&self) -> &[u64] {
+        &self.keys
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.keys.len() == self.limit
+    }
+
+    /// The farthest that is kept.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.keys.last().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn keys_order_as_distances_do() {
+        let ascending = [f32::MIN, -2.5, -1e-30, 0.0, 1e-30, 0.5, 3.0, f32::MAX];
+        for (place, &distance) in ascending.iter().enumerate() {
+            assert_eq!(distance_of(key(distance, 7)).to_bits(), distance.to_bits());
+            assert_eq!(slot_of(key(distance, (1 << 31) - 1) | MARK), (1 << 31) - 1);
+            for &nearer in &ascending[..place] {
+                assert!(key(nearer, 9) < key(distance, 1));
+            }
+        }
+        assert!(key(1.0, 1) < key(1.0, 2));
+    }
+
+    proptest! {
+        /// CA1, CA2 against a plain sort.
+        #[test]
+        fn ca1_ca2_as_a_sorted_list(pushed in prop::collection::vec((0_u32..50, 0_u32..1000), 0..200), limit in 1_usize..40) {
+            let mut seen = std::collections::HashSet::new();
+            let pushed: Vec<u64> = pushed.into_iter().filter(|(_, slot)| seen.insert(*slot))
+                .map(|(distance, slot)| key(distance as f32, slot)).collect();
+            let mut candidates = Candidates::default();
+            candidates.reset(limit);
+            for &one in &pushed {
+                candidates.push(one);
+            }
+            let mut expected = pushed.clone();
+            expected.sort_unstable();
+            expected.truncate(limit);
+            prop_assert_eq!(candidates.keys(), &expected[..]);
+            let mut given = Vec::new();
+            while let Some(peeked) = candidates.peek() {
+                let one = candidates.next().unwrap();
+                prop_assert_eq!(one & !MARK, peeked);
+                given.push(peeked);
+            }
+            prop_assert_eq!(given, expected);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! An index in a directory: `snapshot`, the log of its generation, a lock.
+//!
+//! Why generations: a new snapshot and its empty log are written beside the old ones, and one rename makes both count;
+//! at any byte of a crash there is one whole pair.
+//!
+//! Invariants
+//! - FS1 at any moment the directory opens as the index was after some acknowledged change, and no later one is lost.
+//! - FS2 one writer at a time; a second is refused.
+
+use std::fs::{File, OpenOptions, create_dir_all, read_dir, remove_file, rename};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Result, VectorError};
+use crate::fields::{at, sync_directory};
+use crate::index::Index;
+use crate::journal::{self, Journal, Record};
+use crate::snapshot;
+use crate::store::Store;
+use crate::writer::Writer;
+
+/// What may be done with an index that was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Changes are logged; the directory is locked.
+    Write,
+    /// Changes are refused; nothing is locked, and nothing of the directory is changed.
+    Read,
+}
+
+/// The directory that an index is bound to.
+#[derive(Debug)]
+pub(crate) struct Files {
+    directory: PathBuf,
+    journal: Journal,
+    _lock: Option<File>,
+}
+
+fn log_path(directory: &Path, generation: u64) -> PathBuf {
+    directory.join(format!("log-{generation:016x}"))
+}
+
+fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join("lock");
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(at("open", &path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(VectorError::Locked { path: directory.to_owned() }),
+        Err(error) => Err(at("lock", &path)(error.into())),
+    }
+}
+
+impl Files {
+    pub(crate) fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
+    pub(crate) fn log(&self) -> (u64, u64) {
+        self.journal.size()
+    }
+
+    /// Writes a snapshot of `store` and an empty log into `directory`, and makes them count (FS1).
+    ///
+    /// `held` is the binding so far: where it is to the same directory, its lock is kept.
+    pub(crate) fn save(store: &Store, directory: &Path, held: Option<&Self>) -> Result<Saved> {
+        create_dir_all(directory).map_err(at("create", directory))?;
+        let directory = directory.canonicalize().map_err(at("open", directory))?;
+        let new_lock = if held.is_some_and(|files| files.directory == directory) {
+            None
+        } else {
+            Some(lock(&directory)?)
+        };
+        let path = directory.join("snapshot");
+        let generation = snapshot::generation(&path)?.unwrap_or(0) + 1;
+        let fresh = directory.join("snapshot.new");
+        let written = snapshot::write(store, generation, &fresh)
+            .and_then(|()| {
+                Journal::create(&log_path(&directory, generation), generation, store.options.dimension)
+            })
+            .and_then(|journal| {
+                sync_directory(&directory)?;
+                rename(&fresh, &path).map_err(at("rename", &fresh))?;
+                Ok(journal)
+            });
+        let journal = match written {
+            Ok(journal) => journal,
+            Err(error) => {
+                // Half a snapshot only takes space that may be what is missing.
+                let _ = remove_file(&fresh);
+                let _ = remove_file(log_path(&directory, generation));
+                return Err(error);
+            }
+        };
+        sync_directory(&directory)?;
+        sweep(&directory, generation);
+        Ok(Saved { directory, journal, new_lock })
+    }
+}
+
+/// A snapshot that counts; `bind` makes the index write behind it.
+pub(crate) struct Saved {
+    directory: PathBuf,
+    journal: Journal,
+    new_lock: Option<File>,
+}
+
+impl Saved {
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        self.directory.join("snapshot")
+    }
+
+    pub(crate) fn bind(self, held: Option<Files>) -> Files {
+        let lock = self.new_lock.or(held.and_then(|files| files._lock));
+        Files { directory: self.directory, journal: self.journal, _lock: lock }
+    }
+}
+
+/// Removes what older generations and crashes left.
+fn sweep(directory: &Path, generation: u64) {
+    let keep = log_path(directory, generation);
+    for entry in read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let stale = name.to_str().is_some_and(|name| name.starts_with("log-") || name == "snapshot.new");
+        if stale && entry.path() != keep {
+            // What cannot be removed takes space and does no harm: only the generation's own log is read.
+            let _ = remove_file(entry.path());
+        }
+    }
+}
+
+/// Opens the index in `directory`.
+pub(crate) fn open(directory: &Path, access: Access) -> Result<Index> {
+    let path = directory.join("snapshot");
+    if !path.exists() {
+        let what = "it holds no `snapshot`".to_owned();
+        return Err(VectorError::Foreign { path: directory.to_owned(), what });
+    }
+    let directory = directory.canonicalize().map_err(at("open", directory))?;
+    let held = if access == Access::Write { Some(lock(&directory)?) } else { None };
+    let (store, generation) = snapshot::open(&path)?;
+    let dimension = store.options.dimension;
+    let index = Index::of(store, Writer::default());
+    let log = log_path(&directory, generation);
+    {
+        let mut writer = index.change();
+        let mut apply = |record| match record {
+            Record::Put { ids, vectors } => writer
+                .replay_put(&index, &ids, &vectors)
+                .map_err(|error| crate::fields::damaged(&log, format!("a record that cannot be: {error}"))),
+            Record::Remove { ids } => writer.remove(&index, &ids).map(|_| ()),
+        };
+        if let Some(held) = held {
+            let journal = Journal::open(&log, generation, dimension, &mut apply)?;
+            sweep(&directory, generation);
+            writer.bind(Files { directory, journal, _lock: Some(held) });
+        } else {
+            journal::replay(&log, generation, dimension, &mut apply)?;
+            writer.refuse();
+        }
+    }
+    Ok(index)
+}

@@ -1,0 +1,353 @@
+//! Kernels for AVX-512 with VNNI and VPOPCNTDQ (Ice Lake, Zen 4 and later).
+//!
+//! Not here: BF16. Rescoring reads whole floats, and nothing else would use it (docs/adr/0150).
+#![expect(unsafe_code, reason = "loads through pointers, and calls that need what `supported` has found")]
+#![expect(clippy::indexing_slicing, reason = "every index is below a length that was asserted")]
+
+use std::arch::x86_64::{
+    __m512i, __mmask8, __mmask16, _mm512_add_epi64, _mm512_add_ps, _mm512_and_si512, _mm512_dpbusd_epi32,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_loadu_epi64, _mm512_maskz_loadu_ps,
+    _mm512_popcnt_epi64, _mm512_reduce_add_epi32, _mm512_reduce_add_epi64, _mm512_reduce_add_ps,
+    _mm512_set1_epi8, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi64, _mm512_srli_epi16,
+    _mm512_sub_epi64, _mm512_sub_ps, _mm512_xor_si512,
+};
+
+use super::rows::{each_row, trailer};
+use super::{Affine, Kernels, View, portable};
+
+/// The caller of anything here has asked this first.
+pub(super) fn supported() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("avx512vpopcntdq")
+        && is_x86_feature_detected!("fma")
+}
+
+/// A kernel as a plain function.
+macro_rules! offered {
+    ($kernel:ident($($argument:ident),*)) => {
+        |$($argument),*| {
+            // SAFETY: `available` offers this set only where `supported` has found the features.
+            unsafe { $kernel($($argument),*) }
+        }
+    };
+}
+
+pub(super) const KERNELS: Kernels = Kernels {
+    name: "avx512",
+    dot: offered!(dot(a, b)),
+    squared: offered!(squared(a, b)),
+    dot_many: offered!(dot_many(q, rows, slots, affine, out)),
+    squared_many: offered!(squared_many(q, rows, slots, affine, out)),
+    int8_many: offered!(int8_many(q, rows, slots, affine, out)),
+    int4_many: offered!(int4_many(q, rows, slots, affine, out)),
+    bits_many: offered!(bits_many(q, rows, slots, affine, out)),
+    int8_pair: offered!(int8_pair(a, b)),
+    int4_pair: offered!(int4_pair(a, b)),
+    hadamard: offered!(hadamard(values, factor)),
+    int4_fit: offered!(int4_fit(values, inverse)),
+};
+
+/// The 64 bytes at `at`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(bytes: &[u8], at: usize) -> __m512i {
+    debug_assert!(at + 64 <= bytes.len(), "KN3");
+    // SAFETY: the callers assert the length of the whole row or query before their loop; unaligned is allowed.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().add(at).cast()) }
+}
+
+#[inline]
+fn as_bytes(query: &[i8]) -> &[u8] {
+    // SAFETY: i8 and u8 have the same size and alignment, and every bit pattern is both.
+    unsafe { std::slice::from_raw_parts(query.as_ptr().cast(), query.len()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+fn dot(left: &[f32], right: &[f32]) -> f32 {
+    assert!(left.len() == right.len(), "KN3");
+    let mut sums = [_mm512_setzero_ps(); 4];
+    let whole = left.len() / 64 * 64;
+    for start in (0..whole).step_by(64) {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            let at = start + 16 * lane;
+            // SAFETY: at + 16 ≤ whole ≤ the length of both.
+            let (a, b) =
+                unsafe { (_mm512_loadu_ps(left.as_ptr().add(at)), _mm512_loadu_ps(right.as_ptr().add(at))) };
+            *sum = _mm512_fmadd_ps(a, b, *sum);
+        }
+    }
+    for at in (whole..left.len()).step_by(16) {
+        let mask = tail_mask(left.len() - at);
+        // SAFETY: the mask leaves out what is past the end, and a masked lane is not read.
+        let (a, b) = unsafe {
+            (
+                _mm512_maskz_loadu_ps(mask, left.as_ptr().add(at)),
+                _mm512_maskz_loadu_ps(mask, right.as_ptr().add(at)),
+            )
+        };
+        sums[0] = _mm512_fmadd_ps(a, b, sums[0]);
+    }
+    _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])))
+}
+
+#[inline]
+fn tail_mask(left: usize) -> __mmask16 {
+    if left >= 16 { !0 } else { (1 << left) - 1 }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+fn squared(left: &[f32], right: &[f32]) -> f32 {
+    assert!(left.len() == right.len(), "KN3");
+    let mut sums = [_mm512_setzero_ps(); 2];
+    for at in (0..left.len()).step_by(16) {
+        let mask = tail_mask(left.len() - at);
+        // SAFETY: the mask leaves out what is past the end, and a masked lane is not read.
+        let difference = unsafe {
+            _mm512_sub_ps(
+                _mm512_maskz_loadu_ps(mask, left.as_ptr().add(at)),
+                _mm512_maskz_loadu_ps(mask, right.as_ptr().add(at)),
+            )
+        };
+        let sum = &mut sums[at / 16 % 2];
+        *sum = _mm512_fmadd_ps(difference, difference, *sum);
+    }
+    _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+fn dot_many(query: &[f32], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
+    out.clear();
+    for (place, &slot) in slots.iter().enumerate() {
+        if place + 2 < slots.len() {
+            rows.fetch(slots[place + 2]);
+        }
+        out.push(affine.c0 + affine.w1 * dot(query, rows.floats(slot)));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+fn squared_many(query: &[f32], rows: &View<'_>, slots: &[u32], _: &Affine, out: &mut Vec<f32>) {
+    out.clear();
+    for (place, &slot) in slots.iter().enumerate() {
+        if place + 2 < slots.len() {
+            rows.fetch(slots[place + 2]);
+        }
+        out.push(squared(query, rows.floats(slot)));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn int8_many(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
+    let query = as_bytes(query);
+    assert!(query.len().is_multiple_of(64), "KN3");
+    each_row(rows, slots, out, |row| {
+        let (scale, squared_norm) = trailer(row, query.len());
+        let mut sums = [_mm512_setzero_si512(); 2];
+        for at in (0..query.len()).step_by(64) {
+            let sum = &mut sums[at / 64 % 2];
+            *sum = _mm512_dpbusd_epi32(*sum, load(row, at), load(query, at));
+        }
+        let sum = _mm512_reduce_add_epi32(sums[0]) + _mm512_reduce_add_epi32(sums[1]);
+        affine.distance(sum, scale, squared_norm)
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn int4_many(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
+    match query.len() {
+        // With the length known the query stays in registers: the usual sizes of embeddings.
+        384 => int4_fixed::<3>(query, rows, slots, affine, out),
+        768 => int4_fixed::<6>(query, rows, slots, affine, out),
+        1024 => int4_fixed::<8>(query, rows, slots, affine, out),
+        1536 => int4_fixed::<12>(query, rows, slots, affine, out),
+        _ => int4_any(query, rows, slots, affine, out),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn int4_fixed<const BLOCKS: usize>(
+    query: &[i8],
+    rows: &View<'_>,
+    slots: &[u32],
+    affine: &Affine,
+    out: &mut Vec<f32>,
+) {
+    let query = as_bytes(query);
+    assert!(query.len() == 128 * BLOCKS, "KN3");
+    let mut low = [_mm512_setzero_si512(); BLOCKS];
+    let mut high = [_mm512_setzero_si512(); BLOCKS];
+    for block in 0..BLOCKS {
+        (low[block], high[block]) = (load(query, 128 * block), load(query, 128 * block + 64));
+    }
+    let nibble = _mm512_set1_epi8(15);
+    each_row(rows, slots, out, |row| {
+        let (scale, squared_norm) = trailer(row, 64 * BLOCKS);
+        let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+        for block in 0..BLOCKS {
+            let code = load(row, 64 * block);
+            even = _mm512_dpbusd_epi32(even, _mm512_and_si512(code, nibble), low[block]);
+            let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(code), nibble);
+            odd = _mm512_dpbusd_epi32(odd, upper, high[block]);
+        }
+        let sum = _mm512_reduce_add_epi32(even) + _mm512_reduce_add_epi32(odd);
+        affine.distance(sum, scale, squared_norm)
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn int4_any(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
+    let query = as_bytes(query);
+    assert!(query.len().is_multiple_of(128), "KN3");
+    let bytes = query.len() / 2;
+    let nibble = _mm512_set1_epi8(15);
+    each_row(rows, slots, out, |row| {
+        let (scale, squared_norm) = trailer(row, bytes);
+        let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+        for at in (0..bytes).step_by(64) {
+            let code = load(row, at);
+            even = _mm512_dpbusd_epi32(even, _mm512_and_si512(code, nibble), load(query, 2 * at));
+            let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(code), nibble);
+            odd = _mm512_dpbusd_epi32(odd, upper, load(query, 2 * at + 64));
+        }
+        let sum = _mm512_reduce_add_epi32(even) + _mm512_reduce_add_epi32(odd);
+        affine.distance(sum, scale, squared_norm)
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+fn bits_many(query: &[u64], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
+    match query.len() / 4 {
+        // 512, 768, 1024 and 1536 dimensions.
+        8 => bits_fixed::<1>(query, rows, slots, affine, out),
+        12 => bits_fixed::<2>(query, rows, slots, affine, out),
+        16 => bits_fixed::<2>(query, rows, slots, affine, out),
+        24 => bits_fixed::<3>(query, rows, slots, affine, out),
+        _ => bits_any(query, rows, slots, affine, out),
+    }
+}
+
+#[inline]
+fn word_mask(left: usize) -> __mmask8 {
+    if left >= 8 { !0 } else { (1 << left) - 1 }
+}
+
+/// Up to eight words at `at`, zero past the end.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_words(words: &[u64], at: usize) -> __m512i {
+    // SAFETY: the mask leaves out what is past the end, and a masked lane is not read.
+    unsafe { _mm512_maskz_loadu_epi64(word_mask(words.len() - at), words.as_ptr().add(at).cast()) }
+}
+
+/// Four counts as one sum: 1, 2, 4 and, for the sign, -8.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn weigh(counts: [__m512i; 4]) -> i32 {
+    let low = _mm512_add_epi64(counts[0], _mm512_slli_epi64::<1>(counts[1]));
+    let high = _mm512_sub_epi64(_mm512_slli_epi64::<2>(counts[2]), _mm512_slli_epi64::<3>(counts[3]));
+    _mm512_reduce_add_epi64(_mm512_add_epi64(low, high)) as i32
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+fn bits_fixed<const BLOCKS: usize>(
+    query: &[u64],
+    rows: &View<'_>,
+    slots: &[u32],
+    affine: &Affine,
+    out: &mut Vec<f32>,
+) {
+    let words = query.len() / 4;
+    assert!(words > 8 * (BLOCKS - 1) && words <= 8 * BLOCKS, "KN3");
+    let mut planes = [[_mm512_setzero_si512(); BLOCKS]; 4];
+    for (plane, values) in planes.iter_mut().zip(query.chunks_exact(words)) {
+        for (block, held) in plane.iter_mut().enumerate() {
+            *held = load_words(values, 8 * block);
+        }
+    }
+    let last = word_mask(words - 8 * (BLOCKS - 1));
+    each_row(rows, slots, out, |row| {
+        let (scale, squared_norm) = trailer(row, 8 * words);
+        let mut counts = [_mm512_setzero_si512(); 4];
+        for block in 0..BLOCKS {
+            let mask = if block + 1 == BLOCKS { last } else { !0 };
+            // SAFETY: `trailer` has asserted that the row holds all words; masked lanes are not read.
+            let code = unsafe { _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(64 * block).cast()) };
+            for (count, plane) in counts.iter_mut().zip(&planes) {
+                let common = _mm512_popcnt_epi64(_mm512_and_si512(code, plane[block]));
+                *count = _mm512_add_epi64(*count, common);
+            }
+        }
+        affine.distance(weigh(counts), scale, squared_norm)
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
+fn bits_any(query: &[u64], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
+    let words = query.len() / 4;
+    each_row(rows, slots, out, |row| {
+        let (scale, squared_norm) = trailer(row, 8 * words);
+        let mut counts = [_mm512_setzero_si512(); 4];
+        for at in (0..words).step_by(8) {
+            let mask = word_mask(words - at);
+            // SAFETY: `trailer` has asserted that the row holds all words; masked lanes are not read.
+            let code = unsafe { _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(8 * at).cast()) };
+            for (count, plane) in counts.iter_mut().zip(query.chunks_exact(words)) {
+                let common = _mm512_popcnt_epi64(_mm512_and_si512(code, load_words(plane, at)));
+                *count = _mm512_add_epi64(*count, common);
+            }
+        }
+        affine.distance(weigh(counts), scale, squared_norm)
+    });
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn int8_pair(left: &[u8], right: &[u8]) -> i32 {
+    assert!(left.len() == right.len() && left.len().is_multiple_of(64), "KN3");
+    let (sign, ones) = (_mm512_set1_epi8(-128), _mm512_set1_epi8(1));
+    let (mut products, mut sums) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    for at in (0..left.len()).step_by(64) {
+        let (a, b) = (load(left, at), load(right, at));
+        products = _mm512_dpbusd_epi32(products, a, _mm512_xor_si512(b, sign));
+        sums = _mm512_dpbusd_epi32(sums, b, ones);
+    }
+    // a (b - 128) = (a - 128)(b - 128) + 128 (b - 128)
+    _mm512_reduce_add_epi32(products) - 128 * (_mm512_reduce_add_epi32(sums) - 128 * left.len() as i32)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn int4_pair(left: &[u8], right: &[u8]) -> (i32, i32, i32) {
+    assert!(left.len() == right.len() && left.len().is_multiple_of(64), "KN3");
+    let (nibble, ones) = (_mm512_set1_epi8(15), _mm512_set1_epi8(1));
+    let zero = _mm512_setzero_si512();
+    let (mut low, mut high, mut lefts, mut rights) = (zero, zero, zero, zero);
+    for at in (0..left.len()).step_by(64) {
+        let (a, b) = (load(left, at), load(right, at));
+        let (a0, b0) = (_mm512_and_si512(a, nibble), _mm512_and_si512(b, nibble));
+        let a1 = _mm512_and_si512(_mm512_srli_epi16::<4>(a), nibble);
+        let b1 = _mm512_and_si512(_mm512_srli_epi16::<4>(b), nibble);
+        low = _mm512_dpbusd_epi32(low, a0, b0);
+        high = _mm512_dpbusd_epi32(high, a1, b1);
+        lefts = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(lefts, a0, ones), a1, ones);
+        rights = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(rights, b0, ones), b1, ones);
+    }
+    (
+        _mm512_reduce_add_epi32(low) + _mm512_reduce_add_epi32(high),
+        _mm512_reduce_add_epi32(lefts),
+        _mm512_reduce_add_epi32(rights),
+    )
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn hadamard(values: &mut [f32], factor: f32) {
+    portable::hadamard_body(values, factor);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn int4_fit(values: &[f32], inverse: f32) -> (f32, f32) {
+    portable::int4_fit_body(values, inverse)
+}

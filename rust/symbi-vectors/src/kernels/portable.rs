@@ -1,0 +1,205 @@
+//! Kernels in plain Rust: what the others are measured against, and what runs where nothing better does.
+//!
+//! Not here: tuning for one processor. The loops are written so that a compiler can vectorise them for the
+//! baseline of its target (SSE2, NEON).
+#![expect(clippy::indexing_slicing, reason = "every index is below a length that the loop has taken")]
+
+use super::rows::{each_row, trailer};
+use super::{Affine, Kernels, View};
+
+pub(super) const KERNELS: Kernels = Kernels {
+    name: "portable",
+    dot,
+    squared,
+    dot_many,
+    squared_many,
+    int8_many,
+    int4_many,
+    bits_many,
+    int8_pair,
+    int4_pair,
+    hadamard,
+    int4_fit,
+};
+
+const LANES: usize = 8;
+
+/// Eight sums side by side, so that the compiler may keep them in one register.
+#[inline(always)]
+fn reduce(left: &[f32], right: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    assert!(left.len() == right.len(), "KN3");
+    let mut sums = [0.0_f32; LANES];
+    let whole = left.len() / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for lane in 0..LANES {
+            sums[lane] += term(left[start + lane], right[start + lane]);
+        }
+    }
+    let rest: f32 = (whole..left.len()).map(|at| term(left[at], right[at])).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
+    reduce(left, right, |a, b| a * b)
+}
+
+pub(super) fn squared(left: &[f32], right: &[f32]) -> f32 {
+    reduce(left, right, |a, b| (a - b) * (a - b))
+}
+
+fn dot_many(query: &[f32], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
+    out.clear();
+    out.extend(slots.iter().map(|&slot| affine.c0 + affine.w1 * dot(query, rows.floats(slot))));
+}
+
+fn squared_many(query: &[f32], rows: &View<'_>, slots: &[u32], _: &Affine, out: &mut Vec<f32>) {
+    out.clear();
+    out.extend(slots.iter().map(|&slot| squared(query, rows.floats(slot))));
+}
+
+fn int8_many(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
+    each_row(rows, slots, out, |row| {
+        let (scale, squared_norm) = trailer(row, query.len());
+        let code = &row[..query.len()];
+        let sum = code.iter().zip(query).map(|(&code, &query)| i32::from(code) * i32::from(query)).sum();
+        affine.distance(sum, scale, squared_norm)
+    });
+}
+
+fn int4_many(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
+    let bytes = query.len() / 2;
+    each_row(rows, slots, out, |row| {
+        let (scale, squared_norm) = trailer(row, bytes);
+        let mut sum = 0;
+        for (code, query) in row[..bytes].chunks_exact(64).zip(query.chunks_exact(128)) {
+            for at in 0..64 {
+                sum += i32::from(code[at] & 15) * i32::from(query[at]);
+                sum += i32::from(code[at] >> 4) * i32::from(query[at + 64]);
+            }
+        }
+        affine.distance(sum, scale, squared_norm)
+    });
+}
+
+#[inline(always)]
+pub(super) fn word(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[8 * at..8 * at + 8]);
+    u64::from_le_bytes(word)
+}
+
+/// Shared with the kernels that have a scalar `popcnt` and nothing wider.
+#[inline(always)]
+pub(super) fn bits_body(query: &[u64], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
+    let words = query.len() / 4;
+    let (p0, rest) = query.split_at(words);
+    let (p1, rest) = rest.split_at(words);
+    let (p2, p3) = rest.split_at(words);
+    assert!(p3.len() == words, "KN3");
+    each_row(rows, slots, out, |row| {
+        let (scale, squared_norm) = trailer(row, 8 * words);
+        let mut counts = [0_i32; 4];
+        for at in 0..words {
+            let code = word(row, at);
+            counts[0] += (code & p0[at]).count_ones() as i32;
+            counts[1] += (code & p1[at]).count_ones() as i32;
+            counts[2] += (code & p2[at]).count_ones() as i32;
+            counts[3] += (code & p3[at]).count_ones() as i32;
+        }
+        let sum = counts[0] + 2 * counts[1] + 4 * counts[2] - 8 * counts[3];
+        affine.distance(sum, scale, squared_norm)
+    });
+}
+
+fn bits_many(query: &[u64], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
+    bits_body(query, rows, slots, affine, out);
+}
+
+fn int8_pair(left: &[u8], right: &[u8]) -> i32 {
+    assert!(left.len() == right.len(), "KN3");
+    left.iter().zip(right).map(|(&a, &b)| (i32::from(a) - 128) * (i32::from(b) - 128)).sum()
+}
+
+fn int4_pair(left: &[u8], right: &[u8]) -> (i32, i32, i32) {
+    assert!(left.len() == right.len(), "KN3");
+    let mut sums = (0, 0, 0);
+    for (&a, &b) in left.iter().zip(right) {
+        for (a, b) in [(a & 15, b & 15), (a >> 4, b >> 4)] {
+            let (a, b) = (i32::from(a), i32::from(b));
+            sums = (sums.0 + a * b, sums.1 + a, sums.2 + b);
+        }
+    }
+    sums
+}
+
+/// Also compiled for wider registers by the other kernels.
+#[inline(always)]
+pub(super) fn hadamard_body(values: &mut [f32], factor: f32) {
+    for value in values.iter_mut() {
+        *value *= factor;
+    }
+    let length = values.len();
+    let mut half = 1;
+    // Two steps at a time: half as many passes over the values.
+    while half * 4 <= length {
+        for block in values.chunks_exact_mut(4 * half) {
+            let (a, rest) = block.split_at_mut(half);
+            let (b, rest) = rest.split_at_mut(half);
+            let (c, d) = rest.split_at_mut(half);
+            for at in 0..half {
+                let (ab, ab_) = (a[at] + b[at], a[at] - b[at]);
+                let (cd, cd_) = (c[at] + d[at], c[at] - d[at]);
+                (a[at], b[at]) = (ab + cd, ab_ + cd_);
+                (c[at], d[at]) = (ab - cd, ab_ - cd_);
+            }
+        }
+        half *= 4;
+    }
+    if half * 2 <= length {
+        let (a, b) = values.split_at_mut(half);
+        for (a, b) in a.iter_mut().zip(b) {
+            (*a, *b) = (*a + *b, *a - *b);
+        }
+    }
+}
+
+fn hadamard(values: &mut [f32], factor: f32) {
+    hadamard_body(values, factor);
+}
+
+/// Adding and taking away 1.5 × 2^23 rounds a small float to an integer, and vectorises everywhere.
+const ROUNDER: f32 = 12_582_912.0;
+
+/// The half byte for a component: clamp(round(x * inverse + 7.5), 0, 15), as a float.
+#[inline(always)]
+pub(crate) fn int4_level(value: f32, inverse: f32) -> f32 {
+    let level = value * inverse + 7.5;
+    let level = if level > 15.0 { 15.0 } else { level };
+    let level = if level < 0.0 { 0.0 } else { level };
+    (level + ROUNDER) - ROUNDER
+}
+
+#[inline(always)]
+pub(super) fn int4_fit_body(values: &[f32], inverse: f32) -> (f32, f32) {
+    let mut products = [0.0_f32; 16];
+    let mut squares = [0.0_f32; 16];
+    let chunks = values.chunks_exact(16);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for lane in 0..16 {
+            let level = int4_level(chunk[lane], inverse) - 7.5;
+            products[lane] += chunk[lane] * level;
+            squares[lane] += level * level;
+        }
+    }
+    for (lane, &value) in rest.iter().enumerate() {
+        let level = int4_level(value, inverse) - 7.5;
+        products[lane] += value * level;
+        squares[lane] += level * level;
+    }
+    (products.iter().sum(), squares.iter().sum())
+}
+
+fn int4_fit(values: &[f32], inverse: f32) -> (f32, f32) {
+    int4_fit_body(values, inverse)
+}

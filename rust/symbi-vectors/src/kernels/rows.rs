@@ -1,0 +1,118 @@
+//! Rows of equal length, and fetching them before they are needed.
+//!
+//! Not here: who owns the bytes (`memory`).
+#![expect(unsafe_code, reason = "a prefetch is an instruction without a safe name; floats are read as bytes")]
+
+/// Rows to read: the first ones from a file's mapping, those after them from memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    base: &'a [u8],
+    base_rows: usize,
+    tail: &'a [u8],
+    stride: usize,
+}
+
+/// How many rows ahead are fetched: more than four were measured to be slower.
+pub(crate) const AHEAD: usize = 4;
+
+const LINE_BYTES: usize = 64;
+
+impl<'a> View<'a> {
+    /// `base` holds `base_rows` rows of `stride` bytes, `tail` those after them.
+    pub(crate) fn new(base: &'a [u8], base_rows: usize, tail: &'a [u8], stride: usize) -> Self {
+        debug_assert!(base.len() >= base_rows * stride, "KN3");
+        Self { base, base_rows, tail, stride }
+    }
+
+    /// The bytes of a row.
+    ///
+    /// # Panics
+    /// Where there is no such row (KN3).
+    #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "a row that is not there must not be read: KN3")]
+    pub(crate) fn row(&self, slot: u32) -> &'a [u8] {
+        let slot = slot as usize;
+        if slot >= self.base_rows {
+            let start = (slot - self.base_rows) * self.stride;
+            &self.tail[start..start + self.stride]
+        } else {
+            let start = slot * self.stride;
+            &self.base[start..start + self.stride]
+        }
+    }
+
+    /// The floats of a row of floats.
+    #[inline(always)]
+    pub(crate) fn floats(&self, slot: u32) -> &'a [f32] {
+        let row = self.row(slot);
+        // SAFETY: every bit pattern is a float, and nothing but whole floats is taken; both ends are empty for
+        // rows of floats, whose start and stride are multiples of four, which the assertion holds.
+        let (head, floats, _) = unsafe { row.align_to::<f32>() };
+        assert!(head.is_empty(), "KN3");
+        floats
+    }
+
+    /// Asks the processor to fetch a whole row.
+    #[inline(always)]
+    pub(crate) fn fetch(&self, slot: u32) {
+        fetch(self.row(slot));
+    }
+}
+
+/// Asks the processor to fetch bytes that will be read soon.
+#[inline(always)]
+pub(crate) fn fetch(bytes: &[u8]) {
+    let start = bytes.as_ptr();
+    let mut offset = 0;
+    while offset < bytes.len() {
+        fetch_line(start.wrapping_add(offset));
+        offset += LINE_BYTES;
+    }
+}
+
+#[inline(always)]
+pub(crate) fn fetch_line<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program can see and cannot fault, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above; the instruction has no operands but the address and changes no register.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}
+
+/// The two floats after the code: scale and squared norm.
+#[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "a row without its floats must not be read: KN3")]
+pub(crate) fn trailer(row: &[u8], code_bytes: usize) -> (f32, f32) {
+    let floats = &row[code_bytes..code_bytes + 8];
+    let word = |at: usize| f32::from_le_bytes([floats[at], floats[at + 1], floats[at + 2], floats[at + 3]]);
+    (word(0), word(4))
+}
+
+/// Calls `distance` on each row in order, having fetched the rows a few places ahead.
+#[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "bounded by the lengths taken here")]
+pub(crate) fn each_row(
+    view: &View<'_>,
+    slots: &[u32],
+    out: &mut Vec<f32>,
+    mut distance: impl FnMut(&[u8]) -> f32,
+) {
+    out.clear();
+    out.reserve(slots.len());
+    for &slot in &slots[..slots.len().min(AHEAD)] {
+        view.fetch(slot);
+    }
+    for (place, &slot) in slots.iter().enumerate() {
+        if place + AHEAD < slots.len() {
+            view.fetch(slots[place + AHEAD]);
+        }
+        out.push(distance(view.row(slot)));
+    }
+}

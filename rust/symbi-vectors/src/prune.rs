@@ -1,0 +1,43 @@
+//! Which of the near nodes to link to: near ones that are not nearer to each other.
+//!
+//! Why: links to a cluster's centre alone lead nowhere else. A candidate is taken only where it is nearer to the node
+//! than to every one taken before.
+//!
+//! Source: Malkov & Yashunin, algorithm 4, without filling up with what was left out.
+
+use crate::candidates::{distance_of, slot_of};
+use crate::codes::Codec;
+use crate::kernels::View;
+
+/// Distances between stored vectors: from codes that are fine enough, or from the vectors.
+#[derive(Clone, Copy)]
+pub(crate) enum Pairs<'a> {
+    /// Rows of this codec.
+    Codes(&'a Codec, View<'a>),
+    /// The vectors as they are stored.
+    Vectors(&'a Codec, View<'a>),
+}
+
+impl Pairs<'_> {
+    #[inline]
+    pub(crate) fn distance(&self, left: u32, right: u32) -> f32 {
+        match self {
+            Self::Codes(codec, rows) => codec.between(rows.row(left), rows.row(right)),
+            Self::Vectors(codec, rows) => codec.exact(rows.floats(left), rows.floats(right)),
+        }
+    }
+}
+
+/// Takes at most `limit` of `keys` (ascending distances from the node) into `taken`.
+pub(crate) fn choose(pairs: &Pairs<'_>, keys: &[u64], limit: usize, taken: &mut Vec<u32>) {
+    taken.clear();
+    for &key in keys {
+        if taken.len() == limit {
+            break;
+        }
+        let (slot, distance) = (slot_of(key), distance_of(key));
+        if taken.iter().all(|&other| pairs.distance(slot, other) >= distance) {
+            taken.push(slot);
+        }
+    }
+}

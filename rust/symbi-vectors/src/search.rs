@@ -1,0 +1,147 @@
+//! Walks over the graph.
+//!
+//! Why one routine for building and searching: what is built with the walk is found by the walk.
+//! Not here: measuring hits again in full precision (`rescore`), looking at everything (`scan`).
+//!
+//! Invariants
+//! - SE1 `among` gives only slots that its predicate accepts.
+//! - SE2 a walk gives distinct slots, nearest first, at most `ef`.
+//!
+//! Source: Malkov & Yashunin, algorithms 2 and 5.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::Ordering;
+
+use crate::candidates::{Candidates, distance_of, key, slot_of};
+use crate::codes::Query;
+use crate::graph::{Entry, NONE};
+use crate::store::Store;
+use crate::visited::Visited;
+
+/// What a search needs besides the index; reused, so that none allocates.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub query: Query,
+    pub visited: Visited,
+    pub candidates: Candidates,
+    pub slots: Vec<u32>,
+    pub distances: Vec<f32>,
+    pub frontier: BinaryHeap<Reverse<u64>>,
+    pub hits: Vec<(f32, u64)>,
+    pub keys: Vec<u64>,
+    pub taken: Vec<u32>,
+}
+
+impl Scratch {
+    /// Estimates the distances of `self.slots`.
+    fn estimate(&mut self, store: &Store) {
+        store.codec.estimate(&self.query, &store.walked(), &self.slots, &mut self.distances);
+    }
+
+    /// Goes down from the entry to `layer` + 1, always to the nearest; where to go on from.
+    pub(crate) fn descend(&mut self, store: &Store, entry: Entry, layer: u32) -> u32 {
+        let mut at = entry.slot;
+        if entry.level > layer {
+            self.slots.clear();
+            self.slots.push(at);
+            self.estimate(store);
+            let mut nearest = key(self.distances.first().copied().unwrap_or(0.0), at);
+            for layer in (layer + 1..=entry.level).rev() {
+                loop {
+                    self.slots.clear();
+                    store.graph.links(at, layer, &mut self.slots);
+                    self.estimate(store);
+                    let found =
+                        self.slots.iter().zip(&self.distances).map(|(&slot, &far)| key(far, slot)).min();
+                    match found {
+                        Some(found) if found < nearest => (nearest, at) = (found, slot_of(found)),
+                        _ => break,
+                    }
+                }
+            }
+        }
+        at
+    }
+
+    /// The slots near the query that a walk in `layer` from `from` meets, in `candidates`.
+    pub(crate) fn walk(&mut self, store: &Store, from: u32, layer: u32, ef: usize) {
+        self.visited.begin(store.slots());
+        self.candidates.reset(ef);
+        self.visited.insert(from);
+        self.slots.clear();
+        self.slots.push(from);
+        self.estimate(store);
+        self.keep();
+        while let Some(next) = self.candidates.next() {
+            self.neighbours(store, slot_of(next), layer);
+            self.estimate(store);
+            self.keep();
+            if let Some(following) = self.candidates.peek()
+                && layer == 0
+            {
+                store.graph.fetch(slot_of(following));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn keep(&mut self) {
+        for (&slot, &distance) in self.slots.iter().zip(&self.distances) {
+            self.candidates.push(key(distance, slot));
+        }
+    }
+
+    /// The links of `slot` that were not seen yet, in `slots`.
+    #[inline(always)]
+    fn neighbours(&mut self, store: &Store, slot: u32, layer: u32) {
+        self.slots.clear();
+        if layer <= store.graph.level(slot) {
+            for word in store.graph.list(slot, layer) {
+                let link = word.load(Ordering::Acquire);
+                if link == NONE {
+                    break;
+                }
+                if self.visited.insert(link) {
+                    self.slots.push(link);
+                }
+            }
+        }
+    }
+
+    /// As `walk` in the lowest layer, keeping only what `accept` takes; the others are passed through (SE1).
+    ///
+    /// Goes on until the nearest unexpanded node is farther than all that is kept, however many were refused.
+    pub(crate) fn among(&mut self, store: &Store, from: u32, ef: usize, accept: impl Fn(u32) -> bool) {
+        self.visited.begin(store.slots());
+        self.candidates.reset(ef);
+        self.frontier.clear();
+        self.visited.insert(from);
+        self.slots.clear();
+        self.slots.push(from);
+        self.estimate(store);
+        loop {
+            for (&slot, &distance) in self.slots.iter().zip(&self.distances) {
+                let key = key(distance, slot);
+                let near =
+                    !self.candidates.is_full() || self.candidates.last().is_some_and(|last| key < last);
+                if near {
+                    self.frontier.push(Reverse(key));
+                    if accept(slot) {
+                        self.candidates.push(key);
+                    }
+                }
+            }
+            let Some(Reverse(next)) = self.frontier.pop() else { break };
+            let farthest = self.candidates.last().map_or(f32::INFINITY, distance_of);
+            if self.candidates.is_full() && distance_of(next) > farthest {
+                break;
+            }
+            self.neighbours(store, slot_of(next), 0);
+            self.estimate(store);
+            if let Some(Reverse(following)) = self.frontier.peek() {
+                store.graph.fetch(slot_of(*following));
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Checksums of a mapped file, checked where they are first needed.
+//!
+//! Why not all at open: a million vectors are six gigabytes, and opening them must take a blink. Graph and codes are
+//! checked before the first use of any of it; a vector's block is checked when the vector is first read.
+//! Not here: where the sums stand in the file (`snapshot`).
+//!
+//! Invariants
+//! - SU1 no byte of the file is used before the block that it stands in was checked.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::error::{Result, VectorError};
+use crate::graph::NONE;
+use crate::memory::Rows;
+use crate::store::Store;
+
+/// Bytes under one checksum.
+pub(crate) const BLOCK_BYTES: usize = 1 << 16;
+
+/// Checksums of the blocks of a section, the last one shorter.
+pub(crate) fn of(pieces: &[&[u8]]) -> Vec<u32> {
+    let mut sums = Vec::new();
+    let (mut hasher, mut filled) = (crc32fast::Hasher::new(), 0);
+    for piece in pieces {
+        let mut rest = *piece;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(BLOCK_BYTES - filled));
+            hasher.update(now);
+            filled += now.len();
+            rest = later;
+            if filled == BLOCK_BYTES {
+                sums.push(std::mem::take(&mut hasher).finalize());
+                filled = 0;
+            }
+        }
+    }
+    if filled > 0 {
+        sums.push(hasher.finalize());
+    }
+    sums
+}
+
+/// Checks of the vectors of a mapped snapshot.
+#[derive(Debug)]
+pub(crate) struct Sums {
+    path: PathBuf,
+    sums: Vec<u32>,
+    /// A bit a block: checked, and good.
+    good: Vec<AtomicU64>,
+    rows: u32,
+    stride: usize,
+}
+
+impl Sums {
+    pub(crate) fn new(path: PathBuf, sums: Vec<u32>, rows: u32, stride: usize) -> Self {
+        let good = (0..sums.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Self { path, sums, good, rows, stride }
+    }
+
+    /// Checks the blocks of a vector, once (SU1).
+    ///
+    /// # Errors
+    /// [`VectorError::Damaged`] where a block is not what was written.
+    #[inline]
+    pub(crate) fn check_vector(&self, vectors: &Rows, slot: u32) -> Result<()> {
+        if slot >= self.rows {
+            return Ok(());
+        }
+        let start = slot as usize * self.stride;
+        for block in start / BLOCK_BYTES..=(start + self.stride - 1) / BLOCK_BYTES {
+            let bit = 1 << (block % 64);
+            let seen = self.good.get(block / 64).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0);
+            if !seen {
+                self.check_block(vectors, block)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn check_block(&self, vectors: &Rows, block: usize) -> Result<()> {
+        let [mapped, _] = vectors.pieces();
+        let end = mapped.len().min((block + 1) * BLOCK_BYTES);
+        let found = mapped.get(block * BLOCK_BYTES..end).map(crc32fast::hash);
+        if found.is_none() || found != self.sums.get(block).copied() {
+            let what = format!("checksum of block {block} of the vectors");
+            return Err(VectorError::Damaged { path: self.path.clone(), what });
+        }
+        if let Some(word) = self.good.get(block / 64) {
+            word.fetch_or(1 << (block % 64), Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+/// The check of graph and codes of a mapped snapshot, done once, before their first use.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    path: PathBuf,
+    links: Vec<u32>,
+    codes: Vec<u32>,
+    done: AtomicBool,
+}
+
+impl Pending {
+    pub(crate) fn new(path: PathBuf, links: Vec<u32>, codes: Vec<u32>) -> Self {
+        Self { path, links, codes, done: AtomicBool::new(false) }
+    }
+
+    /// Checks once (SU1); several threads may do so at the same time, with the same result.
+    #[inline]
+    pub(crate) fn check(&self, store: &Store) -> Result<()> {
+        if self.done.load(Ordering::Acquire) { Ok(()) } else { self.check_now(store) }
+    }
+
+    #[cold]
+    fn check_now(&self, store: &Store) -> Result<()> {
+        let damaged = |what: &str| VectorError::Damaged { path: self.path.clone(), what: what.to_owned() };
+        let [links, _] = store.graph.base.pieces();
+        if of(&[links]) != self.links {
+            return Err(damaged("checksum of the links"));
+        }
+        let codes = store.codes.as_ref().map_or(&[][..], |codes| codes.pieces()[0]);
+        if of(&[codes]) != self.codes {
+            return Err(damaged("checksum of the codes"));
+        }
+        // A good checksum says that the bytes are as written; that they are links is still to be seen.
+        let slots = store.slots();
+        let (words, _) = links.as_chunks::<4>();
+        let sound = words
+            .iter()
+            .map(|word| u32::from_le_bytes(*word))
+            .all(|link| link == NONE || (link as usize) < slots);
+        let entry = store
+            .graph
+            .entry()
+            .is_none_or(|entry| store.is_live(entry.slot) && entry.level == store.graph.level(entry.slot));
+        if !sound || !entry {
+            return Err(damaged("a link to nowhere"));
+        }
+        self.done.store(true, Ordering::Release);
+        Ok(())
+    }
+}

@@ -1,0 +1,386 @@
+//! Changes, in the order in which they become true: checked, logged, placed, linked, seen.
+//!
+//! Why pieces: a build of a million vectors is logged, linked and shown a thousand at a time, so that memory for it is
+//! bounded, searches see it grow, and a caller can stop it.
+//! Not here: the bytes of the log (`journal`).
+//!
+//! Invariants
+//! - WR1 what is wrong with the arguments is found before anything is changed.
+//! - WR2 a change is in the log before any search sees it.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::codes::Codec;
+use crate::error::{Result, VectorError};
+use crate::files::Files;
+use crate::graph::NONE;
+use crate::index::{Index, Mode};
+use crate::kernels::best;
+use crate::link::{link, mend};
+use crate::memory::Rows;
+use crate::options::{Options, Quantization};
+use crate::prune::Pairs;
+use crate::query::normalised;
+use crate::snapshot;
+use crate::store::{Slot, Store};
+
+/// Vectors that become visible together.
+pub(crate) const PIECE: usize = 1024;
+/// A fresh graph gets so many nodes from one thread, before several can find their way.
+const FIRST: usize = 64;
+/// The graph is mended when one in so many slots is hidden: a pass over all lists costs as much as some inserts.
+const MEND_SHARE: usize = 16;
+const MEND_MIN: usize = 64;
+/// Where an `add` brings at least one in so many of all vectors, finer codes of all are made for its duration.
+const SKETCH_SHARE: usize = 8;
+
+/// The writer's own state. Its lock is the index's one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    files: Option<Files>,
+    read_only: bool,
+}
+
+/// Finer codes than one bit, for choosing links; made for a build and dropped after it.
+struct Sketch {
+    codec: Codec,
+    rows: Rows,
+}
+
+impl Sketch {
+    fn new(options: &Options) -> Self {
+        let codec = Codec::new(&Options { quantization: Quantization::Int4, ..*options }, best());
+        let rows = Rows::new(codec.stride());
+        Self { codec, rows }
+    }
+
+    /// Codes of the slots `slots`, from their vectors.
+    fn cover(&mut self, store: &Store, slots: impl Iterator<Item = u32>) -> Result<()> {
+        let failed = |source| VectorError::Memory { bytes: store.slots() * self.codec.stride(), source };
+        self.rows.grow(store.slots()).map_err(failed)?;
+        let mut scratch = Vec::new();
+        for slot in slots {
+            if let Some(sums) = &store.sums {
+                sums.check_vector(&store.vectors, slot)?;
+            }
+            let vector = store.vectors.view().floats(slot);
+            self.codec.encode(vector, &mut scratch, self.rows.row_mut(slot));
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Records and bytes of the log, where there is one.
+    pub(crate) fn log(&self) -> Option<(u64, u64)> {
+        self.files.as_ref().map(Files::log)
+    }
+
+    pub(crate) fn bind(&mut self, files: Files) {
+        self.files = Some(files);
+    }
+
+    /// From now on changes are refused.
+    pub(crate) fn refuse(&mut self) {
+        self.read_only = true;
+    }
+
+    fn allowed(&self) -> Result<()> {
+        if self.read_only { Err(VectorError::ReadOnly) } else { Ok(()) }
+    }
+
+    /// Writes a snapshot into `directory` and logs there from now on. Searches go on; so do mapped vectors after it.
+    pub(crate) fn save(&mut self, index: &Index, directory: &Path) -> Result<()> {
+        self.allowed()?;
+        index.read().check()?;
+        self.mend_now(index, None, 1);
+        let saved = {
+            let store = index.read();
+            if let Some(sums) = &store.sums {
+                (0..store.slots() as u32).try_for_each(|slot| sums.check_vector(&store.vectors, slot))?;
+            }
+            Files::save(&store, directory, self.files.as_ref())?
+        };
+        let mapped = snapshot::map_vectors(&saved.snapshot());
+        self.files = Some(saved.bind(self.files.take()));
+        let (vectors, sums) = mapped?;
+        let old = {
+            let mut store = index.write();
+            store.sums = Some(sums);
+            std::mem::replace(&mut store.vectors, vectors)
+        };
+        drop(old); // gives gigabytes back, and no search waits for it
+        Ok(())
+    }
+
+    /// A record of the log: everything about it is checked but whether ids are there.
+    pub(crate) fn replay_put(&mut self, index: &Index, ids: &[u64], vectors: &[f32]) -> Result<()> {
+        index.read().check()?;
+        check(&index.read(), ids, vectors, Mode::Upsert)?;
+        let mut sketch = None;
+        self.piece(index, ids, vectors, sketch.as_mut(), 1).map(|_| ())
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        index: &Index,
+        ids: &[u64],
+        vectors: &[f32],
+        mode: Mode,
+        threads: usize,
+        progress: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<usize> {
+        self.allowed()?;
+        let dimension = index.options.dimension;
+        {
+            let store = index.read();
+            store.check()?;
+            check(&store, ids, vectors, mode)?;
+        }
+        let mut sketch = self.sketch(index, ids.len())?;
+        let (mut done, mut replaced, total) = (0, 0, ids.len());
+        for (ids, vectors) in ids.chunks(PIECE).zip(vectors.chunks(PIECE * dimension)) {
+            replaced += self.piece(index, ids, vectors, sketch.as_mut(), threads)?;
+            done += ids.len();
+            if !progress(done, total) {
+                return Err(VectorError::Stopped { done, total });
+            }
+        }
+        Ok(replaced)
+    }
+
+    fn sketch(&self, index: &Index, count: usize) -> Result<Option<Sketch>> {
+        let store = index.read();
+        let worth = count * SKETCH_SHARE >= store.len() && count > 1;
+        if index.options.quantization != Quantization::Binary || !worth {
+            return Ok(None);
+        }
+        let mut sketch = Sketch::new(&index.options);
+        sketch.cover(&store, (0..store.slots() as u32).filter(|&slot| store.is_live(slot)))?;
+        Ok(Some(sketch))
+    }
+
+    fn piece(
+        &mut self,
+        index: &Index,
+        ids: &[u64],
+        vectors: &[f32],
+        mut sketch: Option<&mut Sketch>,
+        threads: usize,
+    ) -> Result<usize> {
+        let dimension = index.options.dimension;
+        let mut vectors = vectors.to_vec();
+        let codes = {
+            let store = index.read();
+            for (row, vector) in vectors.chunks_exact_mut(dimension).enumerate() {
+                normalised(index.options.metric, store.codec.kernels.dot, row, vector)?;
+            }
+            encode(&store, &vectors, threads)
+        };
+        index.write().reserve(ids.len())?;
+        if let Some(files) = &mut self.files {
+            files.journal().put(ids, &vectors)?; // WR2
+        }
+        let slots = {
+            let mut store = index.write();
+            let stride = store.codec.stride();
+            let mut slots = Vec::with_capacity(ids.len());
+            for (place, (&id, vector)) in ids.iter().zip(vectors.chunks_exact(dimension)).enumerate() {
+                let code = codes.get(place * stride..(place + 1) * stride).unwrap_or_default();
+                slots.push(store.place(id, vector, code)?);
+            }
+            slots
+        };
+        {
+            let store = index.read();
+            if let Some(sketch) = sketch.as_deref_mut() {
+                sketch.cover(&store, slots.iter().copied())?;
+            }
+            let pairs = pairs(&store, sketch.as_deref());
+            link_all(index, &store, &pairs, &slots, threads);
+        }
+        let mut store = index.write();
+        let before = store.len();
+        for &slot in &slots {
+            store.reveal(slot);
+        }
+        let replaced = slots.len() - (store.len() - before);
+        drop(store);
+        self.mend_if_due(index, sketch.as_deref(), threads);
+        Ok(replaced)
+    }
+
+    pub(crate) fn remove(&mut self, index: &Index, ids: &[u64]) -> Result<usize> {
+        self.allowed()?;
+        let known: Vec<u64> = {
+            let store = index.read();
+            store.check()?;
+            ids.iter().copied().filter(|id| store.directory.contains_key(id)).collect()
+        };
+        if let Some(files) = self.files.as_mut().filter(|_| !known.is_empty()) {
+            files.journal().remove(&known)?; // WR2
+        }
+        let removed = {
+            let mut store = index.write();
+            known.iter().filter(|&&id| store.hide(id)).count()
+        };
+        self.mend_if_due(index, None, 1);
+        Ok(removed)
+    }
+
+    /// Takes hidden slots out of the graph where there are enough of them.
+    fn mend_if_due(&mut self, index: &Index, sketch: Option<&Sketch>, threads: usize) {
+        let due = {
+            let store = index.read();
+            store.hidden >= MEND_MIN.max(store.slots() / MEND_SHARE) || store.len() == 0
+        };
+        if due {
+            self.mend_now(index, sketch, threads);
+        }
+    }
+
+    fn mend_now(&mut self, index: &Index, sketch: Option<&Sketch>, threads: usize) {
+        let store = index.read();
+        if store.hidden == 0 {
+            return;
+        }
+        let entry = store.graph.entry().filter(|entry| store.is_live(entry.slot));
+        store.graph.set_entry(entry.or_else(|| store.highest()));
+        let pairs = pairs(&store, sketch);
+        let lonely = mend_all(index, &store, &pairs, threads);
+        link_all(index, &store, &pairs, &lonely, 1);
+        let hidden: Vec<u32> = (0..store.slots() as u32)
+            .filter(|&slot| store.states.get(slot as usize) == Some(&Slot::Hidden))
+            .collect();
+        drop(store);
+        index.write().release(&hidden);
+    }
+}
+
+/// WR1: everything that can be wrong with an `add`.
+fn check(store: &Store, ids: &[u64], vectors: &[f32], mode: Mode) -> Result<()> {
+    let dimension = store.options.dimension;
+    if !vectors.len().is_multiple_of(dimension) {
+        return Err(VectorError::Dimension { given: vectors.len(), expected: dimension });
+    }
+    if vectors.len() / dimension != ids.len() {
+        return Err(VectorError::Count { ids: ids.len(), vectors: vectors.len() / dimension });
+    }
+    let mut seen = HashSet::with_capacity(ids.len());
+    for &id in ids {
+        if id == u64::MAX {
+            return Err(VectorError::ReservedId);
+        }
+        if !seen.insert(id) {
+            return Err(VectorError::Duplicate { id, why: "stands twice in one call" });
+        }
+        if mode == Mode::Insert && store.directory.contains_key(&id) {
+            return Err(VectorError::Duplicate { id, why: "is in the index already: `upsert` replaces it" });
+        }
+    }
+    let mut scratch = Vec::new();
+    for (row, vector) in vectors.chunks_exact(dimension).enumerate() {
+        let squared = (store.codec.kernels.dot)(vector, vector);
+        if !squared.is_finite() || squared <= f32::MIN_POSITIVE {
+            scratch.clear();
+            scratch.extend_from_slice(vector);
+            normalised(store.options.metric, store.codec.kernels.dot, row, &mut scratch)?;
+        }
+    }
+    Ok(())
+}
+
+fn pairs<'a>(store: &'a Store, sketch: Option<&'a Sketch>) -> Pairs<'a> {
+    match (sketch, &store.codes, store.options.quantization) {
+        (Some(sketch), _, _) => Pairs::Codes(&sketch.codec, sketch.rows.view()),
+        (None, Some(codes), Quantization::Int8 | Quantization::Int4) => {
+            Pairs::Codes(&store.codec, codes.view())
+        }
+        _ => Pairs::Vectors(&store.codec, store.vectors.view()),
+    }
+}
+
+/// Codes of rows of `vectors`, one after the other.
+fn encode(store: &Store, vectors: &[f32], threads: usize) -> Vec<u8> {
+    let (dimension, stride) = (store.options.dimension, store.codec.stride());
+    let count = vectors.len() / dimension;
+    let mut codes = vec![0; count * stride];
+    if stride == 0 {
+        return codes;
+    }
+    let share = count.div_ceil(threads).max(1);
+    let work = |vectors: &[f32], codes: &mut [u8]| {
+        let mut rotated = Vec::new();
+        for (vector, row) in vectors.chunks_exact(dimension).zip(codes.chunks_exact_mut(stride)) {
+            store.codec.encode(vector, &mut rotated, row);
+        }
+    };
+    let parts = vectors.chunks(share * dimension).zip(codes.chunks_mut(share * stride));
+    if threads == 1 || count < threads * 4 {
+        parts.for_each(|(vectors, codes)| work(vectors, codes));
+    } else {
+        std::thread::scope(|scope| {
+            for (vectors, codes) in parts {
+                scope.spawn(move || work(vectors, codes));
+            }
+        });
+    }
+    codes
+}
+
+/// Links `slots`, in order on one thread (IX2), by turns on several.
+fn link_all(index: &Index, store: &Store, pairs: &Pairs<'_>, slots: &[u32], threads: usize) {
+    let alone = if threads == 1 || slots.len() < 4 * threads {
+        slots.len()
+    } else {
+        FIRST.saturating_sub(store.len()).min(slots.len())
+    };
+    let (alone, together) = slots.split_at(alone);
+    let turn = AtomicUsize::new(0);
+    let work = |next: &mut dyn FnMut() -> u32| {
+        let (mut scratch, mut taken) = (index.take_scratch(), Vec::new());
+        loop {
+            match next() {
+                NONE => break,
+                slot => link(store, pairs, slot, &mut scratch, &mut taken),
+            }
+        }
+        index.give_scratch(scratch);
+    };
+    let mut in_order = alone.iter().copied();
+    work(&mut || in_order.next().unwrap_or(NONE));
+    if !together.is_empty() {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    work(&mut || together.get(turn.fetch_add(1, Ordering::Relaxed)).copied().unwrap_or(NONE));
+                });
+            }
+        });
+    }
+}
+
+/// Mends all lists; the nodes that are left without links.
+fn mend_all(index: &Index, store: &Store, pairs: &Pairs<'_>, threads: usize) -> Vec<u32> {
+    let slots = store.slots() as u32;
+    let share = slots.div_ceil(threads as u32).max(1);
+    let work = |first: u32| {
+        let (mut scratch, mut lonely) = (index.take_scratch(), Vec::new());
+        mend(store, pairs, first..(first + share).min(slots), &mut scratch, &mut lonely);
+        index.give_scratch(scratch);
+        lonely
+    };
+    if threads == 1 {
+        return work(0);
+    }
+    std::thread::scope(|scope| {
+        let running: Vec<_> =
+            (0..slots).step_by(share as usize).map(|first| scope.spawn(move || work(first))).collect();
+        running
+            .into_iter()
+            .flat_map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
