@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STEP_UNITS", "Collector"]
 
-STEP_UNITS: Final = 512
-"""Work of one step, half a microsecond a unit: a quarter of a millisecond, measured by `symbi bench start`."""
+STEP_UNITS: Final = 128
+"""Work of one step, about a microsecond a unit, measured by `symbi bench start`."""
 
 _NS_PER_S: Final = 1_000_000_000
 

@@ -28,7 +28,7 @@ use crate::kernel::{Kernel, lock};
 const NEVER: u64 = u64::MAX;
 /// From an agent's first operation to the pass that looks after it: by then its limits have filled up again.
 const SETTLE_NS: u64 = 1_100_000_000;
-/// What a record costs, in units; a unit is about half a microsecond.
+/// What a record costs, in units; a unit is about a microsecond.
 const RECORD_UNITS: usize = 32;
 /// Messages, requests and keys that are looked at for one unit.
 const LOOKED_AN_UNIT: usize = 32;
@@ -71,7 +71,7 @@ impl Default for Collector {
 /// What one call did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Work done; a unit is about half a microsecond.
+    /// Work done; a unit is about a microsecond.
     pub units: usize,
     /// Agents that were looked at.
     pub agents: usize,
@@ -128,7 +128,7 @@ impl Kernel {
         self.moment().mono_ns
     }
 
-    /// Lets go of what is over, about `units` of work (K60). Cost: half a microsecond a unit.
+    /// Lets go of what is over, about `units` of work (K60). Cost: about a microsecond a unit.
     pub fn collect(&self, units: usize) -> Collected {
         let mut done = Collected::default();
         let _one_at_a_time = match self.collector.at_work.try_lock() {

@@ -12,7 +12,7 @@ impl Kernel {
         self.core.collect_due_ns().map(|due| due.saturating_sub(self.core.monotonic_ns()))
     }
 
-    /// About so many units of work, half a microsecond each. Answers what was done, and whether there is more.
+    /// About so many units of work, about a microsecond each. Answers what was done, and whether there is more.
     fn collect<'py>(&self, py: Python<'py>, units: usize) -> PyResult<Bound<'py, PyDict>> {
         let done = py.detach(|| self.core.collect(units));
         let dict = PyDict::new(py);
