@@ -13,6 +13,7 @@ use symbi_types::{AgentId, LabelSet, Part, SecurityTier};
 
 use crate::Principal;
 use crate::agents::{AgentError, check_labels};
+use crate::calls::Remembered;
 use crate::exit::{self, PARTS_MAX, PAYLOAD_BYTES_MAX, Payload};
 use crate::journal::{self, Fate};
 use crate::json::Object;
@@ -20,7 +21,6 @@ use crate::kernel::Kernel;
 use crate::monitor::{Asked, Granted};
 use crate::permit::Permit;
 use crate::refusal::{Refusal, RefusalCode};
-use crate::supervise::Remembered;
 
 /// A tool that may be called, as its host registers it.
 #[derive(Clone, Debug)]

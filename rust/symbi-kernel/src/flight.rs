@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use symbi_types::{AgentId, OperationId, RunId};
 
 use crate::Principal;
-use crate::supervise::Watch;
+use crate::calls::Watch;
 use crate::window::Reservation;
 
 /// An external operation between its intent and its outcome.

@@ -104,14 +104,17 @@ impl Journal {
         }
     }
 
-    /// The call has ended. One that was repeated meanwhile says nothing any more.
-    pub(crate) fn settle(&mut self, slot: Slot, operation: OperationId, fate: Fate) {
+    /// The call has ended. One that was repeated meanwhile says nothing any more. `room`: bytes that all journals together
+    /// may still take; answers how many were taken.
+    pub(crate) fn settle(&mut self, slot: Slot, operation: OperationId, fate: Fate, room: usize) -> usize {
         let Some(call) = self.calls.get_mut(slot.0).filter(|call| call.fate == Fate::Unknown(operation))
         else {
-            return;
+            return 0;
         };
+        let room = room.min(JOURNAL_BYTES_MAX - self.bytes);
+        let before = self.bytes;
         call.fate = match fate {
-            Fate::Done(operation, Some(result)) if self.bytes + result.len() <= JOURNAL_BYTES_MAX => {
+            Fate::Done(operation, Some(result)) if result.len() <= room => {
                 self.bytes += result.len();
                 Fate::Done(operation, Some(result))
             }
@@ -121,6 +124,12 @@ impl Journal {
             }
             other => other,
         };
+        self.bytes - before
+    }
+
+    /// Bytes of results that it keeps.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Something was done whose result is not here.
@@ -178,7 +187,7 @@ mod tests {
         if known == Fate::Not {
             let operation = operation();
             journal.begin(slot, operation);
-            journal.settle(slot, operation, fate(operation));
+            journal.settle(slot, operation, fate(operation), usize::MAX);
         }
         known
     }
@@ -218,6 +227,17 @@ mod tests {
         call(&mut journal, 2, 1, |operation| Fate::Done(operation, result("x")));
         assert!(journal.lost());
         let mut journal = Journal::default();
+        let operation = operation();
+        let (slot, _) = journal.place([1; 32], 1).unwrap();
+        journal.begin(slot, operation);
+        let fate = Fate::Done(operation, Some(large));
+        assert_eq!(
+            journal.settle(slot, operation, fate, JOURNAL_BYTES_MAX - 1),
+            0,
+            "others have taken the rest"
+        );
+        assert!(journal.lost());
+        let mut journal = Journal::default();
         for _ in 0..JOURNAL_CALLS_MAX {
             call(&mut journal, 1, 1, |_| Fate::Not);
         }
@@ -234,7 +254,7 @@ mod tests {
         let (again, known) = journal.place([1; 32], 2).unwrap();
         assert_eq!((again, known), (slot, Fate::Unknown(first)));
         journal.begin(again, second);
-        journal.settle(slot, first, Fate::Not);
+        journal.settle(slot, first, Fate::Not, 0);
         assert_eq!(journal.place([1; 32], 3).unwrap().1, Fate::Unknown(second));
     }
 

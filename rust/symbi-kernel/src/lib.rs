@@ -12,6 +12,7 @@ mod admission;
 mod agents;
 mod brakes;
 mod breach;
+mod calls;
 mod cancellation;
 mod collect;
 mod denials;

@@ -21,13 +21,13 @@ use symbi_policy::{Decision, Engine, Entity, Obligation, Request, Value};
 use symbi_types::{AgentId, DecisionId, LabelSet, OperationId, RunId};
 
 use crate::action::{Action, Class};
+use crate::calls::{Expected, Watch};
 use crate::denials::{DenialKey, OTHERS, Repeated, Seen};
 use crate::flight::Pending;
 use crate::json::Object;
 use crate::kernel::{ActivePolicies, Kernel, lock};
 use crate::permit::{Outcome, Permit};
 use crate::refusal::{Refusal, RefusalCode};
-use crate::supervise::{Expected, Watch};
 use crate::window::{CounterKey, Reservation};
 use crate::{Principal, exit};
 

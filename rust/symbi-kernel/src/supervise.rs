@@ -1,24 +1,20 @@
-//! The error handler behind the monitor: attempts of a task, their verdicts, breakers, dead tasks.
+//! The error handler behind the monitor: attempts of a task, their verdicts, dead tasks.
 //!
 //! Why: whether something is tried again is decided where it is recorded, and nowhere else. The host runs what it is told.
-//! Not here: the rules (`symbi-supervisor`), what an attempt had done (`journal`), running anything.
+//! Not here: the rules (`symbi-supervisor`), what an attempt had done (`journal`), its calls (`calls`), running anything.
 //!
 //! Invariants
 //! - K93 an attempt follows only a verdict to retry, once, for the same agent and the same input.
 //! - K94 a task ends with its last attempt: done, stopped, or dead and kept; nothing of it stays in memory otherwise.
-//! - K95 an open breaker refuses before anything is reserved; what it refuses is recorded like any denial.
-//! - K96 a call that was recorded as done is answered with its recorded result, after policy has decided on it again; the
-//!   counters that it reads do not count it twice.
-//! - K97 a call whose effect is unknown is not repeated, unless its tool is declared idempotent: the attempt is dead then,
-//!   whatever its code makes of it.
+//! - K98 inputs and results that are kept for all tasks together take at most `KEPT_BYTES_MAX`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use symbi_audit::Event;
 use symbi_supervisor::{
-    Class, DeadTask, DependencyView, Effects, Failed, Judgement, Options, Place, Reason, Supervision,
-    Supervisor, Ticket, Verdict, classify, leaves_doubt,
+    Class, DeadTask, DependencyView, Effects, Failed, Judgement, Options, Reason, Supervisor, Verdict,
+    classify,
 };
 use symbi_types::{AgentId, OperationId, RunId};
 
@@ -26,12 +22,14 @@ use crate::agents::AgentError;
 use crate::journal::{Fate, Journal, Slot};
 use crate::json::Object;
 use crate::kernel::Kernel;
-use crate::permit::Outcome;
 use crate::registry::AgentSpec;
 use crate::runs::RunOutcome;
 
 /// Longest input that is kept, sealed, for the inspection of a dead task.
 const INPUT_BYTES_MAX: usize = 65_536;
+/// Sealed inputs and results of all tasks together, in bytes. Past it, inputs of dead tasks are not kept, and a task with
+/// effects is not tried again.
+const KEPT_BYTES_MAX: usize = 64 << 20;
 /// Tasks that are followed at once. Further ones run, and are not tried again.
 const TASKS_MAX: usize = 100_000;
 
@@ -79,19 +77,19 @@ impl Aftermath {
 }
 
 /// A task of a supervised agent: all its attempts.
-struct Task {
-    first: RunId,
+pub(crate) struct Task {
+    pub(crate) first: RunId,
     /// The attempt that runs, or the last that did.
     run: RunId,
     runs: Vec<RunId>,
     agent: AgentId,
-    spec: Arc<AgentSpec>,
-    attempt: u32,
+    pub(crate) spec: Arc<AgentSpec>,
+    pub(crate) attempt: u32,
     input: [u8; 32],
     input_sealed: String,
-    journal: Journal,
+    pub(crate) journal: Journal,
     /// It came to a call whose effect is unknown (K97).
-    unknown: bool,
+    pub(crate) unknown: bool,
     /// Of the attempt `run`, once it has one.
     judged: Option<Aftermath>,
     /// It waits for its next attempt.
@@ -104,25 +102,37 @@ struct Task {
 
 /// The error handler's state.
 pub(crate) struct Handler {
-    supervisor: Supervisor,
-    tasks: HashMap<RunId, Task>,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) tasks: HashMap<RunId, Task>,
     /// Every attempt, to the first of its task.
     firsts: HashMap<RunId, RunId>,
+    /// Bytes of inputs and results (K98).
+    kept: usize,
 }
 
 impl Handler {
     pub(crate) fn new(options: Options) -> Self {
-        Self { supervisor: Supervisor::new(options), tasks: HashMap::new(), firsts: HashMap::new() }
+        let supervisor = Supervisor::new(options);
+        Self { supervisor, tasks: HashMap::new(), firsts: HashMap::new(), kept: 0 }
     }
 
-    fn task(&mut self, run: RunId) -> Option<&mut Task> {
+    pub(crate) fn task(&mut self, run: RunId) -> Option<&mut Task> {
         self.tasks.get_mut(self.firsts.get(&run)?)
+    }
+
+    /// A call of the task has ended: its journal keeps the result, if there is room for it (K98).
+    pub(crate) fn keep(&mut self, task: RunId, slot: Slot, operation: OperationId, fate: Fate) {
+        let room = KEPT_BYTES_MAX - self.kept;
+        if let Some(task) = self.tasks.get_mut(&task) {
+            self.kept += task.journal.settle(slot, operation, fate, room);
+        }
     }
 
     /// K94.
     fn end(&mut self, run: RunId) -> Option<Task> {
         let first = self.firsts.get(&run).copied()?;
         let task = self.tasks.remove(&first)?;
+        self.kept -= task.input_sealed.len() + task.journal.bytes();
         for run in &task.runs {
             self.firsts.remove(run);
         }
@@ -144,35 +154,6 @@ impl Handler {
             text_sealed: task.text_sealed,
         });
     }
-}
-
-/// What a call depends on, and where it stands in the journal of its task.
-#[derive(Debug)]
-pub(crate) struct Expected {
-    dependency: String,
-    caller: String,
-    journal: Option<(RunId, Slot)>,
-}
-
-/// The same, once the call goes out.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    expected: Arc<Expected>,
-    ticket: Option<Ticket>,
-}
-
-impl Watch {
-    /// Its result is wanted, for a retry.
-    pub(crate) fn is_journaled(&self) -> bool {
-        self.expected.journal.is_some()
-    }
-}
-
-/// A call's place in the journal of its task, and what is known of it.
-pub(crate) struct Remembered {
-    task: RunId,
-    slot: Slot,
-    pub(crate) fate: Fate,
 }
 
 fn code_of(outcome: &RunOutcome) -> &str {
@@ -205,7 +186,7 @@ impl Kernel {
         let Some(previous) = retry_of else {
             let kept = input.len() <= INPUT_BYTES_MAX;
             let input_sealed = if kept { self.seal(input) } else { String::new() };
-            let task = Task {
+            let mut task = Task {
                 first: run,
                 run,
                 runs: vec![run],
@@ -224,6 +205,10 @@ impl Kernel {
             };
             let mut handler = self.handler();
             if handler.tasks.len() < TASKS_MAX {
+                if task.input_sealed.len() > KEPT_BYTES_MAX - handler.kept {
+                    task.input_sealed = String::new(); // K98
+                }
+                handler.kept += task.input_sealed.len();
                 handler.firsts.insert(run, run);
                 handler.tasks.insert(run, task);
             }
@@ -267,7 +252,7 @@ impl Kernel {
         let now_ns = self.moment().mono_ns;
         let random = self.random();
         let mut handler = self.handler();
-        let Handler { supervisor, tasks, firsts } = &mut *handler;
+        let Handler { supervisor, tasks, firsts, .. } = &mut *handler;
         let task = tasks.get_mut(firsts.get(&run)?).filter(|task| task.run == run)?;
         if task.judged.is_some() {
             return task.judged;
@@ -381,123 +366,6 @@ impl Kernel {
         handler.tasks.values().filter(waits).map(|task| task.run).collect()
     }
 
-    // Before a call
-
-    /// What the call of `tool` with these arguments is to its task (K96, K97).
-    pub(crate) fn remember(
-        &self,
-        run: Option<RunId>,
-        spelling: impl FnOnce() -> Vec<u8>,
-    ) -> Option<Remembered> {
-        let run = run?;
-        {
-            let mut handler = self.handler();
-            let task = handler.task(run)?;
-            task.spec.supervision.as_ref().filter(|asked: &&Supervision| asked.retries > 0)?;
-        }
-        let digest = self.digest_bytes(&spelling());
-        let mut handler = self.handler();
-        let task = handler.task(run)?;
-        let (first, attempt) = (task.first, task.attempt);
-        let (slot, fate) = task.journal.place(digest, attempt)?;
-        Some(Remembered { task: first, slot, fate })
-    }
-
-    /// The call is not made: its place is free again.
-    pub(crate) fn forget_call(&self, remembered: Option<&Remembered>) {
-        let Some(remembered) = remembered else { return };
-        if let Some(task) = self.handler().tasks.get_mut(&remembered.task) {
-            task.journal.leave(remembered.slot);
-        }
-    }
-
-    /// The attempt came to an effect that is unknown, and may not be repeated: it is dead (K97).
-    pub(crate) fn doom(&self, remembered: &Remembered) {
-        if let Some(task) = self.handler().tasks.get_mut(&remembered.task) {
-            task.unknown = true;
-        }
-    }
-
-    /// What the monitor asks a breaker about, and settles with it.
-    pub(crate) fn expectation(
-        dependency: String,
-        caller: &str,
-        remembered: Option<&Remembered>,
-    ) -> Arc<Expected> {
-        let journal = remembered.map(|remembered| (remembered.task, remembered.slot));
-        Arc::new(Expected { dependency, caller: caller.to_owned(), journal })
-    }
-
-    /// Whether the breaker lets nothing through now (K95).
-    pub(crate) fn is_shut(&self, expected: &Expected) -> bool {
-        let now_ns = self.moment().mono_ns;
-        let mut handler = self.handler();
-        let place = expected.place();
-        let shut = handler.supervisor.breakers.wait_ns(place, now_ns).is_some();
-        if shut {
-            handler.supervisor.breakers.refused(place);
-        }
-        shut
-    }
-
-    /// The call goes out. None where another took the last probe meanwhile (K95).
-    pub(crate) fn watch(&self, expected: &Arc<Expected>, operation: OperationId) -> Option<Watch> {
-        let now_ns = self.moment().mono_ns;
-        let mut handler = self.handler();
-        let ticket = handler.supervisor.breakers.enter(expected.place(), now_ns).ok()?;
-        if let Some((task, slot)) = expected.journal
-            && let Some(task) = handler.tasks.get_mut(&task)
-        {
-            task.journal.begin(slot, operation);
-        }
-        Some(Watch { expected: Arc::clone(expected), ticket })
-    }
-
-    /// How the call ended: its breaker and its task's journal are told. `outcome` is none where its permit was dropped;
-    /// `acted`: its bytes were taken.
-    pub(crate) fn watched(
-        &self,
-        watch: Watch,
-        operation: OperationId,
-        outcome: Option<&Outcome>,
-        acted: bool,
-        result: Option<Vec<u8>>,
-    ) {
-        let now_ns = self.moment().mono_ns;
-        let class = match outcome {
-            Some(Outcome::Done) => None,
-            Some(Outcome::Failed { kind, .. }) => Some(classify(kind)),
-            None if acted => Some(Class::UnknownEffect),
-            None => Some(Class::Cancelled),
-        };
-        let fate = match (outcome, class) {
-            (Some(Outcome::Done), _) => Fate::Done(operation, result.map(Into::into)),
-            (Some(Outcome::Failed { kind, .. }), _) if leaves_doubt(kind) => Fate::Unknown(operation),
-            (None, Some(Class::UnknownEffect)) => Fate::Unknown(operation),
-            (Some(_) | None, _) => Fate::Not,
-        };
-        let mut handler = self.handler();
-        let place = watch.expected.place();
-        let breakers = &mut handler.supervisor.breakers;
-        match class {
-            Some(Class::Cancelled | Class::Denied | Class::Internal) => {
-                breakers.withdraw(place, watch.ticket)
-            }
-            _ => {
-                let failed = class.is_some_and(Class::blames_dependency);
-                breakers.leave(place, watch.ticket, failed, now_ns);
-            }
-        }
-        if let Some((task, slot)) = watch.expected.journal
-            && let Some(task) = handler.tasks.get_mut(&task)
-        {
-            task.journal.settle(slot, operation, fate);
-            if outcome.is_none() && !acted {
-                task.journal.leave(slot); // it was asked for and not used: as if it had not been
-            }
-        }
-    }
-
     // What it says about itself
 
     /// Failures of runs since the opening: class, code, number.
@@ -535,11 +403,5 @@ impl Kernel {
         let mut bytes = [0; 8];
         self.entropy().fill(&mut bytes);
         u64::from_le_bytes(bytes)
-    }
-}
-
-impl Expected {
-    fn place(&self) -> Place<'_> {
-        Place { dependency: &self.dependency, caller: &self.caller }
     }
 }

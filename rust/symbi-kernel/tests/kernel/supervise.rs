@@ -15,7 +15,7 @@ use crate::world::{
 const INPUT: &[u8] = br#"{"ticket":"the input of the task"}"#;
 
 fn supervised(kernel: &Kernel, name: &str, supervision: Supervision) -> AgentId {
-    let spec = AgentSpec { supervision: Some(supervision), ..spec(name) };
+    let spec = AgentSpec { supervision: Some(supervision), kind: "python".to_owned(), ..spec(name) };
     kernel.create_agent(Principal::Host, Arc::new(spec)).unwrap().0
 }
 
@@ -458,4 +458,29 @@ fn an_agent_that_asked_for_nothing_keeps_no_journal() {
     assert!(!permit.is_journaled());
     drop(permit);
     assert!(kernel.judge(begun.run, &RunOutcome::Done).is_none());
+}
+
+#[test]
+fn k98_what_is_kept_for_all_tasks_together_is_bounded() {
+    let mut world = World::open_to_all();
+    let kernel = world.kernel();
+    tool(&kernel, "large");
+    let large = "x".repeat(1 << 20);
+    let in_process = |number: usize| {
+        let name = format!("agent {number}");
+        let spec = AgentSpec { supervision: Some(thrice()), in_process: true, ..spec(&name) };
+        kernel.create_agent(Principal::Host, Arc::new(spec)).unwrap().0
+    };
+    let start = |number: usize| {
+        let one = in_process(number);
+        let run = begin(&kernel, one, None).unwrap().run;
+        effect(&kernel, one, "large", &large);
+        run
+    };
+    let runs: Vec<RunId> = (0..63).map(start).collect(); // their inputs take the rest of the 64th
+    let full = start(63);
+    let ended = kernel.end_run(full, &failed("TimeoutError")).unwrap();
+    assert_eq!(ended.aftermath.reason.as_str(), "effects", "its result was not kept");
+    kernel.end_run(runs[0], &RunOutcome::Done).unwrap();
+    fail(&kernel, start(64)); // there is room again
 }
