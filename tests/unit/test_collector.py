@@ -7,10 +7,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import symbi
 from symbi._core import Kernel
 from symbi.bridge import Bridge
 from symbi.collector import Collector
 from symbi.leaks import GROWTH_MIN, SAMPLE_S, SAMPLES, LeakMonitor
+from symbi.leaving import CODES_MAX, Faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,6 +123,32 @@ async def test_co1_between_two_steps_lies_the_interval(kernel: Kernel) -> None:
     collector.close()
     pauses_ms = [(later - earlier) * 1000 for earlier, later in pairwise(wanted)]
     assert all(pause_ms >= INTERVAL_MS - 1 for pause_ms in pauses_ms), f"CO1: {pauses_ms}"
+
+
+@pytest.mark.asyncio
+async def test_a_request_whose_asker_was_cancelled_waits_for_nobody(tmp_path: Path) -> None:
+    async def idle() -> None: ...
+
+    async with symbi.Runtime.open(data=tmp_path / "data") as rt:
+        config = symbi.AgentConfig(name="asks", function=idle, isolation="in_process")
+        one, two = await rt.schedule_agent(config), await rt.schedule_agent(config)
+        asked = {"recipient": two.id, "payload": b"?", "timeout_s": 30}
+        asking = asyncio.create_task(rt.dispatcher.call(one.id, "bus.request", asked))
+        async with asyncio.timeout(BOUND_S):
+            while rt.kernel.live()["requests"] == 0:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert rt.kernel.live()["requests"] == 0
+        assert rt.bridge.waiting == 0
+
+
+def test_names_that_an_agent_makes_up_for_its_errors_do_not_fill_the_memory() -> None:
+    faults = Faults()
+    for number in range(10 * CODES_MAX):
+        faults.note("agents", f"made.up.{number}", "agent-1")
+    assert len(faults.counts) == len(faults.by_agent["agent-1"]) == CODES_MAX + 1
+    assert sum(count for count, _ in faults.counts.values()) == 10 * CODES_MAX, "all are counted"
 
 
 class Minutes:
