@@ -42,6 +42,14 @@ pub(crate) struct Tried {
     pub(crate) fresh: bool,
 }
 
+/// All that a look at a class without room reads: one line of cache.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Sight {
+    pub(crate) need: ResourceVector,
+    pub(crate) hint: Hint,
+}
+
 #[derive(Debug)]
 pub(crate) struct Class {
     pub(crate) kind: Kind,
@@ -50,7 +58,6 @@ pub(crate) struct Class {
     pub(crate) listed: Option<Rank>,
     /// Whether that queue is the one of its tenant's classes that wait for the quota.
     pub(crate) aside: bool,
-    pub(crate) hint: Hint,
     pub(crate) tried: Tried,
     /// As of which shape of the nodes one of them was known to be large enough.
     pub(crate) possible: u64,
@@ -65,13 +72,20 @@ pub(crate) struct Classes {
     entries: Slots<Class>,
     by_kind: Map<Kind, Slot>,
     idle: VecDeque<Slot>,
+    pub(crate) sights: Column<Sight>,
     /// Where each stands beyond the window of its queue.
     pub(crate) places: Places,
 }
 
 impl Classes {
     pub(crate) fn new() -> Self {
-        Self { entries: Slots::new(), by_kind: Map::default(), idle: VecDeque::new(), places: Column::new() }
+        Self {
+            entries: Slots::new(),
+            by_kind: Map::default(),
+            idle: VecDeque::new(),
+            sights: Column::new(),
+            places: Column::new(),
+        }
     }
 
     pub(crate) fn find(&self, kind: &Kind) -> Option<Slot> {
@@ -84,8 +98,13 @@ impl Classes {
             Some(slot) => *slot,
             None => self.make(kind),
         };
-        self.entries[slot].tasks += 1;
+        self.join(slot);
         slot
+    }
+
+    /// One task more names the class.
+    pub(crate) fn join(&mut self, slot: Slot) {
+        self.entries[slot].tasks += 1;
     }
 
     fn make(&mut self, kind: Kind) -> Slot {
@@ -100,14 +119,17 @@ impl Classes {
                 break;
             }
         }
+        let sight = Sight { need: kind.need, hint: Hint::default() };
         let slot = match self.entries.revive() {
             Some(slot) => {
+                self.sights[slot] = sight;
                 let ready = std::mem::take(&mut self.entries[slot].ready);
                 self.entries[slot] = Class::new(kind, ready);
                 slot
             }
             None => {
                 self.places.push(NONE);
+                self.sights.push(sight);
                 self.entries.insert(Class::new(kind, Heap::default()))
             }
         };
@@ -143,14 +165,12 @@ impl Classes {
 
 impl Class {
     fn new(kind: Kind, ready: Heap) -> Self {
-        let (hint, tried) = (Hint::default(), Tried::default());
         Self {
             kind,
             ready,
             listed: None,
             aside: false,
-            hint,
-            tried,
+            tried: Tried::default(),
             possible: 0,
             share: (0, 0),
             tasks: 0,

@@ -7,7 +7,7 @@
 //! Invariants
 //! - N1 a node's capacity is what is free, what its tasks hold and what is reserved for claims; none is negative.
 //! - N2 a block's summary is at least what any of its nodes has free.
-//! - N3 no open node before a hint that is up to date has room for the hint's class.
+//! - N3 no open node before a hint that is up to date has room for the hint's class, but for the reserved one.
 
 use symbi_types::ResourceVector;
 
@@ -79,6 +79,8 @@ pub(crate) struct Nodes {
     /// How often something was given back, and where the last times.
     pub(crate) raises: u64,
     log: [Slot; LOG as usize],
+    /// The node that a head has reserved: hints and `first_from` leave it out, it is looked at by itself.
+    reserved: Slot,
     /// Counts changes of what the nodes are.
     pub(crate) shape: u64,
     pub(crate) capacity: ResourceVector,
@@ -94,6 +96,7 @@ impl Nodes {
             spare: Vec::new(),
             raises: 0,
             log: [NONE; LOG as usize],
+            reserved: NONE,
             shape: 1,
             capacity: ResourceVector::default(),
         }
@@ -233,6 +236,7 @@ impl Nodes {
     }
 
     /// Whether `need` fits there now; a guarded one leaves the headroom.
+    #[inline]
     pub(crate) fn has_room(&self, slot: Slot, need: &ResourceVector, guarded: bool) -> bool {
         let room = &self.rooms[slot];
         let headroom = if guarded { &self.entries[slot].headroom } else { &NOTHING };
@@ -251,6 +255,23 @@ impl Nodes {
         if guarded { beyond(capacity, headroom) } else { *capacity }
     }
 
+    /// Whether it fits, and the node is not the reserved one.
+    fn takes(&self, slot: Slot, need: &ResourceVector, guarded: bool) -> bool {
+        slot != self.reserved && self.has_room(slot, need, guarded)
+    }
+
+    pub(crate) fn reserved(&self) -> Option<Slot> {
+        (self.reserved != NONE).then_some(self.reserved)
+    }
+
+    /// Leaves another node out of hints. The former one is there again, as if something were given back.
+    pub(crate) fn reserve(&mut self, slot: Slot) {
+        let former = std::mem::replace(&mut self.reserved, slot);
+        if former != NONE && former != slot {
+            self.raised(former);
+        }
+    }
+
     /// Whether `need` would fit there if nothing else were there.
     pub(crate) fn could_hold(&self, slot: Slot, need: &ResourceVector, guarded: bool) -> bool {
         let entry = &self.entries[slot];
@@ -264,7 +285,7 @@ impl Nodes {
             None => hint.node = 0,
             Some(raised) => {
                 for node in raised {
-                    if node < hint.node && self.has_room(node, need, guarded) {
+                    if node < hint.node && self.takes(node, need, guarded) {
                         hint.node = node;
                     }
                 }
@@ -273,7 +294,23 @@ impl Nodes {
         hint.seen = self.raises;
     }
 
-    /// The first node from `from` on with room, by blocks.
+    /// Whether a hint says that there was no room anywhere, and still says so; then it is up to date.
+    #[inline]
+    pub(crate) fn is_still_full(&self, hint: &mut Hint, need: &ResourceVector) -> bool {
+        if hint.node < self.len() || LOG < self.raises - hint.seen {
+            return false;
+        }
+        for at in hint.seen..self.raises {
+            let node = self.log.get((at % LOG) as usize).copied().unwrap_or(NONE);
+            if node != self.reserved && self.rooms[node].free.fits(need) {
+                return false;
+            }
+        }
+        hint.seen = self.raises;
+        true
+    }
+
+    /// The first node from `from` on with room, by blocks, but for the reserved one.
     pub(crate) fn first_from(&mut self, from: Slot, need: &ResourceVector, guarded: bool) -> Option<Slot> {
         let mut at = from;
         while at < self.len() {
@@ -281,7 +318,7 @@ impl Nodes {
             let end = ((block + 1) * BLOCK).min(self.len());
             if self.blocks[block].fits(need) {
                 let whole = at == block * BLOCK;
-                if let Some(found) = (at..end).find(|node| self.has_room(*node, need, guarded)) {
+                if let Some(found) = (at..end).find(|node| self.takes(*node, need, guarded)) {
                     return Some(found);
                 }
                 if whole {

@@ -20,6 +20,8 @@ use crate::task::{Decision, Tier};
 
 /// Nodes that are compared for a reservation, or for the best fit.
 const COMPARED_MAX: usize = 128;
+/// Nodes where something was given back last, which are asked first for a reservation.
+const RECENT: u64 = 8;
 /// Tasks on a reserved node whose ends are looked at.
 const ENDS_MAX: usize = 64;
 /// Classes without room for which one decision looks for victims.
@@ -82,7 +84,8 @@ impl Scheduler {
             found = self.look_at_batch(&mut pass);
         }
         // Where something was found before the head was come to, its reservation stands.
-        self.head = pass.head.or(self.head.filter(|_| found.is_some()));
+        let head = pass.head.or(self.head.filter(|_| found.is_some()));
+        self.set_head(head);
         found.or_else(|| pass.resume.map(|item| self.resume(item.slot)))
     }
 
@@ -111,6 +114,13 @@ impl Scheduler {
             if let Some(resume) = pass.resume.filter(|resume| resume.rank < item.rank) {
                 pass.resume = None;
                 return (Some(self.resume(resume.slot)), at);
+            }
+            if pass.searches == 0 && pass.head.is_some() {
+                let sight = &mut self.classes.sights[item.slot];
+                if self.nodes.is_still_full(&mut sight.hint, &sight.need) && !self.may_pass(item, pass.head) {
+                    at += 1; // the usual case behind a head
+                    continue;
+                }
             }
             match self.look(item.slot, pass) {
                 Look::Start(slot, node) => {
@@ -166,22 +176,41 @@ impl Scheduler {
         }
         if pass.head.is_none() {
             pass.head = self.reserve(class, first.slot);
+            self.set_head(pass.head);
         }
         Look::Blocked
     }
 
+    pub(crate) fn set_head(&mut self, head: Option<Head>) {
+        self.head = head;
+        self.nodes.reserve(head.map_or(NONE, |head| head.node));
+    }
+
+    /// Whether the first task of a class that has no room elsewhere may start on the reserved node.
+    fn may_pass(&self, class: Item, head: Option<Head>) -> bool {
+        let kind = &self.classes[class.slot].kind;
+        let Some((node, first)) = self.nodes.reserved().zip(self.classes[class.slot].ready.first()) else {
+            return false;
+        };
+        self.nodes.has_room(node, &kind.need, kind.guarded) && self.may_start(node, first, &kind.need, head)
+    }
+
     /// The node where the first task of a class may start.
     fn find_node(&mut self, slot: Slot, first: Item, head: Option<Head>) -> Found {
-        let class = &mut self.classes[slot];
+        let class = &self.classes[slot];
         let (need, guarded) = (class.kind.need, class.kind.guarded);
-        let mut hint = class.hint;
+        let mut hint = self.classes.sights[slot].hint;
         self.nodes.refresh(&mut hint, &need, guarded);
         let mut room = self.nodes.first_from(hint.node, &need, guarded);
         hint.node = room.unwrap_or(self.nodes.len()); // N3
-        self.classes[slot].hint = hint;
+        self.classes.sights[slot].hint = hint;
         let (mut best, mut compared) = (None, 0);
         let mut found = Found::Nowhere;
-        while let Some(node) = room {
+        let mut apart = self.nodes.reserved().filter(|node| self.nodes.has_room(*node, &need, guarded));
+        while let Some(node) = apart.filter(|node| room.is_none_or(|room| *node < room)).or(room) {
+            if apart == Some(node) {
+                apart = None;
+            }
             if self.may_start(node, first, &need, head) {
                 if self.options.strategy != Strategy::BestFit {
                     return Found::At(node);
@@ -198,7 +227,9 @@ impl Scheduler {
             } else if best.is_none() {
                 found = Found::Reserved;
             }
-            room = self.nodes.first_from(node + 1, &need, guarded);
+            if room == Some(node) {
+                room = self.nodes.first_from(node + 1, &need, guarded);
+            }
         }
         found
     }
@@ -260,21 +291,36 @@ impl Scheduler {
         starts.is_some_and(|(starts_ns, _)| self.now_ns.saturating_add(duration_ns) <= starts_ns)
     }
 
-    /// Reserves the node that comes nearest for a blocked task; `None` where none is large enough.
+    /// Reserves a node for a blocked task, of those compared the one that comes nearest; `None` where none is large
+    /// enough.
     fn reserve(&mut self, class: Slot, slot: Slot) -> Option<Head> {
         let (need, guarded) = (self.classes[class].kind.need, self.classes[class].kind.guarded);
         let still = self.head.filter(|head| head.slot == slot);
         if let Some(head) = still.filter(|head| self.nodes.could_hold(head.node, &need, guarded)) {
             return Some(head);
         }
-        let count = self.nodes.len();
-        let begin = self.search.begin(count);
-        let nodes = (begin..count).chain(0..begin);
-        let enough = nodes.filter(|node| self.nodes.could_hold(*node, &need, guarded)).take(COMPARED_MAX);
-        let nearest = enough.min_by_key(|node| {
-            (distance(&need, &self.nodes.rooms[*node].free, &self.nodes[*node].capacity), *node)
-        });
+        // Where something was given back lately, there is some of what it needs; else anywhere.
+        let seen = self.nodes.raises.saturating_sub(RECENT);
+        let mut nearest =
+            self.nodes.raised_since(seen).and_then(|recent| self.nearest_of(recent, &need, guarded));
+        if nearest.is_none() {
+            let count = self.nodes.len();
+            let begin = self.search.begin(count);
+            nearest = self.nearest_of((begin..count).chain(0..begin), &need, guarded);
+        }
         nearest.map(|node| Head { slot, node })
+    }
+
+    fn nearest_of(
+        &self,
+        nodes: impl Iterator<Item = Slot>,
+        need: &ResourceVector,
+        guarded: bool,
+    ) -> Option<Slot> {
+        let enough = nodes.filter(|node| self.nodes.could_hold(*node, need, guarded)).take(COMPARED_MAX);
+        enough.min_by_key(|node| {
+            (distance(need, &self.nodes.rooms[*node].free, &self.nodes[*node].capacity), *node)
+        })
     }
 
     /// Whether a ready task would start, were it looked at now, and where: nothing is remembered.

@@ -130,6 +130,15 @@ impl Scheduler {
         head: Option<Head>,
         fresh_ns: &mut u64,
     ) -> Option<(usize, usize)> {
+        let longest = self.nodes[node].first;
+        if longest == NONE {
+            return None;
+        }
+        let ripe_ns = self.tasks[longest].since_ns.saturating_add(self.quantum_ns);
+        if self.now_ns < ripe_ns {
+            *fresh_ns = (*fresh_ns).min(ripe_ns);
+            return None; // M2: those behind it began later
+        }
         let lack = self.lack(node, class, first, own, head)?;
         let mut fitting = std::mem::take(&mut self.search.fitting);
         fitting.clear();
@@ -217,7 +226,7 @@ impl Scheduler {
         self.tasks.enter(slot, Stage::Claiming);
         self.tasks[slot].node = node;
         if self.head.is_some_and(|head| head.slot == slot) {
-            self.head = None;
+            self.set_head(None);
         }
         add(&mut self.tenants[tenant].used, &need);
         let guarded = self.classes[self.tasks[slot].class].kind.guarded;

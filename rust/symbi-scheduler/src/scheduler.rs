@@ -159,12 +159,19 @@ impl Scheduler {
     /// # Errors
     /// Those of [`Scheduler::submit`].
     pub fn check(&self, task: &Task) -> Result<(), TaskError> {
-        let guarded = self.is_guarded(task.tier, task.priority);
         let tenant = self.tenants.find(task.tenant);
-        let kind = tenant.map(|tenant| Kind { need: task.need, tenant, tier: task.tier, guarded });
-        let class = kind.and_then(|kind| self.classes.find(&kind));
+        let class = tenant.and_then(|tenant| self.classes.find(&self.kind(task, tenant)));
+        self.refuse(task, tenant, class)
+    }
+
+    fn kind(&self, task: &Task, tenant: Slot) -> Kind {
+        let guarded = self.is_guarded(task.tier, task.priority);
+        Kind { need: task.need, tenant, tier: task.tier, guarded }
+    }
+
+    fn refuse(&self, task: &Task, tenant: Option<Slot>, class: Option<Slot>) -> Result<(), TaskError> {
         if class.is_none_or(|class| self.classes[class].possible != self.nodes.shape) {
-            self.check_fits(task, guarded)?; // Q4
+            self.check_fits(task, self.is_guarded(task.tier, task.priority))?; // Q4
         }
         if self.tasks.by_id.contains_key(&task.id) {
             return Err(TaskError::Duplicate { task: task.id });
@@ -226,11 +233,18 @@ impl Scheduler {
     ///
     /// Cost: O(log n).
     pub fn submit(&mut self, task: Task) -> Result<(), TaskError> {
-        self.check(&task)?;
+        let known = self.tenants.find(task.tenant);
+        let class = known.and_then(|tenant| self.classes.find(&self.kind(&task, tenant)));
+        self.refuse(&task, known, class)?;
         let limit = crate::tenants::TENANTS_MAX;
         let tenant = self.tenants.enter(task.tenant).map_err(|_| TaskError::Tenants { limit })?;
-        let guarded = self.is_guarded(task.tier, task.priority);
-        let class = self.classes.enter(Kind { need: task.need, tenant, tier: task.tier, guarded });
+        let class = match class {
+            Some(class) => {
+                self.classes.join(class);
+                class
+            }
+            None => self.classes.enter(self.kind(&task, tenant)),
+        };
         self.classes[class].possible = self.nodes.shape;
         let agent = task.agent.map_or(NONE, |agent| self.agents.enter(agent));
         let key = match (task.tier, task.deadline_ns) {
@@ -333,7 +347,7 @@ impl Scheduler {
             self.admission.leave(&self.demand(slot));
         }
         if self.head.is_some_and(|head| head.slot == slot) {
-            self.head = None;
+            self.set_head(None);
         }
         self.tasks[slot].passed = 0;
         self.run(slot, node);
@@ -523,7 +537,7 @@ impl Scheduler {
             self.part(slot);
         }
         if self.head.is_some_and(|head| head.slot == slot) {
-            self.head = None;
+            self.set_head(None);
         }
         let (id, class) = (self.tasks[slot].id, self.tasks[slot].class);
         self.tasks.enter(slot, Stage::Nowhere);

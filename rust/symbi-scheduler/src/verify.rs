@@ -97,9 +97,10 @@ impl Scheduler {
             ensure(class.listed == first, || format!("C1: class {slot} stands by {:?}", class.listed))?;
             let named = self.tasks.slots().filter(|task| self.tasks[*task].class == slot);
             ensure(named.count() == self.classes.tasks(slot), || format!("C2: class {slot}"))?;
-            if class.hint.seen == self.nodes.raises {
+            let hint = self.classes.sights[slot].hint;
+            if hint.seen == self.nodes.raises {
                 let mut before =
-                    (0..class.hint.node.min(self.nodes.len())).filter(|node| self.nodes.rooms[*node].open);
+                    (0..hint.node.min(self.nodes.len())).filter(|node| self.nodes.reserved() != Some(*node));
                 let none =
                     !before.any(|node| self.nodes.has_room(node, &class.kind.need, class.kind.guarded));
                 ensure(none, || format!("N3: class {slot}"))?;
