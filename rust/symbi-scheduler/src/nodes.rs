@@ -294,6 +294,13 @@ impl Nodes {
         hint.seen = self.raises;
     }
 
+    /// The most that is free, of each resource, on any node where something was given back since `seen`; `None` when
+    /// that is too long ago.
+    pub(crate) fn most_since(&self, seen: u64) -> Option<ResourceVector> {
+        let raised = self.raised_since(seen)?.filter(|node| *node != self.reserved);
+        Some(raised.fold(NOTHING, |most, node| most.maximum(&self.rooms[node].free)))
+    }
+
     /// Whether a hint says that there was no room anywhere, and still says so; then it is up to date.
     #[inline]
     pub(crate) fn is_still_full(&self, hint: &mut Hint, need: &ResourceVector) -> bool {

@@ -47,6 +47,9 @@ struct Pass {
     head: Option<Head>,
     resume: Option<Item>,
     searches: usize,
+    /// What is free where something was given back since all classes were last looked at, as of so many times.
+    most: Option<ResourceVector>,
+    raises: u64,
 }
 
 /// Where there is room.
@@ -71,7 +74,13 @@ impl Scheduler {
     /// The next start, suspension or resumption.
     pub(crate) fn choose(&mut self) -> Option<Decision> {
         self.wake_ns = None;
-        let mut pass = Pass { head: None, resume: self.first_resumable(), searches: SEARCHES_MAX };
+        let mut pass = Pass {
+            head: None,
+            resume: self.first_resumable(),
+            searches: SEARCHES_MAX,
+            most: None,
+            raises: 0,
+        };
         let due = self.batch_is_due();
         let mut found = self.look_at(Queue::Realtime, LOOK, &mut pass).0;
         if found.is_none() && due {
@@ -86,6 +95,9 @@ impl Scheduler {
         // Where something was found before the head was come to, its reservation stands.
         let head = pass.head.or(self.head.filter(|_| found.is_some()));
         self.set_head(head);
+        if found.is_none() {
+            self.refuted = self.nodes.raises;
+        }
         found.or_else(|| pass.resume.map(|item| self.resume(item.slot)))
     }
 
@@ -117,7 +129,19 @@ impl Scheduler {
             }
             if pass.searches == 0 && pass.head.is_some() {
                 let sight = &mut self.classes.sights[item.slot];
-                if self.nodes.is_still_full(&mut sight.hint, &sight.need) && !self.may_pass(item, pass.head) {
+                if pass.raises != self.nodes.raises {
+                    pass.raises = self.nodes.raises;
+                    pass.most = self.nodes.most_since(self.refuted);
+                }
+                let known = self.nodes.len() <= sight.hint.node && self.refuted <= sight.hint.seen;
+                let full = match pass.most {
+                    Some(most) if known && !most.fits(&sight.need) => {
+                        sight.hint.seen = pass.raises;
+                        true
+                    }
+                    _ => self.nodes.is_still_full(&mut sight.hint, &sight.need),
+                };
+                if full && !self.may_pass(item, pass.head) {
                     at += 1; // the usual case behind a head
                     continue;
                 }
@@ -188,10 +212,12 @@ impl Scheduler {
 
     /// Whether the first task of a class that has no room elsewhere may start on the reserved node.
     fn may_pass(&self, class: Item, head: Option<Head>) -> bool {
-        let kind = &self.classes[class.slot].kind;
-        let Some((node, first)) = self.nodes.reserved().zip(self.classes[class.slot].ready.first()) else {
+        let Some(node) = self.nodes.reserved() else { return false };
+        if !self.nodes.rooms[node].free.fits(&self.classes.sights[class.slot].need) {
             return false;
-        };
+        }
+        let kind = &self.classes[class.slot].kind;
+        let Some(first) = self.classes[class.slot].ready.first() else { return false };
         self.nodes.has_room(node, &kind.need, kind.guarded) && self.may_start(node, first, &kind.need, head)
     }
 

@@ -83,6 +83,8 @@ pub struct Scheduler {
     /// Nodes where something may go on.
     pub(crate) resumable: Vec<Slot>,
     pub(crate) search: Search,
+    /// How often something had been given back when all classes were last looked at.
+    pub(crate) refuted: u64,
     /// How often a task began to run or went on.
     pub(crate) begun: u64,
     /// Starts of other tiers since batch had one, while it waits.
@@ -120,6 +122,7 @@ impl Scheduler {
             resumable: Vec::new(),
             search: Search::default(),
             begun: 0,
+            refuted: 0,
             since_batch: 0,
             wake_ns: None,
             settled: false,
