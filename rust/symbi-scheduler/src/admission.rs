@@ -10,7 +10,8 @@
 //! Not here: a proof. Tasks run whole on one node, so what fits in sum may not fit in pieces; other resources are not
 //! tested; estimates may be wrong. Missed deadlines are counted.
 //!
-//! Source: Liu & Layland 1973; Baruah, Rosier & Howell 1990 (processor demand). Decision: docs/adr/0104-….
+//! Source: Liu & Layland 1973; Baruah, Rosier & Howell 1990 (processor demand). Decision:
+//! docs/adr/0104-deadlines-are-promised-by-demand.md.
 //!
 //! Invariants
 //! - D1 the tree holds exactly the realtime tasks that wait, and `running` those that run within their estimate.
