@@ -132,6 +132,10 @@ proptest! {
             prop_assert!(kept.len() <= DEAD_MAX, "SV16");
             prop_assert!(kept.iter().map(|task| task.input_sealed.len()).sum::<usize>() <= DEAD_BYTES_MAX);
             prop_assert_eq!(kept.len() as u64 + dead.dropped(), all.len() as u64, "SV17");
+            if let Some(last) = all.len().checked_sub(kept.len() + 1) {
+                let bytes: usize = all[last..].iter().map(|task| task.input_sealed.len()).sum();
+                prop_assert!(kept.len() == DEAD_MAX || bytes > DEAD_BYTES_MAX, "none goes without need");
+            }
             let newest = all.iter().skip(all.len() - kept.len()).map(|task| &task.name);
             prop_assert!(newest.eq(kept.iter().map(|task| &task.name)), "the oldest goes first");
         }
