@@ -131,12 +131,15 @@ class Gate:
             self._let_go()
             self._follow()
 
-    def end(self) -> None:
-        """The run is over: nothing waits here any more, and a frozen sandbox stays frozen."""
-        self._sandbox = None
+    def end(self, *, thaw: bool) -> None:
+        """The run is over: nothing waits here any more. `thaw`: its sandbox serves others, and is not left frozen."""
         self.asked = self.standing = False
         self.clock.clear()
         self._let_go()
+        if thaw:
+            self._follow()
+        else:
+            self._sandbox = None
 
     async def settled(self) -> None:
         """Wait until its sandbox is as it is to be: frozen, or not. Returns at once without one."""

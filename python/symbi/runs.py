@@ -254,7 +254,7 @@ class Runs:
         active.ending = self.in_background(self._end(active))
         if active.work is not None:
             active.work.cancel()
-        active.gate.end()
+        active.gate.end(thaw=False)
         if error is not None:
             active.fail(error)
 
@@ -316,7 +316,8 @@ class Runs:
         """The task of one run: whatever comes out of it is the run's result."""
         try:
             value = await self._execute(active)
-            await active.gate.passing()  # what it yields waits, too, while it is held (HO1)
+            if active.gate.asked and self._is_held(active):
+                await active.gate.passing()  # what it yields waits, too (HO1)
         except asyncio.CancelledError:
             active.fail(AgentError(f"`{active.agent.name}` cancelled itself", kind="CancelledError"))
         except Exception as error:  # noqa: BLE001 - its caller gets it
@@ -324,6 +325,10 @@ class Runs:
         else:
             if not active.result.done():
                 active.result.set_result(value)
+
+    def _is_held(self, active: Active) -> bool:
+        """Whether its agent is suspended. One that was only asked for its place gives it back by ending."""
+        return self._runtime.kernel.agent_state(active.agent.id) == "suspended"
 
     async def _execute(self, active: Active) -> Any:
         agent, gate = active.agent, active.gate
@@ -388,7 +393,7 @@ class Runs:
         """Record how it ended, and hand on what it held (RN3)."""
         outcome = active.outcome if active.ending is not None else _outcome(active.result)
         self._runtime.breaches.over(active)  # before its end: an agent is held while it runs
-        active.gate.end()
+        active.gate.end(thaw=active.ending is None)
         del self.active[active.run]
         if outcome[0] == "failed":
             self._runtime.faults.note("agents", _code(active.result, outcome), active.agent.id)

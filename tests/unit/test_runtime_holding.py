@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import symbi
-from symbi.holding import Clock, Gate
+from symbi.holding import GATE, Clock, Gate
 from symbi.moves import Moves
 
 if TYPE_CHECKING:
@@ -125,9 +125,20 @@ async def test_dp3_tc4_ho3_a_call_that_was_decided_and_not_begun_is_decided_anew
     config = symbi.AgentConfig(name="calls", function=calls, isolation="in_process")
     async with symbi.Runtime.open(data=tmp_path / "d", policy=["secure-default", policy]) as rt:
         agent = await rt.schedule_agent(config)
+        durable, on_disk = rt.bridge.durable, asyncio.Event()
+
+        async def slow_disk(seq: int | None) -> None:
+            if GATE.get() is not None and not on_disk.is_set():  # the intent of the agent's call
+                await on_disk.wait()
+            await durable(seq)
+
+        rt.bridge.durable = slow_disk  # type: ignore[method-assign]
         run = asyncio.create_task(rt.run(agent))
         await until(lambda: rt.kernel.operations_in_flight() == 1)  # decided; its intent is on its way
         assert await rt.suspend_agent(agent)
+        on_disk.set()
+        for _ in range(50):
+            await asyncio.sleep(0)
         assert acted == []
         await rt.resume_agent(agent)
         assert await asyncio.wait_for(run, BOUND_S) == "acted"
