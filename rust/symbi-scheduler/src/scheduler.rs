@@ -17,7 +17,7 @@
 //! A suspended task goes on at its node, in its place in order, as soon as what it gave back is free there.
 //!
 //! Cost: a decision O(log n) and a bounded number of looks; no tick, no clock: `wake_at` says when to ask again.
-//! Not here: how a task is brought to a standstill; what time it is. The parts: `queues`, `placement`, `preemption`,
+//! Not here: how a task is brought to a standstill; what time it is. The parts: `submission`, `ending`, `queues`, `placement`, `preemption`,
 //! `suspension`, `cluster`, `urgency`, `explain`, `verify`.
 //!
 //! Invariants
@@ -30,26 +30,23 @@
 
 use std::collections::VecDeque;
 
-use symbi_types::{AgentId, ResourceVector};
+use symbi_types::ResourceVector;
 
 use crate::admission::{Admission, Demand};
 use crate::agents::Agents;
-use crate::classes::{Classes, Kind};
+use crate::classes::Classes;
 use crate::column::{NONE, Slot};
 use crate::entry::{NEVER, Stage, Tasks};
-use crate::error::TaskError;
 use crate::front::Front;
 use crate::levels::{Levels, level};
 use crate::nodes::Nodes;
 use crate::options::{Options, OptionsError, Share, Strategy};
 use crate::placement::Head;
 use crate::preemption::Search;
-use crate::rank::{Rank, ageing_key, deadline_key};
-use crate::resources::{add, kept, sub};
-use crate::task::{Counts, Decision, Node, NodeId, Priority, Task, TaskId, TenantId, Tier, Totals};
+use crate::resources::{add, sub};
+use crate::task::{Counts, Decision, Node, NodeId, Priority, TenantId, Tier, Totals};
 use crate::tenants::{DURATION_UNKNOWN_NS, Tenants, cost, dominant_share};
 use crate::urgency::Relations;
-use crate::why::{Lack, lacks};
 
 /// Times that others may take the node that a blocked head has reserved.
 pub const PASSED_MAX: u8 = 64;
@@ -63,7 +60,7 @@ pub struct Scheduler {
     pub(crate) ageing_ns: u64,
     pub(crate) quantum_ns: u64,
     pub(crate) now_ns: u64,
-    seq: u64,
+    pub(crate) seq: u64,
     pub(crate) tasks: Tasks,
     pub(crate) agents: Agents,
     pub(crate) classes: Classes,
@@ -154,115 +151,6 @@ impl Scheduler {
         self.tenants[slot].share = share;
         self.reconsider(slot);
         self.settled = false;
-        Ok(())
-    }
-
-    /// Whether [`Scheduler::submit`] would accept the task now.
-    ///
-    /// # Errors
-    /// Those of [`Scheduler::submit`].
-    pub fn check(&self, task: &Task) -> Result<(), TaskError> {
-        let tenant = self.tenants.find(task.tenant);
-        let class = tenant.and_then(|tenant| self.classes.find(&self.kind(task, tenant)));
-        self.refuse(task, tenant, class)
-    }
-
-    fn kind(&self, task: &Task, tenant: Slot) -> Kind {
-        let guarded = self.is_guarded(task.tier, task.priority);
-        Kind { need: task.need, tenant, tier: task.tier, guarded }
-    }
-
-    fn refuse(&self, task: &Task, tenant: Option<Slot>, class: Option<Slot>) -> Result<(), TaskError> {
-        if class.is_none_or(|class| self.classes[class].possible != self.nodes.shape) {
-            self.check_fits(task, self.is_guarded(task.tier, task.priority))?; // Q4
-        }
-        if self.tasks.by_id.contains_key(&task.id) {
-            return Err(TaskError::Duplicate { task: task.id });
-        }
-        if self.options.tasks_max <= self.tasks.len() {
-            return Err(TaskError::Full { limit: self.options.tasks_max });
-        }
-        match tenant {
-            None if self.tenants.is_full() => {
-                return Err(TaskError::Tenants { limit: crate::tenants::TENANTS_MAX });
-            }
-            None => {}
-            Some(slot) => self.check_tenant(task, slot)?,
-        }
-        if task.tier == Tier::Realtime { self.check_deadline(task) } else { Ok(()) }
-    }
-
-    fn check_fits(&self, task: &Task, guarded: bool) -> Result<(), TaskError> {
-        if self.nodes.slots().any(|node| self.nodes.could_hold(node, &task.need, guarded)) {
-            return Ok(());
-        }
-        let (lacking, node) = self.nearest(&task.need, guarded, true);
-        let largest = node.map(|node| self.nodes.whole(node, guarded)).unwrap_or_default();
-        match lacking.first() {
-            Some(lack) => Err(TaskError::NeverFits { task: task.id, lack: *lack, largest }),
-            None => Ok(()), // it needs nothing, and waits for the first node
-        }
-    }
-
-    fn check_tenant(&self, task: &Task, slot: Slot) -> Result<(), TaskError> {
-        let tenant = &self.tenants[slot];
-        let over = tenant.share.quota.and_then(|quota| lacks(&task.need, &quota).next());
-        if let Some(lack) = over {
-            return Err(TaskError::OverQuota { task: task.id, tenant: task.tenant, lack });
-        }
-        match tenant.share.waiting_max.filter(|limit| *limit <= tenant.waiting) {
-            Some(limit) => Err(TaskError::TenantFull { tenant: task.tenant, limit }),
-            None => Ok(()),
-        }
-    }
-
-    fn check_deadline(&self, task: &Task) -> Result<(), TaskError> {
-        let missing = |missing| TaskError::Incomplete { task: task.id, missing };
-        let demand = Demand {
-            deadline_ns: task.deadline_ns.ok_or(missing("deadline_ns"))?,
-            duration_ns: task.duration_ns.ok_or(missing("duration_ns"))?,
-            cpu_millicores: task.need.cpu_millicores,
-            seq: self.seq,
-        };
-        let late = |earliest_ns| TaskError::Deadline { task: task.id, earliest_ns };
-        self.admission.test(&demand, self.now_ns).map_err(late)
-    }
-
-    /// Lets a task wait for its turn.
-    ///
-    /// # Errors
-    /// [`TaskError`] says which of them: it could never start, the name is in use, there are too many tasks, its
-    /// deadline cannot be promised, its tenant's limits. Nothing changed (Q2).
-    ///
-    /// Cost: O(log n).
-    pub fn submit(&mut self, task: Task) -> Result<(), TaskError> {
-        let known = self.tenants.find(task.tenant);
-        let class = known.and_then(|tenant| self.classes.find(&self.kind(&task, tenant)));
-        self.refuse(&task, known, class)?;
-        let limit = crate::tenants::TENANTS_MAX;
-        let tenant = self.tenants.enter(task.tenant).map_err(|_| TaskError::Tenants { limit })?;
-        let class = match class {
-            Some(class) => {
-                self.classes.join(class);
-                class
-            }
-            None => self.classes.enter(self.kind(&task, tenant)),
-        };
-        self.classes[class].possible = self.nodes.shape;
-        let agent = task.agent.map_or(NONE, |agent| self.agents.enter(agent));
-        let key = match (task.tier, task.deadline_ns) {
-            (Tier::Realtime, Some(deadline_ns)) => deadline_key(deadline_ns),
-            _ => ageing_key(task.tier, self.now_ns, task.priority, self.ageing_ns),
-        };
-        let rank = Rank { key, seq: self.seq };
-        self.seq += 1;
-        let slot = self.tasks.insert(&task, rank, class, agent, tenant);
-        self.tasks.by_id.insert(task.id, slot);
-        self.tenants[tenant].waiting += 1;
-        if task.tier == Tier::Realtime {
-            self.admission.wait(&self.demand(slot));
-        }
-        self.enqueue(slot);
         Ok(())
     }
 
@@ -409,146 +297,6 @@ impl Scheduler {
         }
     }
 
-    /// Takes back what a task holds, and forgets it: one that runs, was asked to stand still, or does. Returns what it
-    /// held.
-    ///
-    /// # Errors
-    /// [`TaskError::Unknown`] (as for a second time, Q1), [`TaskError::NotRunning`]; nothing changed.
-    ///
-    /// Cost: O(log n).
-    pub fn complete(&mut self, task: TaskId) -> Result<ResourceVector, TaskError> {
-        let slot = self.slot(task)?;
-        let entry = self.tasks[slot];
-        if !entry.stage.placed() {
-            return Err(TaskError::NotRunning { task });
-        }
-        if entry.tier == Tier::Realtime && entry.deadline_ns < self.now_ns {
-            self.tasks.counts.deadlines_missed += 1;
-        }
-        let held = self.displace(slot);
-        self.nodes.give_back(entry.node, &held, &mut self.whole); // Q1
-        self.raised(entry.node);
-        self.settle_account(slot);
-        self.vacate(slot);
-        self.forget(slot);
-        self.reconsider(entry.tenant);
-        Ok(held)
-    }
-
-    /// Takes the task off its node's lists and its tenant's use; what it held there is to be given back.
-    pub(crate) fn displace(&mut self, slot: Slot) -> ResourceVector {
-        let (need, tenant) = (*self.need(slot), self.tasks[slot].tenant);
-        let held = match self.tasks[slot].stage {
-            Stage::Running | Stage::Suspending => {
-                self.withdraw(slot);
-                self.stop(slot);
-                need
-            }
-            stage => {
-                if stage == Stage::Suspended {
-                    let node = self.tasks[slot].node;
-                    self.nodes[node].suspended.remove(slot, &mut self.tasks.places);
-                }
-                self.unlink(slot);
-                kept(&need)
-            }
-        };
-        sub(&mut self.tenants[tenant].used, &need); // F2
-        held
-    }
-
-    /// The agent of a task that is over may do another.
-    pub(crate) fn vacate(&mut self, slot: Slot) {
-        let agent = self.tasks[slot].agent;
-        if agent != NONE {
-            assert!(self.agents[agent].running == slot, "Q3");
-            self.agents[agent].running = NONE;
-            self.promote(agent);
-        }
-    }
-
-    /// Something was given back on the node.
-    pub(crate) fn raised(&mut self, node: Slot) {
-        self.settled = false;
-        let entry = &mut self.nodes[node];
-        if !entry.listed && !entry.suspended.is_empty() {
-            entry.listed = true;
-            self.resumable.push(node);
-        }
-    }
-
-    /// Forgets a waiting task.
-    ///
-    /// # Errors
-    /// [`TaskError::Unknown`], [`TaskError::Running`]; nothing changed.
-    ///
-    /// Cost: O(log n).
-    pub fn cancel(&mut self, task: TaskId) -> Result<(), TaskError> {
-        let slot = self.slot(task)?;
-        let entry = self.tasks[slot];
-        match entry.stage {
-            Stage::Parked => {
-                self.agents[entry.agent].parked.remove(slot, &mut self.tasks.places);
-            }
-            Stage::Ready => {
-                self.unlist(slot);
-                if entry.agent != NONE {
-                    self.agents[entry.agent].candidate = NONE;
-                    self.promote(entry.agent);
-                }
-            }
-            Stage::Claiming => {
-                self.drop_claim(slot);
-                self.vacate(slot);
-            }
-            Stage::Stranded => self.vacate(slot),
-            _ => return Err(TaskError::Running { task }),
-        }
-        self.tenants[entry.tenant].waiting -= 1;
-        if entry.tier == Tier::Realtime {
-            self.admission.leave(&self.demand(slot));
-        }
-        self.forget(slot);
-        self.reconsider(entry.tenant);
-        Ok(())
-    }
-
-    /// Forgets every waiting task of an agent, in the order in which they would have run. One that was handed out is
-    /// not among them: it must be stopped, and completed.
-    pub fn cancel_agent(&mut self, agent: AgentId) -> Vec<TaskId> {
-        let Some(agent) = self.agents.find(agent) else { return Vec::new() };
-        let tasks = &self.agents[agent];
-        let mut slots: Vec<Slot> = tasks.parked.iter().map(|item| item.slot).collect();
-        let others = [tasks.candidate, tasks.running].into_iter().filter(|slot| *slot != NONE);
-        slots.extend(others.filter(|slot| self.tasks[*slot].stage.waits()));
-        slots.sort_unstable_by_key(|slot| self.tasks[*slot].rank);
-        let ids: Vec<TaskId> = slots.into_iter().map(|slot| self.tasks[slot].id).collect();
-        // The last first, so that none is made candidate in vain.
-        for id in ids.iter().rev() {
-            assert!(self.cancel(*id).is_ok(), "A1: the agent's waiting tasks wait");
-        }
-        ids
-    }
-
-    pub(crate) fn slot(&self, task: TaskId) -> Result<Slot, TaskError> {
-        self.tasks.find(task).ok_or(TaskError::Unknown { task })
-    }
-
-    /// Forgets a task that was taken out of every queue and list.
-    pub(crate) fn forget(&mut self, slot: Slot) {
-        if self.tasks[slot].related {
-            self.part(slot);
-        }
-        if self.head.is_some_and(|head| head.slot == slot) {
-            self.set_head(None);
-        }
-        let (id, class) = (self.tasks[slot].id, self.tasks[slot].class);
-        self.tasks.enter(slot, Stage::Nowhere);
-        self.classes.leave(class);
-        self.tasks.by_id.remove(&id);
-        self.tasks.remove(slot);
-    }
-
     /// When time alone changes what [`Scheduler::next`] says, in nanoseconds; `None`: never.
     #[must_use]
     pub fn wake_at(&self) -> Option<u64> {
@@ -603,28 +351,5 @@ impl Scheduler {
     #[must_use]
     pub fn agents(&self) -> usize {
         self.agents.len()
-    }
-
-    /// What a node lacks for this need, on the node that comes nearest: of what is free, or of what it has in all.
-    pub(crate) fn nearest(
-        &self,
-        need: &ResourceVector,
-        guarded: bool,
-        whole: bool,
-    ) -> (Vec<Lack>, Option<Slot>) {
-        let usable = |node: Slot| match whole {
-            true => self.nodes.whole(node, guarded),
-            false => self.nodes.usable(node, guarded),
-        };
-        let open = self.nodes.slots().filter(|node| self.nodes.rooms[*node].open);
-        let enough = open.filter(|node| whole || self.nodes.could_hold(*node, need, guarded));
-        let nearest = enough.min_by_key(|node| {
-            (crate::placement::distance(need, &usable(*node), &self.nodes[*node].capacity), *node)
-        });
-        match nearest {
-            Some(node) => (lacks(need, &usable(node)).collect(), Some(node)),
-            None if whole => (lacks(need, &ResourceVector::default()).collect(), None),
-            None => (self.nearest(need, guarded, true).0, None),
-        }
     }
 }
