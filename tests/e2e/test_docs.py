@@ -33,6 +33,7 @@ TOURS = [
     "docs/tutorial-demo.md",
     "docs/scheduling.md",
     "docs/supervision.md",
+    "docs/vectors.md",
 ]
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN_ONLY = {"text", "toml", "rust", "json"}
