@@ -12,13 +12,13 @@
 use std::collections::BTreeMap;
 
 use symbi_scheduler::{
-    Cause, Decision, Node, NodeId, Scheduler, Share, State, Task, TaskError, TaskId, TenantId, Tier,
+    Cause, Decision, Node, NodeId, Scheduler, Share, State, Task, TaskError, TaskId, TenantId,
 };
 use symbi_testkit::Timeline;
 use symbi_types::{AgentId, ResourceVector};
 
 use crate::ledger::{Broken, Entry, Ledger, Place, ensure};
-use crate::plan::{self, Event, Job, MS, Plan, Which};
+use crate::plan::{self, Event, Job, Plan, Which};
 
 /// What one run came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Outcome {
     pub missed: u64,
 }
 
-enum Happening {
+pub enum Happening {
     Planned(usize),
     /// A task has done its work, if this stretch is still the one it is in.
     Done(TaskId, u64),
@@ -48,14 +48,14 @@ enum Happening {
 
 pub struct Host<'a> {
     plan: &'a Plan,
-    scheduler: Scheduler,
-    ledger: Ledger,
-    timeline: Timeline<Happening>,
+    pub scheduler: Scheduler,
+    pub ledger: Ledger,
+    pub timeline: Timeline<Happening>,
     states: BTreeMap<AgentId, State>,
     generations: [u32; 256],
     armed: Option<u64>,
-    last: TaskId,
-    outcome: Outcome,
+    pub last: TaskId,
+    pub outcome: Outcome,
 }
 
 /// More steps than any plan can need: a run that reaches them goes round in circles.
@@ -98,12 +98,12 @@ pub fn run(plan: &Plan) -> Result<Outcome, Broken> {
 }
 
 impl Host<'_> {
-    fn now_ns(&self) -> u64 {
+    pub fn now_ns(&self) -> u64 {
         self.timeline.now_ns()
     }
 
     /// FNV-1a, a word at a time.
-    fn note(&mut self, words: &[u64]) {
+    pub fn note(&mut self, words: &[u64]) {
         for word in words.iter().chain(&[self.timeline.now_ns()]) {
             self.outcome.digest = (self.outcome.digest ^ word).wrapping_mul(0x0100_0000_01b3);
         }
@@ -178,7 +178,7 @@ impl Host<'_> {
         self.turn_agent(agent, causes)
     }
 
-    fn turn_agent(&mut self, agent: AgentId, causes: &[Cause]) -> Result<(), Broken> {
+    pub fn turn_agent(&mut self, agent: AgentId, causes: &[Cause]) -> Result<(), Broken> {
         let state = self.states.get_mut(&agent).expect("an agent is made before its first task");
         for cause in causes {
             let after = state.after(*cause);
@@ -226,23 +226,6 @@ impl Host<'_> {
         self.turn(task, &[Cause::ResourceConstraint])?;
         let answer = self.scheduler.suspended(task);
         ensure!(answer == Ok(()), "N15 it was asked to", "{task} stands still: {answer:?}");
-        Ok(())
-    }
-
-    fn moved(&mut self, task: TaskId, node: NodeId) -> Result<(), Broken> {
-        let before = self.ledger.tasks[&task].clone();
-        if !self.ledger.nodes.contains_key(&node) || before.place != Place::Running {
-            return Ok(());
-        }
-        match self.scheduler.moved(task, node) {
-            Ok(()) => {
-                self.ledger.tasks.get_mut(&task).unwrap().node = Some(node);
-                self.outcome.moved += 1;
-                self.note(&[5, task.0, node.0.into()]);
-            }
-            Err(TaskError::NoRoom { .. }) => {}
-            Err(other) => ensure!(false, "N15 a move is carried out", "{task} to {node}: {other}"),
-        }
         Ok(())
     }
 
@@ -303,7 +286,7 @@ impl Host<'_> {
     }
 
     /// A task by name, or by its number among those in a place.
-    fn find(&self, which: Which) -> TaskId {
+    pub fn find(&self, which: Which) -> TaskId {
         let found = match which {
             Which::Named(id) => Some(TaskId(id)),
             Which::Waiting(n) => self.ledger.nth(n, |place| place == Place::Waiting),
@@ -415,113 +398,6 @@ impl Host<'_> {
         let answer = self.scheduler.set_tenant(tenant, share);
         ensure!(answer == Ok(()), "N15 a tenant can be set", "{tenant}: {answer:?}");
         self.ledger.tenants.insert(tenant, share);
-        Ok(())
-    }
-
-    fn add_node(&mut self, node: Node) -> Result<(), Broken> {
-        let answer = self.scheduler.add_node(node);
-        ensure!(answer == Ok(()), "N15 a node can be added", "{}: {answer:?}", node.id);
-        self.ledger.adds(node);
-        Ok(())
-    }
-
-    fn nth_node(&self, n: u64) -> NodeId {
-        let count = self.ledger.nodes.len().max(1);
-        let found = self.ledger.nodes.keys().nth(usize::try_from(n).unwrap() % count);
-        found.copied().unwrap_or(NodeId(u32::MAX))
-    }
-
-    fn drain_node(&mut self, n: u64) -> Result<(), Broken> {
-        let node = self.nth_node(n);
-        let answer = self.scheduler.drain_node(node);
-        let machine = self.ledger.nodes.get_mut(&node);
-        ensure!(answer.is_ok() == machine.is_some(), "N15 says why", "drain {node}: {answer:?}");
-        if let Some(machine) = machine {
-            machine.drained = true;
-            let claims = self.ledger.tasks.values_mut().filter(|entry| entry.claims == Some(node));
-            claims.for_each(|entry| entry.claims = None);
-        }
-        Ok(())
-    }
-
-    fn lose_node(&mut self, n: u64) -> Result<(), Broken> {
-        let node = self.nth_node(n);
-        let answer = self.scheduler.lose_node(node);
-        ensure!(
-            answer.is_ok() == self.ledger.nodes.contains_key(&node),
-            "N15 says why",
-            "lose {node}: {answer:?}"
-        );
-        let Ok(told) = answer else { return Ok(()) };
-        for entry in self.ledger.loses(node, &told)? {
-            self.note(&[8, entry.task.id.0]);
-            self.outcome.lost += 1;
-            let Some(agent) = entry.task.agent else { continue };
-            let standing = entry.place == Place::Standing;
-            let causes =
-                if standing { &[Cause::Cleared, Cause::TaskCompleted][..] } else { &[Cause::TaskCompleted] };
-            self.turn_agent(agent, causes)?;
-        }
-        Ok(())
-    }
-
-    /// Half of the moves are carried out at once, the others while the world goes on.
-    fn rebalance(&mut self, limit: usize) -> Result<(), Broken> {
-        let moves = self.scheduler.rebalance(limit);
-        ensure!(moves.len() <= limit, "N15 within the limit", "{moves:?}");
-        for (at, to) in moves.into_iter().enumerate() {
-            self.ledger.may_move(to)?;
-            if at % 2 == 0 {
-                let before = self.outcome.moved;
-                self.moved(to.task, to.to)?;
-                let moved = before < self.outcome.moved || at != 0;
-                ensure!(moved, "N15 a move is carried out", "{to:?} is proposed, and there is no room");
-            } else {
-                let stretch = self.ledger.tasks[&to.task].stretch;
-                self.timeline.push(self.now_ns() + 2 * MS, Happening::Moved(to.task, stretch, to.to));
-            }
-        }
-        Ok(())
-    }
-
-    /// N15: each of these is refused, and the comparison of the books that follows shows that nothing changed.
-    fn nonsense(&mut self, dice: u64) -> Result<(), Broken> {
-        let (n, nobody) = (dice >> 8, TaskId(u64::MAX - 1));
-        let huge = ResourceVector::from_array([0, 0, u64::MAX, 0, 0, 0]);
-        let waiting = self.find(Which::Waiting(n));
-        let running = self.find(Which::Running(n));
-        let any = self.ledger.nth(n, |_| true).unwrap_or(nobody);
-        let blank = Task::new(nobody, ResourceVector::default());
-        let bare = Task { tier: Tier::Realtime, deadline_ns: None, ..blank };
-        let sudden = Task { tier: Tier::Realtime, deadline_ns: Some(u64::MAX), duration_ns: None, ..blank };
-        let known = self.ledger.nodes.iter().next();
-        let again = known.map(|(id, machine)| Node { id: *id, capacity: machine.capacity });
-        let again = again.filter(|node| !self.ledger.nodes[&node.id].drained);
-        let refused = match dice % 16 {
-            0 => any == nobody || self.scheduler.submit(Task { id: any, ..blank }).is_err(),
-            1 => self.scheduler.submit(Task { need: huge, ..blank }).is_err(),
-            2 => self.scheduler.submit(bare).is_err(),
-            3 => self.scheduler.submit(sudden).is_err(),
-            4 => self.scheduler.complete(nobody).is_err(),
-            5 => self.scheduler.complete(self.last).is_err(),
-            6 => self.scheduler.complete(waiting).is_err(),
-            7 => self.scheduler.suspended(waiting).is_err(),
-            8 => {
-                self.ledger.tasks.get(&running).is_some_and(|entry| entry.place == Place::Suspending)
-                    || self.scheduler.suspended(running).is_err()
-            }
-            9 => self.scheduler.cancel(running).is_err(),
-            10 => self.scheduler.moved(running, NodeId(u32::MAX)).is_err(),
-            11 => self.scheduler.moved(waiting, self.nth_node(n)).is_err(),
-            12 => again.is_none_or(|node| self.scheduler.add_node(node).is_err()),
-            13 => self.scheduler.lose_node(NodeId(u32::MAX)).is_err(),
-            14 => self.scheduler.set_tenant(TenantId(0), Share { weight: 0, ..Share::default() }).is_err(),
-            _ => {
-                self.scheduler.advance(0);
-                true
-            }
-        };
-        ensure!(refused, "N15 nonsense is refused", "number {}", dice % 16);
         Ok(())
     }
 

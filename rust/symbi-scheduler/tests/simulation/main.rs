@@ -15,10 +15,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod cluster;
+mod fair;
 mod host;
 mod ledger;
+mod nonsense;
 mod order;
 mod plan;
+mod submission;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,11 +40,16 @@ const SHRINKS_MAX: usize = 600;
 
 /// Runs a plan. A panic in the scheduler is a broken rule too: its own assertions name what they guard.
 fn run(plan: &Plan) -> Result<Outcome, Broken> {
-    catch_unwind(AssertUnwindSafe(|| host::run(plan))).unwrap_or_else(|panic| {
+    let run = || host::run(plan).and_then(|outcome| fair::check(plan.seed).map(|()| outcome));
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(Broken { rule: "the scheduler's own assertion", text: text.unwrap_or_default() })
     })
+}
+
+fn headline(plan: &Plan, broken: &Broken) -> String {
+    format!("broken: {} (SYMBI_SEED={}): {}", broken.rule, plan.seed, broken.text)
 }
 
 /// What a person needs to see: the rule, the seed, the shortest plan that breaks the same rule.
@@ -49,7 +58,7 @@ fn report(plan: &Plan, broken: &Broken) -> String {
     let same = |events: &[_]| run(&with(events)).is_err_and(|now| now.rule == broken.rule);
     let small = with(&symbi_testkit::shrink(&plan.events, SHRINKS_MAX, same));
     let now = run(&small).err().unwrap_or_else(|| broken.clone());
-    let mut text = format!("broken: {} (SYMBI_SEED={}): {}\n", broken.rule, plan.seed, broken.text);
+    let mut text = headline(plan, broken) + "\n";
     text += &format!("{} of {} events still break it: {}\n", small.events.len(), plan.events.len(), now.text);
     text += &format!("nodes {:?}\n{:?}\ntenants {:?}\n", small.nodes, small.options, small.tenants);
     for (at_ns, event) in &small.events {
@@ -90,6 +99,7 @@ fn run_all(seeds: Range<u64>) -> Totals {
         work();
     });
     if let Some((plan, broken)) = failed.into_inner().unwrap() {
+        eprintln!("{}", headline(&plan, &broken)); // what follows takes a while
         panic!("{}", report(&plan, &broken));
     }
     totals.into_inner().unwrap()
@@ -127,7 +137,7 @@ impl Totals {
 }
 
 #[test]
-fn n1_to_n19_hold_after_every_step_of_every_seed() {
+fn n1_to_n21_hold_after_every_step_of_every_seed() {
     let long = std::env::var_os("SYMBI_LONG").is_some();
     let seeds = asked().unwrap_or(0..if long { 100 * SEEDS } else { SEEDS });
     let totals = run_all(seeds);

@@ -9,6 +9,7 @@
 //! - N10 what stood still keeps its place: nothing less urgent takes what it needs to go on.
 //! - N12 nothing starts before a task that is more urgent, needs no more, and could start in its stead.
 //! - N16 batch gets its turn: a batch task is passed over at most `batch_turn` times by starts it could have had.
+//! - N21 what starts at the node that the first of all waits for does not delay it, by the estimates.
 //! - N19 a task starts where the strategy says, and leaves the headroom to critical ones.
 //! - N17 an open node does not stay empty while a task waits that could start there.
 
@@ -37,6 +38,9 @@ impl Ledger {
 
     /// How urgent it is, with what it inherits.
     pub fn urgency(&self, entry: &Entry) -> Urgency {
+        if entry.inherits.is_empty() {
+            return self.own_urgency(entry);
+        }
         let all = self.givers(entry).into_iter().map(|of| self.own_urgency(of));
         let best = all.min().expect("there is the task itself");
         (best.0, best.1, entry.number)
@@ -97,17 +101,17 @@ impl Ledger {
         }
     }
 
-    /// The first that may go on at the node, if it is more urgent and could go on with what `entry` takes there.
+    /// The first that may go on at the node, if it is more urgent and the task takes what it lacks.
     fn robbed(&self, entry: &Entry, mine: Urgency, node: NodeId) -> Option<TaskId> {
         let stands = |of: &&Entry| of.place == Place::Standing && !of.held && of.node == Some(node);
         let standing = self.tasks.values().filter(stands);
         let first = standing.min_by_key(|of| self.return_urgency(of))?;
         let back = first.task.need.checked_sub(&first.holds()).expect("it holds a part of its need");
-        (self.return_urgency(first) < mine && entry.task.need.fits(&back)).then_some(first.task.id)
+        (self.return_urgency(first) < mine && !self.lets_be(entry, &back, node)).then_some(first.task.id)
     }
 
     /// Judges a start before it is booked.
-    pub fn judge(&mut self, task: TaskId, node: NodeId) -> Result<(), Broken> {
+    pub fn judge(&mut self, now_ns: u64, task: TaskId, node: NodeId) -> Result<(), Broken> {
         let entry = self.tasks[&task].clone();
         let mine = self.urgency(&entry);
         ensure!(self.has_room(&entry, node), "N19 headroom is kept", "{task} starts on {node}");
@@ -133,11 +137,21 @@ impl Ledger {
         let head = before
             .iter()
             .map(|(_, other)| other)
-            .find(|other| self.eligible(other) && self.has_a_place(other));
+            .find(|other| (self.eligible(other) || self.has_quota(other)) && self.has_a_place(other))
+            .filter(|other| !self.has_quota(other)); // whether it is the first depends on more than is known here
         if let Some(head) = head
             && self.only_place(head) == Some(node)
             && !self.tasks.values().any(batch)
         {
+            let other_wait = |other: &Entry| other.claims.is_some() || other.place == Place::Standing;
+            let made = self.tasks.values().any(other_wait);
+            let text = || format!("{task} starts on {node}, where {} waits", head.task.id);
+            if !made
+                && !self.lets_be(&entry, &head.task.need, node)
+                && !self.over_in_time(now_ns, &entry, head, node)
+            {
+                return Err(Broken { rule: "N21 no head is delayed", text: text() });
+            }
             let head = head.task.id;
             let passed = &mut self.tasks.get_mut(&head).expect("it waits").passed;
             *passed += 1;
@@ -178,6 +192,34 @@ impl Ledger {
         };
         ensure!(due == Some(node), "N19 by the strategy", "{} starts on {node}, not {due:?}", entry.task.id);
         Ok(())
+    }
+
+    fn has_quota(&self, entry: &Entry) -> bool {
+        self.tenants.get(&entry.task.tenant).is_some_and(|share| share.quota.is_some())
+    }
+
+    /// Whether what the task takes there leaves another, which waits for so much, no worse off.
+    fn lets_be(&self, entry: &Entry, wanted: &ResourceVector, node: NodeId) -> bool {
+        let left = self.left_on(node).to_array().into_iter();
+        let mut parts = left.zip(wanted.to_array()).zip(entry.task.need.to_array());
+        parts.all(|((left, wanted), need)| need == 0 || wanted == 0 || wanted + need <= left)
+    }
+
+    /// Whether it is over before the head could start, all by their estimates.
+    fn over_in_time(&self, now_ns: u64, entry: &Entry, head: &Entry, node: NodeId) -> bool {
+        let runs =
+            |of: &&Entry| matches!(of.place, Place::Running | Place::Suspending) && of.node == Some(node);
+        let end =
+            |of: &Entry| Some((of.since_ns + of.task.duration_ns?.saturating_sub(of.ran_ns), of.task.need));
+        let mut ends: Vec<_> = self.tasks.values().filter(runs).filter_map(end).collect();
+        ends.retain(|(end_ns, _)| now_ns < *end_ns);
+        ends.sort_by_key(|(end_ns, _)| *end_ns);
+        let mut left = self.left_on(node);
+        let start = ends.into_iter().find(|(_, need)| {
+            left = left.checked_add(need).expect("far below the range");
+            left.fits(&head.task.need)
+        });
+        start.zip(entry.task.duration_ns).is_some_and(|((start_ns, _), runs_ns)| now_ns + runs_ns <= start_ns)
     }
 
     /// N16: counts for each batch task how often it was passed over by another tier.
