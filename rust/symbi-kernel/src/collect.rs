@@ -119,6 +119,9 @@ impl Kernel {
     /// The wake-up descriptor becomes readable when that changes from none.
     #[must_use]
     pub fn collect_due_ns(&self) -> Option<u64> {
+        if 0 < lock(&self.collector.roll).left {
+            return Some(0); // the pass is not over
+        }
         Some(self.collector.due_ns.load(Ordering::SeqCst)).filter(|due| *due != NEVER)
     }
 
@@ -214,9 +217,11 @@ impl Kernel {
         let roll = lock(&self.collector.roll);
         let windows_ns =
             denials_us.map_or(NEVER, |due_us| now_ns.saturating_add(due_us.saturating_sub(now_us) * 1_000));
-        let soonest_ns = if roll.left == 0 { roll.soonest_ns } else { now_ns };
-        self.collector.due_ns.fetch_min(windows_ns.min(soonest_ns), Ordering::SeqCst);
-        0 < roll.left
+        if 0 < roll.left {
+            return true; // a time set now would stand when the pass is over, and begin another at once (K63)
+        }
+        self.collector.due_ns.fetch_min(windows_ns.min(roll.soonest_ns), Ordering::SeqCst);
+        false
     }
 
     fn next_on_roll(&self) -> Option<(usize, AgentId)> {

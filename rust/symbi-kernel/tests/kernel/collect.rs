@@ -170,6 +170,21 @@ fn k60_a_pass_over_many_agents_is_cut_into_steps_and_loses_nobody() {
 }
 
 #[test]
+fn k63_a_pass_of_several_steps_that_leaves_something_for_later_is_not_begun_again_at_once() {
+    let mut world = World::open_to_all();
+    let kernel = world.kernel();
+    let agents: Vec<AgentId> = (0..300).map(|name| agent(&kernel, &name.to_string())).collect();
+    for pair in agents.windows(2) {
+        let [from, to] = pair else { unreachable!() };
+        send(&kernel, *from, *to); // is read within the hour, or given up after it
+    }
+    world.clock.advance_us(1_200_000);
+    collect(&world, &kernel); // panics where it does not end
+    assert!(kernel.monotonic_ns() < kernel.collect_due_ns().unwrap(), "K63");
+    assert_eq!(kernel.live().messages, 299);
+}
+
+#[test]
 fn k60_nothing_is_collected_while_the_log_has_no_room_for_its_record() {
     let mut world = World::open_to_all().on_stalling_disk();
     let kernel = world.kernel();
