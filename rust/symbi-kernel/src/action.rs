@@ -41,13 +41,14 @@ const fn brake(name: &'static str) -> Action {
 }
 
 /// All actions (K1).
-pub const ACTIONS: [Action; 23] = [
+pub const ACTIONS: [Action; 24] = [
     internal("agent.create"),
     internal("agent.configure"),
     internal("agent.run"),
     internal("agent.resume"),
     brake("agent.suspend"),
     brake("agent.stop"),
+    brake("run.cancel"),
     internal("message.send"),
     internal("message.publish"),
     internal("message.subscribe"),
@@ -83,9 +84,9 @@ mod tests {
     }
 
     #[test]
-    fn k2_only_stop_and_suspend_are_brakes() {
+    fn k2_only_what_stops_suspends_or_cancels_is_a_brake() {
         let brakes: Vec<_> = ACTIONS.iter().filter(|action| action.brake).map(|action| action.name).collect();
-        assert_eq!(brakes, ["agent.suspend", "agent.stop"]);
+        assert_eq!(brakes, ["agent.suspend", "agent.stop", "run.cancel"]);
     }
 
     #[test]

@@ -14,9 +14,11 @@ use crate::Principal;
 use crate::action::action;
 use crate::json::Object;
 use crate::kernel::{Kernel, lock};
-use crate::monitor::Asked;
+use crate::monitor::{Asked, Barred};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::registry::{Agent, AgentSpec, AgentView, LABELS_MAX, NAME_CHARS_MAX};
+
+use crate::tenants::check_tenant;
 
 /// Longest note of an agent, in characters.
 const NOTE_CHARS_MAX: usize = 4_096;
@@ -68,6 +70,7 @@ fn check(spec: &AgentSpec) -> Result<(), AgentError> {
     if let Some(supervision) = &spec.supervision {
         supervision.check().map_err(|error| AgentError::Invalid(error.to_string()))?;
     }
+    check_tenant(&spec.tenant)?;
     spec.limits.check().map_err(|error| AgentError::Invalid(error.to_string()))
 }
 
@@ -114,6 +117,7 @@ impl Kernel {
                 .string("kind", &spec.kind)
                 .string("isolation", if spec.in_process { "in_process" } else { "sandbox" })
                 .string("tier", spec.tier.as_str())
+                .string("tenant", &spec.tenant)
                 .strings("capabilities", spec.capabilities.iter().map(String::as_str))
                 .strings("transitions", ["initializing>ready"])
         })?;
@@ -209,7 +213,11 @@ impl Kernel {
                 if known.state.is_final() {
                     return Err(AgentError::Absent("agent"));
                 }
-                let held = known.state == State::Suspended;
+                let barred = match known.state {
+                    _ if known.cancelled => Some(Barred::Cancelled),
+                    State::Suspended => Some(Barred::Suspended),
+                    _ => None,
+                };
                 let run = known.running;
                 let entity = known.entity(id)?;
                 let labels = known.labels.clone();
@@ -219,7 +227,7 @@ impl Kernel {
                     action,
                     subject: entity,
                     resource,
-                    held,
+                    barred,
                     labels,
                     bytes: 0,
                     circumstances: Vec::new(),
@@ -237,7 +245,7 @@ impl Kernel {
             action,
             subject,
             resource,
-            held: false,
+            barred: None,
             labels,
             bytes: 0,
             circumstances: Vec::new(),

@@ -159,7 +159,7 @@ impl Kernel {
         let bus = self.bus().counts();
         Live {
             agents: self.agents().len(),
-            runs: self.runs().len(),
+            runs: self.turns().runs.len(),
             permits: self.operations_in_flight(),
             mailboxes: bus.mailboxes,
             messages: bus.messages,

@@ -1,18 +1,62 @@
 //! External operations under way, and how many each principal has.
 //!
 //! Invariants
-//! - K8 the count of a principal is the number of its operations between intent and outcome.
+//! - K8 a principal has at most as many operations between decision and outcome as it has places, whatever its threads do
+//!   at once.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use symbi_types::{AgentId, OperationId, RunId};
 
 use crate::Principal;
 use crate::calls::Watch;
+use crate::kernel::lock;
 use crate::window::Reservation;
 
-/// An external operation between its intent and its outcome.
-pub(crate) struct Pending {
+/// External operations that one agent may have under way at once; the rest of the log's room is for others.
+pub const IN_FLIGHT_MAX: usize = 256;
+
+/// How many each principal has under way.
+#[derive(Clone, Default)]
+pub(crate) struct Places {
+    taken: Arc<Mutex<HashMap<Principal, usize>>>,
+}
+
+/// The right to have one operation under way; given back when it is dropped.
+pub(crate) struct Place {
+    places: Places,
+    principal: Principal,
+}
+
+impl Places {
+    /// K8: looked at and taken at once. Only agents are bounded.
+    pub(crate) fn take(&self, principal: Principal) -> Option<Place> {
+        let mut taken = lock(&self.taken);
+        let count = taken.entry(principal).or_default();
+        if matches!(principal, Principal::Agent(_)) && IN_FLIGHT_MAX <= *count {
+            return None;
+        }
+        *count += 1;
+        Some(Place { places: self.clone(), principal })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.places.taken);
+        if let Some(count) = taken.get_mut(&self.principal) {
+            *count -= 1; // K8: it was counted when it was taken
+            if *count == 0 {
+                taken.remove(&self.principal);
+            }
+        }
+    }
+}
+
+/// What is to be done, as its intent says.
+#[derive(Clone)]
+pub(crate) struct Intent {
     pub(crate) principal: Principal,
     pub(crate) agent: Option<AgentId>,
     pub(crate) run: Option<RunId>,
@@ -20,36 +64,70 @@ pub(crate) struct Pending {
     pub(crate) resource: String,
     pub(crate) action: &'static str,
     pub(crate) reservations: Vec<Reservation>,
+}
+
+/// An external operation between its intent and its outcome.
+pub(crate) struct Pending {
+    pub(crate) intent: Intent,
     /// What its outcome is told to besides.
     pub(crate) watch: Option<Watch>,
+    /// Its bytes were given: anything may have happened.
+    pub(crate) acted: bool,
+    /// Its run was cancelled before that: they never will be (K77).
+    pub(crate) revoked: bool,
+    /// It was recorded `unknown` while it was under way (K78).
+    pub(crate) reported: bool,
+    _place: Option<Place>,
+}
+
+impl Pending {
+    pub(crate) fn new(intent: Intent, watch: Option<Watch>, place: Option<Place>) -> Self {
+        Self { intent, watch, acted: false, revoked: false, reported: false, _place: place }
+    }
 }
 
 /// All of them.
 #[derive(Default)]
 pub(crate) struct InFlight {
     operations: HashMap<OperationId, Pending>,
-    counts: HashMap<Principal, usize>,
 }
 
 impl InFlight {
     pub(crate) fn insert(&mut self, operation: OperationId, pending: Pending) {
-        *self.counts.entry(pending.principal).or_default() += 1;
         self.operations.insert(operation, pending);
     }
 
     pub(crate) fn remove(&mut self, operation: OperationId) -> Option<Pending> {
-        let pending = self.operations.remove(&operation)?;
-        if let Some(count) = self.counts.get_mut(&pending.principal) {
-            *count -= 1; // K8: it was counted when it came
-            if *count == 0 {
-                self.counts.remove(&pending.principal);
-            }
-        }
-        Some(pending)
+        self.operations.remove(&operation)
     }
 
-    pub(crate) fn of(&self, principal: Principal) -> usize {
-        self.counts.get(&principal).copied().unwrap_or(0)
+    pub(crate) fn contains(&self, operation: OperationId) -> bool {
+        self.operations.contains_key(&operation)
+    }
+
+    /// Its bytes are given now; false where they may not be any more.
+    pub(crate) fn act(&mut self, operation: OperationId) -> bool {
+        let Some(pending) = self.operations.get_mut(&operation).filter(|pending| !pending.revoked) else {
+            return false;
+        };
+        pending.acted = true;
+        true
+    }
+
+    /// Those of the run that have not acted never will (K77). Answers those that have, each once (K78).
+    pub(crate) fn revoke(&mut self, run: RunId) -> Vec<(OperationId, Intent)> {
+        let mut under_way = Vec::new();
+        for (operation, pending) in &mut self.operations {
+            if pending.intent.run != Some(run) {
+                continue;
+            }
+            pending.revoked |= !pending.acted;
+            if pending.acted && !pending.reported {
+                pending.reported = true;
+                under_way.push((*operation, pending.intent.clone()));
+            }
+        }
+        under_way
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -63,24 +141,15 @@ mod tests {
     use symbi_types::SystemEntropy;
 
     #[test]
-    fn k8_each_principal_is_counted_while_its_operations_are_under_way() {
-        let mut flight = InFlight::default();
-        let pending = |principal| Pending {
-            principal,
-            agent: None,
-            run: None,
-            seq: 0,
-            resource: String::new(),
-            action: "tool.call",
-            reservations: Vec::new(),
-            watch: None,
-        };
-        let ids: Vec<OperationId> = (0..3).map(|_| OperationId::random(&SystemEntropy)).collect();
-        flight.insert(ids[0], pending(Principal::Host));
-        flight.insert(ids[1], pending(Principal::Host));
-        flight.insert(ids[2], pending(Principal::Operator(0)));
-        assert_eq!((flight.of(Principal::Host), flight.of(Principal::Operator(0)), flight.len()), (2, 1, 3));
-        assert!(flight.remove(ids[0]).is_some() && flight.remove(ids[0]).is_none());
-        assert_eq!((flight.of(Principal::Host), flight.len()), (1, 2));
+    fn k8_an_agent_has_so_many_places_and_gets_back_what_it_gives() {
+        let places = Places::default();
+        let agent = Principal::Agent(AgentId::random(&SystemEntropy));
+        let mut held: Vec<Place> = std::iter::from_fn(|| places.take(agent)).collect();
+        assert_eq!(held.len(), IN_FLIGHT_MAX, "K8");
+        assert!(places.take(Principal::Host).is_some(), "K8: the host's program is not bounded");
+        held.pop();
+        assert!(places.take(agent).is_some(), "K8");
+        drop(held);
+        assert!(lock(&places.taken).is_empty(), "K8");
     }
 }

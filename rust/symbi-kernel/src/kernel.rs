@@ -6,8 +6,8 @@
 //! (`monitor`).
 //!
 //! Invariants
-//! - K25 locks of data are taken one at a time; none is held over a call into the log, except that changes of policy
-//!   wait for one another.
+//! - K25 locks of data are taken one at a time, except that the agents may be locked within the turns; none is held over a
+//!   call into the log, except that changes of policy wait for one another.
 //! - K26 after `close` nothing can be asked for, and everything that was recorded is on disk.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use symbi_audit::{Event, Log, LogOptions, LogStatus, Owner};
 use symbi_bus::Bus;
 use symbi_crypto::{NonceCounter, Provider, SealingKey, SigningKey, hmac_sha256};
 use symbi_policy::{CounterSpec, Diagnostic, Engine, Schema, Source};
-use symbi_scheduler::{Node, NodeId, Options, Scheduler, State, TaskId};
+use symbi_scheduler::{Node, NodeId, Scheduler, State};
 use symbi_store::Store;
 use symbi_types::{AgentId, BootId, Clock, Entropy, LogId, Moment, OperationId, ResourceVector, RunId};
 
@@ -31,16 +31,17 @@ use crate::brakes::LateBrakes;
 use crate::collect::Collector;
 use crate::denials::Denials;
 use crate::effects::Tool;
-use crate::flight::{InFlight, Pending};
+use crate::flight::{InFlight, Place, Places};
 use crate::json::Object;
 use crate::keys::{KeyError, Keys};
 use crate::knowledge::Unapplied;
 use crate::permit::PermitError;
 use crate::recovery::{Recovery, Unknown};
 use crate::registry::Registry;
-use crate::runs::Run;
 use crate::share::Shares;
 use crate::supervise::Handler;
+use crate::tenants::Tenants;
+use crate::turns::Turns;
 use crate::wake::Wake;
 use crate::window::Counters;
 
@@ -60,6 +61,10 @@ pub struct KernelOptions {
     pub signers: usize,
     /// What the node has for agents.
     pub capacity: ResourceVector,
+    /// How runs wait for it, and make room for one another.
+    pub scheduling: symbi_scheduler::Options,
+    /// What tenants may have; one that is not named has the default share.
+    pub tenants: Vec<(String, symbi_scheduler::Share)>,
     /// Most agents at once.
     pub agents_max: usize,
     /// Messages and bytes that a mailbox holds.
@@ -171,15 +176,13 @@ pub struct Kernel {
     admission: Mutex<Admission>,
     counters: Mutex<Counters>,
     denials: Mutex<Denials>,
-    pending: Mutex<InFlight>,
+    pub(crate) pending: Mutex<InFlight>,
+    places: Places,
     pub(crate) shares: Mutex<Shares>,
     pub(crate) unknown: Mutex<HashMap<OperationId, Unknown>>,
     agents: Mutex<Registry>,
     agents_max: usize,
-    scheduler: Mutex<Scheduler>,
-    runs: Mutex<HashMap<RunId, Run>>,
-    tasks: Mutex<HashMap<TaskId, RunId>>,
-    next_task: AtomicU64,
+    turns: Mutex<Turns>,
     tools: Mutex<HashMap<String, Tool>>,
     handler: Mutex<Handler>,
     bus: Bus,
@@ -310,8 +313,8 @@ impl Kernel {
 
         let wake = Arc::new(Wake::new().map_err(KernelError::Wake)?);
         let node = Node { id: NodeId(0), capacity: options.capacity };
-        // Nothing brings a run to a standstill yet.
-        let scheduler = Scheduler::new(&[node], Options { preemption: false, ..Options::default() })?;
+        let mut scheduler = Scheduler::new(&[node], options.scheduling)?;
+        let tenants = Tenants::new(&mut scheduler, &options.tenants)?;
         let bell = Arc::clone(&wake);
         let progress = Arc::downgrade(&log);
         log.on_progress(Arc::new(move || {
@@ -373,14 +376,12 @@ impl Kernel {
             counters: Mutex::new(recovery.counters),
             denials: Mutex::default(),
             pending: Mutex::default(),
+            places: Places::default(),
             shares: Mutex::default(),
             unknown: Mutex::new(recovery.unknown),
             agents: Mutex::default(),
             agents_max: options.agents_max,
-            scheduler: Mutex::new(scheduler),
-            runs: Mutex::default(),
-            tasks: Mutex::default(),
-            next_task: AtomicU64::new(0),
+            turns: Mutex::new(Turns::new(scheduler, tenants)),
             tools: Mutex::default(),
             handler: Mutex::new(Handler::new(symbi_supervisor::Options::default())),
             bus,
@@ -513,15 +514,21 @@ impl Kernel {
         time.us.saturating_sub(time.jumped_us).saturating_sub(self.earlier_jumps_us)
     }
 
-    /// Why nothing may be done now for `agent`, whatever was permitted before.
-    pub(crate) fn bars(&self, agent: Option<AgentId>) -> Option<PermitError> {
+    /// Why nothing may be done now for `agent` in `run`, whatever was permitted before. One that stands still for others
+    /// alone did nothing wrong: what it was permitted goes on.
+    pub(crate) fn bars(&self, agent: Option<AgentId>, run: Option<RunId>) -> Option<PermitError> {
         if !self.log_is_healthy() {
             return Some(PermitError::Unavailable);
         }
-        match self.agent_state(agent?) {
-            Some(State::Initializing | State::Ready | State::Running) => None,
-            Some(State::Suspended | State::Failed | State::Terminated) | None => Some(PermitError::Revoked),
-        }
+        let agents = self.agents();
+        let Some(known) = agents.get(agent?) else { return Some(PermitError::Revoked) };
+        let over = run.is_some_and(|run| known.cancelled || known.running != Some(run));
+        let alive = match known.state {
+            State::Initializing | State::Ready | State::Running => true,
+            State::Suspended => known.holds.is_empty(),
+            State::Failed | State::Terminated => false,
+        };
+        (over || !alive).then_some(PermitError::Revoked)
     }
 
     // What the other files of this crate work with.
@@ -574,20 +581,13 @@ impl Kernel {
         self.agents_max
     }
 
-    pub(crate) fn scheduler(&self) -> MutexGuard<'_, Scheduler> {
-        lock(&self.scheduler)
+    /// Before the agents, where both are needed (K25).
+    pub(crate) fn turns(&self) -> MutexGuard<'_, Turns> {
+        lock(&self.turns)
     }
 
-    pub(crate) fn runs(&self) -> MutexGuard<'_, HashMap<RunId, Run>> {
-        lock(&self.runs)
-    }
-
-    pub(crate) fn tasks(&self) -> MutexGuard<'_, HashMap<TaskId, RunId>> {
-        lock(&self.tasks)
-    }
-
-    pub(crate) fn next_task(&self) -> TaskId {
-        TaskId(self.next_task.fetch_add(1, Ordering::Relaxed))
+    pub(crate) fn ring(&self) {
+        self.wake.ring();
     }
 
     pub(crate) fn tools(&self) -> MutexGuard<'_, HashMap<String, Tool>> {
@@ -643,16 +643,14 @@ impl Kernel {
         }
     }
 
-    pub(crate) fn begin(&self, operation: OperationId, pending: Pending) {
-        lock(&self.pending).insert(operation, pending);
+    /// The bytes of an operation are given now; false where they may not be any more.
+    pub(crate) fn act(&self, operation: OperationId) -> bool {
+        lock(&self.pending).act(operation)
     }
 
-    pub(crate) fn end(&self, operation: OperationId) -> Option<Pending> {
-        lock(&self.pending).remove(operation)
-    }
-
-    pub(crate) fn in_flight(&self, principal: Principal) -> usize {
-        lock(&self.pending).of(principal)
+    /// A place for one more external operation of the agent; none where it has as many as it may.
+    pub(crate) fn place(&self, principal: Principal) -> Option<Place> {
+        self.places.take(principal)
     }
 
     /// External operations under way.

@@ -19,6 +19,7 @@ mod denials;
 mod effects;
 mod exit;
 mod flight;
+mod inheritance;
 mod journal;
 mod json;
 mod kernel;
@@ -40,6 +41,9 @@ mod share;
 mod stop;
 mod supervise;
 mod suspension;
+mod tenants;
+mod turns;
+mod violation;
 mod wake;
 mod why;
 mod window;
@@ -51,11 +55,12 @@ pub use breach::{Breach, Judged, LIMITS, Verdict};
 pub use collect::{Collected, Live};
 pub use effects::{SandboxAsk, ToolCall, ToolSpec};
 pub use exit::{PARTS_MAX, PAYLOAD_BYTES_MAX, Payload};
+pub use flight::IN_FLIGHT_MAX;
 pub use kernel::{Kernel, KernelError, KernelOptions, Opened, Policies};
 pub use keys::KeyError;
 pub use knowledge::{Answer, Citation, KnowledgeError, Passage};
 pub use messages::{MessageError, Received, Recipient};
-pub use monitor::{IN_FLIGHT_MAX, PERMIT_MS};
+pub use monitor::PERMIT_MS;
 pub use moves::Moves;
 pub use operators::{OperatorError, Resolution};
 pub use permit::{Outcome, Permit, PermitError};
@@ -63,15 +68,18 @@ pub use principal::Principal;
 pub use recovery::Unknown;
 pub use refusal::{Refusal, RefusalCode};
 pub use registry::{AgentSpec, AgentView};
-pub use runs::{Begun, Ended, RunOutcome};
+pub use runs::{Begun, Ended, RunOutcome, Urgency};
 pub use sealed::open_sealed;
 pub use stop::Stopped;
 pub use supervise::Aftermath;
 pub use suspension::Moved;
-pub use symbi_scheduler::{Cause, Priority, State};
+pub use symbi_scheduler::{
+    Cause, Counts, Options as SchedulingOptions, Priority, Share, State, Strategy, Tier, Totals,
+};
 pub use symbi_supervisor::{
     Class as ErrorClass, DeadTask, DependencyView, Jitter, Reason, Supervision, SupervisionError,
     Verdict as AttemptVerdict,
 };
 pub use symbi_types::MessageId;
+pub use tenants::TENANT_DEFAULT;
 pub use why::Standing;

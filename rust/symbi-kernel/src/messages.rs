@@ -200,7 +200,15 @@ impl Kernel {
         let delivered = self.bus().seal_and_deliver(&outgoing, now_us);
         self.touch(to);
         match delivered {
-            Ok(id) => Ok((id, seq)),
+            Ok(id) => {
+                if expects_reply {
+                    self.request_sent(id, asked.run, to);
+                }
+                if let Some(request) = in_reply_to {
+                    self.request_over(request, Some(sender));
+                }
+                Ok((id, seq))
+            }
             Err(error) => {
                 // Allowed and recorded, and then it did not happen: the record of the operation must not stand alone.
                 let details =
@@ -255,7 +263,9 @@ impl Kernel {
 
     /// Nobody waits for the answer to `request` any more.
     pub fn forget_reply(&self, agent: AgentId, request: MessageId) {
-        let _ = self.bus().forget_reply(agent, request);
+        if self.bus().forget_reply(agent, request).is_ok() {
+            self.request_over(request, None);
+        }
     }
 
     /// None where its reader's labels would grow past their bound: then it was not read, and that is recorded.

@@ -23,18 +23,17 @@ use symbi_types::{AgentId, DecisionId, LabelSet, OperationId, RunId};
 use crate::action::{Action, Class};
 use crate::calls::{Expected, Watch};
 use crate::denials::{DenialKey, OTHERS, Repeated, Seen};
-use crate::flight::Pending;
+use crate::flight::{Intent, Pending, Place};
 use crate::json::Object;
 use crate::kernel::{ActivePolicies, Kernel, lock};
 use crate::permit::{Outcome, Permit};
 use crate::refusal::{Refusal, RefusalCode};
+use crate::violation::consequence;
 use crate::window::{CounterKey, Reservation};
 use crate::{Principal, exit};
 
 /// How long a permit may be used after it was given, unless the caller asks for less.
 pub const PERMIT_MS: u64 = 30_000;
-/// External operations that one agent may have under way at once; the rest of the log's room is for others.
-pub const IN_FLIGHT_MAX: usize = 256;
 /// Longest request that is kept whole in the record of its denial: a record must always fit, or a denial could hide
 /// behind its own size.
 const REQUEST_BYTES_MAX: usize = 65_536;
@@ -52,8 +51,8 @@ pub(crate) struct Asked<'a> {
     /// The principal as policies see it.
     pub(crate) subject: Entity,
     pub(crate) resource: Entity,
-    /// The principal is an agent that is held: it may ask for nothing.
-    pub(crate) held: bool,
+    /// The principal is an agent that may ask for nothing now.
+    pub(crate) barred: Option<Barred>,
     pub(crate) labels: LabelSet,
     pub(crate) bytes: u64,
     /// What policies may look at besides, where the action has more than all others.
@@ -79,12 +78,23 @@ pub(crate) struct Weighed {
     counters: Vec<(String, u64)>,
 }
 
+/// Why an agent may ask for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barred {
+    /// It is suspended (K43).
+    Suspended,
+    /// Its run was cancelled (K77).
+    Cancelled,
+}
+
 /// An operation that may happen.
 pub(crate) struct Granted {
     pub(crate) operation: OperationId,
     pub(crate) redact: Option<LabelSet>,
     rules: Vec<String>,
     reservations: Vec<Reservation>,
+    /// Of an external operation.
+    place: Option<Place>,
     counters: Vec<(String, u64)>,
     enforced: bool,
     /// Those that decided; others may be in force by the time it is recorded.
@@ -121,17 +131,27 @@ impl Kernel {
                     "too many requests; slow down",
                 ));
             }
-            if asked.action.class == Class::External && self.in_flight(asked.principal) >= IN_FLIGHT_MAX {
-                let text = "too many operations under way; wait for one to end";
-                return Err(self.refuse(asked, RefusalCode::RateLimited, None, text));
-            }
             self.wait_for_share(agent)?; // K46
         }
+        let place = match asked.action.class {
+            Class::Internal => None,
+            Class::External => match self.place(asked.principal) {
+                Some(place) => Some(place),
+                None => {
+                    let text = "too many operations under way; wait for one to end";
+                    return Err(self.refuse(asked, RefusalCode::RateLimited, None, text)); // K8
+                }
+            },
+        };
         if !self.log_is_healthy() {
             return Err(self.unavailable());
         }
-        if asked.held {
-            return Err(self.refuse(asked, RefusalCode::Denied, None, "the agent is suspended"));
+        if let Some(barred) = asked.barred {
+            let (code, text) = match barred {
+                Barred::Suspended => (RefusalCode::Suspended, "the agent is suspended"),
+                Barred::Cancelled => (RefusalCode::Cancelled, "the run was cancelled"),
+            };
+            return Err(self.refuse(asked, code, None, text));
         }
         if asked.expected.as_ref().is_some_and(|expected| self.is_shut(expected)) {
             return Err(self.refuse(asked, RefusalCode::Unavailable, None, SHUT)); // K95
@@ -141,6 +161,7 @@ impl Kernel {
         if allowed || !self.enforce() {
             return Ok(Granted {
                 reservations,
+                place,
                 counters,
                 enforced: allowed,
                 ..self.grant(decision, &policies)
@@ -207,6 +228,7 @@ impl Kernel {
             redact,
             rules: decision.determining.iter().map(|rule| rule.id.clone()).collect(),
             reservations: Vec::new(),
+            place: None,
             counters: Vec::new(),
             enforced: true,
             policies: Arc::clone(policies),
@@ -281,7 +303,7 @@ impl Kernel {
             }
             return Err(self.unavailable());
         };
-        let pending = Pending {
+        let intent = Intent {
             principal: asked.principal,
             agent: asked.agent,
             run: asked.run,
@@ -289,11 +311,17 @@ impl Kernel {
             resource: asked.resource.uid().to_string(),
             action: asked.action.name,
             reservations: granted.reservations,
-            watch,
         };
-        self.begin(operation, pending);
+        lock(&self.pending).insert(operation, Pending::new(intent, watch, granted.place));
         let deadline_ns = self.moment().mono_ns.saturating_add(timeout_ms.min(PERMIT_MS) * 1_000_000);
-        let permit = Permit::new(Arc::clone(self), (operation, asked.agent), seq, deadline_ns, labels, bytes);
+        let permit = Permit::new(
+            Arc::clone(self),
+            (operation, asked.agent, asked.run),
+            seq,
+            deadline_ns,
+            labels,
+            bytes,
+        );
         Ok(if journaled { permit.journaled() } else { permit })
     }
 
@@ -311,7 +339,7 @@ impl Kernel {
         let Some(seq) = self.append(asked.agent, asked.run, op, type_, granted, asked, &details) else {
             return Err(self.unavailable());
         };
-        Ok(Permit::replayed_from(Arc::clone(self), (operation, asked.agent), seq, result))
+        Ok(Permit::replayed_from(Arc::clone(self), (operation, asked.agent, asked.run), seq, result))
     }
 
     /// Records how an external operation ended. `acted`: its bytes were taken. `outcome` is none where the permit
@@ -323,9 +351,12 @@ impl Kernel {
         outcome: Option<&Outcome>,
         result: Option<Vec<u8>>,
     ) -> Option<u64> {
-        let mut pending = self.end(operation)?;
+        let mut pending = lock(&self.pending).remove(operation)?;
         if let Some(watch) = pending.watch.take() {
             self.watched(watch, operation, outcome, acted, result);
+        }
+        if pending.reported && outcome.is_none() {
+            return None; // K78: it is recorded `unknown`, and is
         }
         let (word, details) = match (outcome, acted) {
             (Some(Outcome::Done), _) => ("done", Object::new()),
@@ -334,18 +365,21 @@ impl Kernel {
             (None, true) => ("unknown", Object::new()),
         };
         if word == "released" {
-            self.release(&pending.reservations);
+            self.release(&pending.intent.reservations);
         }
-        let details = details.string("outcome", word).string("action", pending.action).finish();
+        let details = details.string("outcome", word).string("action", pending.intent.action);
+        let details = if pending.reported { details.flag("late", true) } else { details }.finish();
         let event = Event {
-            agent_id: pending.agent,
-            run: pending.run,
+            agent_id: pending.intent.agent,
+            run: pending.intent.run,
             op: Some(operation),
             ..Event::new("operation.outcome", &details)
         };
         let seq = self.log().append(&event).ok().map(|receipt| receipt.seq);
         if word == "unknown" {
-            self.remember_unknown(operation, &pending);
+            self.remember_unknown(operation, &pending.intent);
+        } else if pending.reported && seq.is_some() {
+            lock(&self.unknown).remove(&operation); // K78
         }
         seq
     }
@@ -429,8 +463,8 @@ impl Kernel {
         let over_budget = !counters.is_empty() && !evaluate(&policies.engine, asked, &first).is_denied();
         let code = if over_budget { RefusalCode::OverBudget } else { RefusalCode::Denied };
         let rules = decision.determining.iter().map(|rule| rule.id.as_str());
-        let request = request(asked, counters).to_record();
-        let request = serde_json::to_string(&request).unwrap_or_else(|_| "null".to_owned());
+        let recorded = request(asked, counters).to_record();
+        let request = serde_json::to_string(&recorded).unwrap_or_else(|_| "null".to_owned());
         let details = Object::new()
             .strings("rules", rules)
             .string("reason", decision.reason.map_or("", symbi_policy::Reason::as_str));
@@ -440,7 +474,11 @@ impl Kernel {
             Some(_) => details.string("request_sealed", &self.seal(request.as_bytes())),
             None => details.raw("request", &request),
         };
-        self.refuse_under(policies, asked, code, Some(details), &message)
+        let refusal = self.refuse_under(policies, asked, code, Some(details), &message);
+        if let (Principal::Agent(agent), Some(consequence)) = (asked.principal, consequence(decision)) {
+            self.violated(agent, consequence, recorded, refusal.decision); // K79
+        }
+        refusal
     }
 
     /// Records a refusal, or counts it with the identical ones of its window.

@@ -6,7 +6,7 @@
 
 use symbi_types::RunId;
 
-/// What the host is to do, in this order: what stands still makes room for what starts.
+/// What the host is to do. A run stands in one of the lists at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moves {
     /// Runs that start now.
@@ -22,5 +22,27 @@ impl Moves {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.start.is_empty() && self.suspend.is_empty() && self.resume.is_empty()
+    }
+
+    pub(crate) fn suspend(&mut self, run: RunId) {
+        self.resume.retain(|other| *other != run); // the later word holds
+        self.suspend.push(run);
+    }
+
+    pub(crate) fn resume(&mut self, run: RunId) {
+        self.suspend.retain(|other| *other != run);
+        self.resume.push(run);
+    }
+
+    pub(crate) fn forget(&mut self, run: RunId) {
+        for list in [&mut self.start, &mut self.suspend, &mut self.resume] {
+            list.retain(|other| *other != run);
+        }
+    }
+
+    pub(crate) fn append(&mut self, later: Self) {
+        self.start.extend(later.start);
+        later.suspend.into_iter().for_each(|run| self.suspend(run));
+        later.resume.into_iter().for_each(|run| self.resume(run));
     }
 }

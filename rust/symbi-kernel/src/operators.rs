@@ -12,7 +12,7 @@ use symbi_types::OperationId;
 
 use crate::Principal;
 use crate::agents::AgentError;
-use crate::flight::Pending;
+use crate::flight::Intent;
 use crate::kernel::{Kernel, Policies, compile_given, lock};
 use crate::monitor::Asked;
 use crate::recovery::Unknown;
@@ -56,7 +56,7 @@ impl Kernel {
                 return Err(OperatorError::Policies(diagnostics));
             }
         };
-        let _one_after_the_other = lock(&self.changing_policies);
+        let one_after_the_other = lock(&self.changing_policies);
         let (before, after) = (self.policy_digest(), active.digest.clone());
         let (_, seq) = self
             .record_internal(&asked, granted, |details| {
@@ -65,6 +65,8 @@ impl Kernel {
             .map_err(AgentError::from)?;
         self.wait_durable(seq, RECORD_TIMEOUT).map_err(|_| AgentError::from(self.unavailable()))?;
         self.activate(active, &policies.counters);
+        drop(one_after_the_other);
+        self.reconsider_violations(by); // K80
         Ok(seq)
     }
 
@@ -123,16 +125,16 @@ impl Kernel {
         Ok(receipt.seq)
     }
 
-    pub(crate) fn remember_unknown(&self, operation: OperationId, pending: &Pending) {
+    pub(crate) fn remember_unknown(&self, operation: OperationId, intent: &Intent) {
         let unknown = Unknown {
             operation,
-            seq: pending.seq,
-            action: pending.action.to_owned(),
-            agent: pending.agent,
-            principal: pending.principal.to_string(),
-            resource: pending.resource.clone(),
+            seq: intent.seq,
+            action: intent.action.to_owned(),
+            agent: intent.agent,
+            principal: intent.principal.to_string(),
+            resource: intent.resource.clone(),
             at_us: self.log().now(),
-            reservations: pending.reservations.clone(),
+            reservations: intent.reservations.clone(),
         };
         lock(&self.unknown).insert(operation, unknown);
     }

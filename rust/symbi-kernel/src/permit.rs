@@ -7,14 +7,14 @@
 //! Invariants
 //! - K15 a permit comes only from the monitor: it has no constructor outside this crate and cannot be cloned.
 //! - K16 its bytes are given once, before its deadline, not before its intent is on disk, and not after its agent was
-//!   stopped or held, the runtime closed, or the log failed: what cannot be recorded may not happen.
+//!   stopped or held, its run ended or cancelled, the runtime closed, or the log failed: what cannot be recorded may not happen.
 //! - K17 it is settled once. Dropped unsettled, it is recorded: `released` when its bytes were never taken (nothing
 //!   can have happened), `unknown` otherwise.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use symbi_types::{AgentId, LabelSet, OperationId};
+use symbi_types::{AgentId, LabelSet, OperationId, RunId};
 
 use crate::kernel::Kernel;
 
@@ -33,8 +33,8 @@ pub enum PermitError {
     /// Its intent is not on disk yet.
     #[error("this permit's intent is not on disk yet; wait for its record")]
     NotDurable,
-    /// Its agent was stopped, or is held.
-    #[error("this permit's agent is stopped or suspended")]
+    /// Its agent was stopped, or is held; or its run is over, or was cancelled.
+    #[error("this permit's agent is stopped or suspended, or its run is over")]
     Revoked,
     /// The runtime is closed, or its log cannot write.
     #[error("the trail cannot be written; nothing may happen until the runtime is reopened")]
@@ -75,6 +75,7 @@ pub struct Permit {
     state: Mutex<State>,
     operation: OperationId,
     agent: Option<AgentId>,
+    run: Option<RunId>,
     intent_seq: u64,
     deadline_ns: u64,
     labels: LabelSet,
@@ -85,14 +86,14 @@ impl Permit {
     /// K15: the monitor alone calls this.
     pub(crate) fn new(
         kernel: Arc<Kernel>,
-        (operation, agent): (OperationId, Option<AgentId>),
+        (operation, agent, run): (OperationId, Option<AgentId>, Option<RunId>),
         intent_seq: u64,
         deadline_ns: u64,
         labels: LabelSet,
         bytes: Vec<u8>,
     ) -> Self {
         let state = Mutex::new(State::Armed(bytes));
-        Self { kernel, state, operation, agent, intent_seq, deadline_ns, labels, journaled: false }
+        Self { kernel, state, operation, agent, run, intent_seq, deadline_ns, labels, journaled: false }
     }
 
     /// Its result is to be given with its outcome, for a retry.
@@ -104,7 +105,7 @@ impl Permit {
     /// For a call that was done in an earlier attempt of its task.
     pub(crate) fn replayed_from(
         kernel: Arc<Kernel>,
-        of: (OperationId, Option<AgentId>),
+        of: (OperationId, Option<AgentId>, Option<RunId>),
         seq: u64,
         result: Arc<[u8]>,
     ) -> Self {
@@ -156,7 +157,7 @@ impl Permit {
     /// K16: used, settled, late, not durable yet, revoked, or nothing may happen any more.
     pub fn take(&self) -> Result<Vec<u8>, PermitError> {
         // Looked at before the lock (K25). A stop that comes between this and the next line comes after the act.
-        let barred = self.kernel.bars(self.agent);
+        let barred = self.kernel.bars(self.agent, self.run);
         let mut state = self.state();
         match &mut *state {
             State::Taken => Err(PermitError::Used),
@@ -164,6 +165,8 @@ impl Permit {
             State::Armed(_) if barred.is_some() => Err(barred.unwrap_or(PermitError::Unavailable)),
             State::Armed(_) if self.kernel.durable() <= self.intent_seq => Err(PermitError::NotDurable),
             State::Armed(_) if self.kernel.moment().mono_ns > self.deadline_ns => Err(PermitError::Late),
+            // K77: of a cancellation and this, one is first.
+            State::Armed(_) if !self.kernel.act(self.operation) => Err(PermitError::Revoked),
             State::Armed(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *state = State::Taken;

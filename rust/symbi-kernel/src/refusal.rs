@@ -15,6 +15,10 @@ pub enum RefusalCode {
     RateLimited,
     /// The monitor cannot decide or record.
     Unavailable,
+    /// The agent itself is suspended: the same request may pass when it goes on.
+    Suspended,
+    /// The run that asks was cancelled.
+    Cancelled,
 }
 
 impl RefusalCode {
@@ -27,6 +31,8 @@ impl RefusalCode {
             Self::OverBudget => "over_budget",
             Self::RateLimited => "rate_limited",
             Self::Unavailable => "unavailable",
+            Self::Suspended => "suspended",
+            Self::Cancelled => "cancelled",
         }
     }
 }

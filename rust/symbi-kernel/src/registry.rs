@@ -12,6 +12,8 @@ use symbi_scheduler::{Cause, IllegalTransition, State};
 use symbi_supervisor::Supervision;
 use symbi_types::{AgentId, LabelSet, ResourceLimits, RunId, SecurityTier};
 
+use crate::violation::Violation;
+
 /// Longest agent name, in characters: it stands in every record that names the agent.
 pub const NAME_CHARS_MAX: usize = 128;
 
@@ -42,6 +44,54 @@ pub struct AgentSpec {
     pub supervision: Option<Supervision>,
 }
 
+/// Who wants an agent to stand still: a small set of causes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holds(u8);
+
+impl Holds {
+    /// Why an agent may be held, the first the one that is told.
+    pub(crate) const CAUSES: [Cause; 3] =
+        [Cause::OperatorHold, Cause::PolicyViolation, Cause::ResourceConstraint];
+    pub(crate) const ALL: Self = Self(0b111);
+
+    pub(crate) fn of(cause: Cause) -> Self {
+        Self(Self::CAUSES.iter().position(|other| *other == cause).map_or(0, |at| 1 << at))
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn contains(self, cause: Cause) -> bool {
+        !self.and(Self::of(cause)).is_empty()
+    }
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub(crate) fn insert(&mut self, cause: Cause) {
+        self.0 |= Self::of(cause).0;
+    }
+
+    pub(crate) const fn remove(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+
+    pub(crate) fn causes(self) -> impl Iterator<Item = Cause> {
+        Self::CAUSES.into_iter().filter(move |cause| self.contains(*cause))
+    }
+
+    pub(crate) fn first(self) -> Option<Cause> {
+        self.causes().next()
+    }
+
+    /// The names in the log.
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
+        self.causes().map(Cause::as_str)
+    }
+}
+
 /// One agent. Kept small: there may be a hundred thousand.
 pub(crate) struct Agent {
     pub(crate) spec: Arc<AgentSpec>,
@@ -50,6 +100,12 @@ pub(crate) struct Agent {
     pub(crate) running: Option<RunId>,
     /// The collector knows of it.
     pub(crate) listed: bool,
+    /// Who wants it to stand still (K76).
+    pub(crate) holds: Holds,
+    /// What it did, where a policy holds it for that.
+    pub(crate) violation: Option<Box<Violation>>,
+    /// The run it is at work on is cancelled: it may ask for nothing (K77).
+    pub(crate) cancelled: bool,
     /// Its Cedar entity: made when first needed, again when its labels grow, dropped when it falls idle.
     entity: Option<Entity>,
 }
@@ -73,12 +129,17 @@ pub struct AgentView {
     pub labels: LabelSet,
     /// The run it is at work on.
     pub running: Option<RunId>,
+    /// Why it is held, where it is.
+    pub held: Option<Cause>,
+    /// On whose account its runs are.
+    pub tenant: String,
 }
 
 impl Agent {
     pub(crate) fn new(spec: Arc<AgentSpec>, state: State) -> Self {
         let labels = spec.labels.clone();
-        Self { spec, state, labels, running: None, listed: false, entity: None }
+        let (running, holds, violation) = (None, Holds::default(), None);
+        Self { spec, state, labels, running, holds, violation, cancelled: false, listed: false, entity: None }
     }
 
     /// K18.
@@ -125,6 +186,7 @@ fn agent_entity(spec: &AgentSpec, id: AgentId, labels: &LabelSet) -> Result<Enti
         kind: &spec.kind,
         capabilities: &spec.capabilities,
         labels,
+        tenant: &spec.tenant,
     })
 }
 
@@ -165,6 +227,14 @@ impl Registry {
                 self.names.remove(agent.spec.name.as_str());
             }
         }
+    }
+
+    pub(crate) fn has(&self, id: AgentId) -> bool {
+        self.agents.contains_key(&id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&AgentId, &Agent)> {
+        self.agents.iter()
     }
 
     pub(crate) fn get(&self, id: AgentId) -> Option<&Agent> {
@@ -210,6 +280,8 @@ impl Registry {
                 state: agent.state,
                 labels: agent.labels.clone(),
                 running: agent.running,
+                held: agent.holds.first(),
+                tenant: agent.spec.tenant.clone(),
             })
             .collect()
     }

@@ -1,17 +1,17 @@
 //! Runs: begun, started when their turn comes, ended.
 //!
-//! Not here: executing an agent's code. The kernel says when a run starts and is told how it ended.
+//! Not here: executing an agent's code. The kernel says when a run starts and is told how it ended. Nor whose turn it is
+//! (`turns`).
 //!
 //! Invariants
-//! - K27 a run holds its resources from the moment it is started until it is ended, and returns them once.
-//! - K43 an agent that is stopped or suspended starts no run.
 //! - K28 every run that was recorded as started is recorded as finished, unless the process died.
+//! - K74 policy is asked before a run is given to the scheduler, and sees what the scheduler will go by.
 
 use std::sync::Arc;
 
 use symbi_audit::Event;
-use symbi_policy::Entity;
-use symbi_scheduler::{Cause, Decision, Priority, State, Task, TaskError, Why};
+use symbi_policy::{Entity, Value};
+use symbi_scheduler::{Cause, Priority, State, Task, TaskError, Tier};
 use symbi_supervisor::Verdict;
 use symbi_types::{AgentId, LabelSet, ResourceVector, RunId};
 
@@ -20,18 +20,28 @@ use crate::json::Object;
 use crate::kernel::Kernel;
 use crate::monitor::Asked;
 use crate::moves::Moves;
-use crate::registry::AgentSpec;
+use crate::registry::{AgentSpec, Registry};
 use crate::supervise::Aftermath;
+use crate::turns::Run;
 use crate::{Principal, exit};
 
-/// A run: one task of one agent.
-pub(crate) struct Run {
-    pub(crate) agent: AgentId,
-    pub(crate) task: Task,
-    pub(crate) started: bool,
-    /// Its turn came while its agent was suspended: it goes back into the queue when that is over.
-    pub(crate) held: bool,
-    started_ns: u64,
+/// How a run waits for its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Urgency {
+    /// In which queue.
+    pub tier: Tier,
+    /// How urgent it is within its tier.
+    pub priority: Priority,
+    /// When it must be over, in milliseconds from now. A realtime run has one.
+    pub deadline_ms: Option<u64>,
+    /// An upper estimate of how long it runs, in milliseconds; none: the agent's execution timeout, where it has one.
+    pub duration_ms: Option<u64>,
+}
+
+impl From<Priority> for Urgency {
+    fn from(priority: Priority) -> Self {
+        Self { priority, ..Self::default() }
+    }
 }
 
 /// How a run ended.
@@ -80,36 +90,47 @@ struct Asking<'a> {
     resource: Entity,
     spec: Arc<AgentSpec>,
     labels: &'a LabelSet,
-    priority: Priority,
+    urgency: Urgency,
 }
 
-/// What one run of the agent holds on its node.
+/// What one run of the agent holds on its node: what its limits allow it, and a sandbox where it runs in one.
 fn need(spec: &AgentSpec) -> ResourceVector {
-    if spec.in_process {
-        return ResourceVector::default();
-    }
     ResourceVector {
         memory_mb: spec.limits.memory_mb.unwrap_or(0),
         cpu_millicores: spec.limits.cpu_millicores.unwrap_or(0),
-        sandboxes: 1,
-        ..ResourceVector::default()
+        disk_io_mbps: spec.limits.disk_io_mbps.unwrap_or(0),
+        network_io_mbps: spec.limits.network_io_mbps.unwrap_or(0),
+        accelerators: 0,
+        sandboxes: u64::from(!spec.in_process),
     }
 }
 
+/// What policy sees of it, besides the agent (K74).
+fn circumstances(urgency: &Urgency, tenant: &str) -> Vec<(&'static str, Value)> {
+    let long = |number: u64| Value::Long(i64::try_from(number).unwrap_or(i64::MAX));
+    let mut seen = vec![
+        ("tier", Value::String(urgency.tier.as_str().to_owned())),
+        ("priority", long(urgency.priority.0.into())),
+        ("tenant", Value::String(tenant.to_owned())),
+    ];
+    seen.extend(urgency.deadline_ms.map(|deadline_ms| ("deadline_ms", long(deadline_ms))));
+    seen
+}
+
 impl Kernel {
-    /// Asks for a run of `agent`. It starts now or when its resources are free.
+    /// Asks for a run of `agent`. It starts now or when its turn has come and its resources are free.
     ///
     /// # Errors
-    /// Refused by policy; no such agent; it needs more than the node has.
+    /// Refused by policy; no such agent; it needs more than the node has; its deadline cannot be kept.
     pub fn begin_run(
         &self,
         by: Principal,
         agent: AgentId,
         input: &[u8],
         labels: &LabelSet,
-        priority: Priority,
+        urgency: impl Into<Urgency>,
     ) -> Result<Begun, AgentError> {
-        self.begin_attempt(by, agent, input, labels, priority, None)
+        self.begin_attempt(by, agent, input, labels, urgency, None)
     }
 
     /// As [`Kernel::begin_run`]; `retry_of`: the last attempt of the same task, whose verdict was to try it again.
@@ -122,9 +143,10 @@ impl Kernel {
         agent: AgentId,
         input: &[u8],
         labels: &LabelSet,
-        priority: Priority,
+        urgency: impl Into<Urgency>,
         retry_of: Option<RunId>,
     ) -> Result<Begun, AgentError> {
+        let urgency = urgency.into();
         let (resource, spec) = {
             let mut agents = self.agents();
             let known = agents.get_mut(agent).ok_or(AgentError::Absent("agent"))?;
@@ -138,7 +160,7 @@ impl Kernel {
             }
             (Some(_) | None, _) => details,
         };
-        let asking = Asking { by, agent, run, resource, spec, labels, priority };
+        let asking = Asking { by, agent, run, resource, spec, labels, urgency };
         self.submit_run(asking, input, extra).inspect_err(|_| self.attempt_refused(run))
     }
 
@@ -148,7 +170,7 @@ impl Kernel {
         input: &[u8],
         extra: impl FnOnce(Object) -> Object,
     ) -> Result<Begun, AgentError> {
-        let Asking { by, agent, run, resource, spec, labels, priority } = asking;
+        let Asking { by, agent, run, resource, spec, labels, urgency } = asking;
         let asked = self.ask(by, "agent.run", resource)?;
         // An input that an agent gives carries what that agent has read.
         let labels = labels.union(&exit::label_bytes(input, &asked.labels)).union(&asked.labels);
@@ -159,131 +181,77 @@ impl Kernel {
             arguments: Some(input),
             agent: Some(agent),
             run: Some(run),
+            circumstances: circumstances(&urgency, &spec.tenant),
             ..asked
         };
-        let task = Task { agent: Some(agent), priority, ..Task::new(self.next_task(), need(&spec)) };
-        if let Err(error @ TaskError::NeverFits { .. }) = self.scheduler().check(&task) {
-            return Err(AgentError::Invalid(error.to_string()));
-        }
+        let task = self.task(agent, &spec, &urgency)?;
         let granted = self.decide(&asked)?;
         let (_, seq) = self.record_internal(&asked, granted, |details| {
-            extra(details.number("priority", u64::from(priority.0)))
+            let details = details
+                .number("priority", urgency.priority.0.into())
+                .string("tier", urgency.tier.as_str())
+                .string("tenant", &spec.tenant);
+            extra(match urgency.deadline_ms {
+                Some(deadline_ms) => details.number("deadline_ms", deadline_ms),
+                None => details,
+            })
         })?;
-        // Known before it can be handed out: another thread may do that at once (K27).
-        self.runs().insert(run, Run { agent, task, started: false, held: false, started_ns: 0 });
-        self.tasks().insert(task.id, run);
-        let readable = self.agents().get_mut(agent).is_some_and(|known| {
-            let room = !known.state.is_final() && known.has_room_for(&labels);
-            if room {
-                known.read(&labels);
+        let (submitted, moves) = self.turn(|turns, agents| {
+            turns.insert(run, agent, task);
+            match agents.get_mut(agent) {
+                Some(known) if !known.state.is_final() && known.has_room_for(&labels) => known.read(&labels),
+                _ => return Err("the agent is gone, or carries too many labels".to_owned()),
             }
-            room
+            turns.submit(run).map_err(|error| error.to_string())
         });
-        let submitted = match readable {
-            true => self.scheduler().submit(task).map_err(|error| AgentError::Invalid(error.to_string())),
-            false => Err(AgentError::Invalid("the agent is gone, or carries too many labels".to_owned())),
-        };
-        if let Err(error) = submitted {
+        if let Err(text) = submitted {
             let kind = "not_scheduled".to_owned();
-            let ended = self.end_run(run, &RunOutcome::Failed { kind, text: error.to_string() }); // K28
-            debug_assert!(ended.is_ok_and(|ended| ended.moves.is_empty()), "nothing was given back");
-            return Err(error);
+            let ended = self.end_run(run, &RunOutcome::Failed { kind, text: text.clone() }); // K28
+            self.tell_later(moves);
+            self.tell_later(ended.map(|ended| ended.moves).unwrap_or_default());
+            return Err(AgentError::Invalid(text));
         }
-        Ok(Begun { run, seq, moves: self.start_ready() })
+        Ok(Begun { run, seq, moves })
     }
 
-    /// Hands out what fits now: Ready → Running.
-    pub(crate) fn start_ready(&self) -> Moves {
-        let mut moves = Moves::default();
-        loop {
-            let Some(decision) = self.scheduler().next() else { return moves };
-            let (Decision::Start { task, .. } | Decision::Resume { task, .. }) = decision else { continue };
-            let run = self.tasks().get(&task).copied();
-            let Some(run) = run else {
-                let _ = self.scheduler().complete(task); // ended between the queue and here
-                continue;
-            };
-            let now_ns = self.moment().mono_ns;
-            let Some(agent) = self.runs().get(&run).map(|known| known.agent) else {
-                let _ = self.scheduler().complete(task); // as above
-                continue;
-            };
-            // K43. The scheduler hands out one task an agent; stopping and holding move an agent without asking it.
-            let state = self.agents().get_mut(agent).map(|known| {
-                let moved = known.step(Cause::TaskAssigned);
-                if moved.is_ok() {
-                    known.running = Some(run);
-                }
-                known.state
-            });
-            if state != Some(State::Running) {
-                let returned = self.scheduler().complete(task);
-                debug_assert!(returned.is_ok(), "K27");
-                if let Some(known) = self.runs().get_mut(&run) {
-                    known.held = true; // until the agent is resumed, or whoever stopped it ends its runs
-                }
-                continue;
-            }
-            let mut runs = self.runs();
-            let Some(known) = runs.get_mut(&run) else {
-                drop(runs);
-                let _ = self.scheduler().complete(task); // as above
-                self.rest(agent);
-                continue;
-            };
-            known.started = true;
-            known.started_ns = now_ns;
-            drop(runs);
-            moves.start.push(run);
+    /// The run as the scheduler takes it; refused here where the scheduler would never start it.
+    fn task(&self, agent: AgentId, spec: &AgentSpec, urgency: &Urgency) -> Result<Task, AgentError> {
+        let now_ns = self.moment().mono_ns;
+        let ns = |ms: u64| ms.saturating_mul(1_000_000);
+        let mut turns = self.turns();
+        turns.scheduler.advance(now_ns);
+        let task = Task {
+            agent: Some(agent),
+            tenant: turns.tenants.number(&spec.tenant)?,
+            tier: urgency.tier,
+            priority: urgency.priority,
+            deadline_ns: urgency.deadline_ms.map(|ms| now_ns.saturating_add(ns(ms))),
+            duration_ns: urgency.duration_ms.or(spec.limits.execution_timeout_ms).map(ns),
+            ..Task::new(turns.next_task(), need(spec))
+        };
+        match turns.scheduler.check(&task) {
+            Ok(()) => Ok(task),
+            Err(error) => Err(AgentError::Invalid(describe(&error))),
         }
-    }
-
-    /// The agent's task is over: Running → Ready. A suspended one stays suspended, without a task.
-    fn rest(&self, agent: AgentId) -> Option<&'static str> {
-        let mut agents = self.agents();
-        let known = agents.get_mut(agent)?;
-        known.running = None;
-        known.forget_entity();
-        known.step(Cause::TaskCompleted).ok().map(|_| "running>ready")
-    }
-
-    /// It failed more often than its supervision allows: Running → Suspended → Terminated. Its host clears away what is
-    /// left of it with [`Kernel::stop_agent`].
-    fn give_agent_up(&self, agent: AgentId) -> Vec<&'static str> {
-        let mut agents = self.agents();
-        let Some(known) = agents.get_mut(agent) else { return Vec::new() };
-        known.running = None;
-        known.forget_entity();
-        let mut step = || known.step(Cause::SupervisionExhausted).map(|(before, _)| before);
-        let mut steps = Vec::new();
-        while let Ok(before) = step() {
-            steps.push(if before == State::Running { "running>suspended" } else { "suspended>terminated" });
-        }
-        steps
     }
 
     /// Records how a run ended and gives back what it held (K27, K28).
     ///
     /// # Errors
-    /// No such run, or it never started.
+    /// No such run.
     pub fn end_run(&self, run: RunId, outcome: &RunOutcome) -> Result<Ended, AgentError> {
-        let ended = self.runs().remove(&run).ok_or(AgentError::Absent("run"))?;
-        self.tasks().remove(&ended.task.id);
-        let judged = self.settle_attempt(run, ended.agent, outcome);
-        let mut transitions = Vec::new();
-        if ended.started {
-            transitions.push("ready>running");
-            transitions.extend(match judged.verdict {
-                Verdict::Escalate => self.give_agent_up(ended.agent),
-                Verdict::None | Verdict::Retry { .. } | Verdict::Restart | Verdict::Dead => {
-                    self.rest(ended.agent).into_iter().collect()
-                }
-            });
-            let returned = self.scheduler().complete(ended.task.id);
-            debug_assert!(returned.is_ok(), "K27");
-        } else {
-            let _ = self.scheduler().cancel(ended.task.id); // K27: it held nothing
-        }
+        let agent = self.turns().runs.get(&run).ok_or(AgentError::Absent("run"))?.agent;
+        let gives_up = self.judge(run, outcome).is_some_and(|judged| judged.verdict == Verdict::Escalate);
+        let (ended, transitions) = {
+            let mut turns = self.turns();
+            let ended = turns.remove(run).ok_or(AgentError::Absent("run"))?; // of two that end it at once, one goes on
+            let transitions = match ended.phase.is_begun() {
+                true => rest(&mut self.agents(), &ended, gives_up),
+                false => Vec::new(),
+            };
+            (ended, transitions)
+        };
+        let judged = self.settle_attempt(run, agent, outcome);
         let details = match outcome {
             RunOutcome::Done if judged.class.is_some() => {
                 self.describe_error("unknown_effect", "").string("outcome", "failed") // K97
@@ -295,19 +263,58 @@ impl Kernel {
         let took_ns = self.moment().mono_ns.saturating_sub(ended.started_ns);
         let details = judged
             .describe(details)
-            .number("took_us", if ended.started { took_ns / 1_000 } else { 0 })
+            .number("took_us", if ended.phase.is_begun() { took_ns / 1_000 } else { 0 })
             .strings("transitions", transitions)
             .finish();
         let event =
             Event { agent_id: Some(ended.agent), run: Some(run), ..Event::new("run.finished", &details) };
         let seq = self.log().append(&event).ok().map(|receipt| receipt.seq);
-        Ok(Ended { seq, aftermath: judged, moves: self.start_ready() })
+        let ((), moves) = self.turn(|_, _| ());
+        Ok(Ended { seq, aftermath: judged, moves })
     }
+}
 
-    /// What the oldest waiting run of the agent waits for.
-    #[must_use]
-    pub fn why(&self, run: RunId) -> Option<Why> {
-        let task = self.runs().get(&run)?.task.id;
-        self.scheduler().why(task)
+/// The agent's task is over: Running → Ready. One that stood still for others passes Running; one that is held stays
+/// Suspended, without a task. One that failed more often than its supervision allows (`gives_up`) goes Running →
+/// Suspended → Terminated, and its host clears away what is left of it with [`Kernel::stop_agent`].
+fn rest(agents: &mut Registry, ended: &Run, gives_up: bool) -> Vec<&'static str> {
+    let mut transitions = vec!["ready>running"];
+    let Some(known) = agents.get_mut(ended.agent) else { return transitions };
+    known.running = None;
+    known.cancelled = false;
+    known.forget_entity();
+    if gives_up {
+        while let Ok((before, _)) = known.step(Cause::SupervisionExhausted) {
+            let running = before == State::Running;
+            transitions.push(if running { "running>suspended" } else { "suspended>terminated" });
+        }
+        return transitions;
+    }
+    if known.state == State::Suspended && known.holds.is_empty() && known.step(Cause::Cleared).is_ok() {
+        transitions.push("suspended>running");
+    }
+    if known.step(Cause::TaskCompleted).is_ok() {
+        transitions.push("running>ready");
+    }
+    transitions
+}
+
+/// A refusal of the scheduler in the words of who asked: a run is what it calls a task.
+fn describe(error: &TaskError) -> String {
+    match error {
+        TaskError::NeverFits { lack, .. } => format!(
+            "the run needs {} `{}`, and the machine has {}: lower the agent's limits",
+            lack.need, lack.resource, lack.have
+        ),
+        TaskError::Incomplete { missing, .. } => {
+            let named = missing.trim_end_matches("_ns");
+            format!("a realtime run needs `{named}_ms`; the agent's execution timeout serves as its duration")
+        }
+        TaskError::Deadline { .. } => {
+            "the run cannot be done by its deadline beside those that were promised theirs: \
+            ask for a later one, or another tier"
+                .to_owned()
+        }
+        other => other.to_string(),
     }
 }

@@ -1,5 +1,6 @@
 //! Stopping an agent, at once or when its task is over.
 
+use symbi_scheduler::State;
 use symbi_types::{AgentId, RunId};
 
 use crate::Principal;
@@ -21,28 +22,36 @@ pub struct Stopped {
 }
 
 impl Kernel {
-    /// Stops an agent. A brake: never refused, recorded when the log can write (K23).
+    /// Stops an agent. A brake: never refused, recorded when the log can write (K23). A graceful stop of an agent whose
+    /// run stands still for others waits for that run, as for one that runs.
     ///
     /// # Errors
     /// No such agent.
     pub fn stop_agent(&self, by: Principal, agent: AgentId, force: bool) -> Result<Stopped, AgentError> {
         let mut transitions = Vec::new();
-        let terminated = {
-            let mut agents = self.agents();
+        let (stopped, moves) = self.turn(|turns, agents| {
             let known = agents.get_mut(agent).ok_or(AgentError::Absent("agent"))?;
-            let causes = known.state.stop(force);
+            let waits = known.state == State::Suspended && known.holds.is_empty() && known.running.is_some();
+            let causes = if waits && !force { None } else { known.state.stop(force) };
             for cause in causes.unwrap_or(&[]) {
                 let (before, after) = known.step(*cause)?;
                 transitions.push(format!("{before}>{after}"));
             }
-            causes.is_some()
+            let terminated = causes.is_some();
+            if terminated {
+                agents.remove(agent);
+            }
+            let waiting = |run: &RunId| turns.runs.get(run).is_some_and(|run| !run.phase.is_begun());
+            let runs: Vec<RunId> = turns.runs_of(agent).filter(|run| terminated || waiting(run)).collect();
+            Ok((terminated, runs))
+        });
+        let (terminated, mut runs) = match stopped {
+            Ok(stopped) => stopped,
+            Err(error) => {
+                self.tell_later(moves);
+                return Err(error);
+            }
         };
-        let mut runs: Vec<RunId> = self
-            .runs()
-            .iter()
-            .filter(|(_, run)| run.agent == agent && (terminated || !run.started))
-            .map(|(run, _)| *run)
-            .collect();
         let seq = self.record_brake("agent.stop", by, agent, |details| {
             details.flag("forced", force).strings("transitions", transitions.iter().map(String::as_str))
         });
@@ -52,9 +61,8 @@ impl Kernel {
             let _ = self.bus().unregister(agent);
             self.admission().forget(agent);
             lock(&self.shares).forget(agent);
-            self.agents().remove(agent);
             self.garbage_is_left();
         }
-        Ok(Stopped { runs, seq, moves: Moves::default(), terminated })
+        Ok(Stopped { runs, seq, moves, terminated })
     }
 }

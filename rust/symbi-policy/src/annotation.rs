@@ -22,7 +22,6 @@ pub(crate) const MESSAGE_CHARS_MAX: usize = 300;
 
 const ANNOTATIONS: [&str; 5] = ["id", "message", "obligation", "labels", "on_violation"];
 const OBLIGATIONS: [&str; 1] = ["redact"];
-const CONSEQUENCES: [&str; 1] = ["suspend"];
 
 /// One policy of one source, as far as its annotations go.
 pub(crate) struct Subject<'a> {
@@ -153,12 +152,13 @@ impl Subject<'_> {
             let help = Some("put it on the `forbid` that is not to be run into".to_owned());
             findings.push(self.find("on_violation", "policy.on_violation", message, help)); // T4
         }
-        if CONSEQUENCES.contains(&name) {
-            return Some(Consequence::Suspend);
+        if let Some(known) = Consequence::ALL.into_iter().find(|one| one.as_str() == name) {
+            return Some(known);
         }
-        let help = match nearest(name, CONSEQUENCES) {
-            Some(near) => format!("did you mean `{near}`? accepted: `suspend`"),
-            None => "accepted: `suspend`".to_owned(),
+        let accepted = "accepted: `suspend`, `terminate`";
+        let help = match nearest(name, Consequence::ALL.map(Consequence::as_str)) {
+            Some(near) => format!("did you mean `{near}`? {accepted}"),
+            None => accepted.to_owned(),
         };
         let message = format!("unknown consequence `{name}`");
         findings.push(self.find("on_violation", "policy.on_violation", message, Some(help)));

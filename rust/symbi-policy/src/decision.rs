@@ -29,10 +29,27 @@ impl Obligation {
 }
 
 /// What running into a `forbid` brings about, besides the denial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The later is the severer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Consequence {
-    /// The agent is held until somebody lets it go on.
+    /// The agent is held until policy clears it, or somebody lets it go on or ends it.
     Suspend,
+    /// The agent is ended.
+    Terminate,
+}
+
+impl Consequence {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Suspend, Self::Terminate];
+
+    /// The word after `@on_violation`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Suspend => "suspend",
+            Self::Terminate => "terminate",
+        }
+    }
 }
 
 /// The answer.
@@ -188,10 +205,14 @@ impl Decision {
         self.determining.iter().find_map(|rule| rule.message.as_deref())
     }
 
-    /// What a denial brings about: that of any `forbid` that made it.
+    /// What a denial brings about: the severest of what the rules that made it name.
     #[must_use]
     pub fn consequence(&self) -> Option<Consequence> {
-        if self.is_denied() { self.determining.iter().find_map(|rule| rule.consequence) } else { None }
+        if self.is_denied() {
+            self.determining.iter().filter_map(|rule| rule.consequence).max()
+        } else {
+            None
+        }
     }
 
     /// What must be met first. Empty for [`Effect::Allow`] and [`Effect::Deny`].

@@ -9,13 +9,14 @@ use crate::entity::{Entity, EntityError, Uid};
 use crate::value::Value;
 
 /// Every action of the schema.
-pub const ACTIONS: [&str; 23] = [
+pub const ACTIONS: [&str; 24] = [
     "agent.create",
     "agent.configure",
     "agent.run",
     "agent.suspend",
     "agent.resume",
     "agent.stop",
+    "run.cancel",
     "message.send",
     "message.publish",
     "message.subscribe",
@@ -50,6 +51,8 @@ pub struct AgentFacts<'a> {
     pub kind: &'a str,
     /// What it was declared to be able to do.
     pub capabilities: &'a [String],
+    /// On whose account its runs are.
+    pub tenant: &'a str,
     /// The labels of what it has read.
     pub labels: &'a LabelSet,
 }
@@ -66,6 +69,7 @@ pub fn agent(facts: &AgentFacts<'_>) -> Result<Entity, EntityError> {
         ("tier", Value::Long(i64::from(facts.tier.number()))),
         ("isolation", Value::String(isolation.to_owned())),
         ("kind", Value::String(facts.kind.to_owned())),
+        ("tenant", Value::String(facts.tenant.to_owned())),
         ("capabilities", Value::strings(facts.capabilities)),
         ("labels", Value::labels(facts.labels)),
     ];

@@ -14,6 +14,7 @@ fn agent(name: &str, capabilities: &[&str]) -> Entity {
         tier: SecurityTier::Docker,
         in_process: false,
         kind: "python",
+        tenant: "default",
         capabilities: &capabilities,
         labels: &LabelSet::default(),
     })

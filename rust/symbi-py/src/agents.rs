@@ -88,6 +88,8 @@ impl Kernel {
                 dict.set_item("tier", view.tier.as_str())?;
                 dict.set_item("state", view.state.as_str())?;
                 dict.set_item("labels", texts(&view.labels))?;
+                dict.set_item("held", view.held.map(core::Cause::as_str))?;
+                dict.set_item("tenant", view.tenant)?;
                 dict.set_item("run", view.running.map(|run| run.to_string()))?;
                 Ok(dict)
             })

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use symbi_kernel as core;
 
-use crate::convert::{MovesTuple, agent_id, input, moves_out, uuid};
+use crate::convert::{MovesTuple, agent_id, input, moves_out, parsed};
 use crate::errors::enter;
 use crate::kernel::Kernel;
 
@@ -25,7 +25,7 @@ impl Kernel {
     ) -> PyResult<(&'static str, Option<u64>, MovesTuple)> {
         let known = core::LIMITS.into_iter().find(|name| *name == limit);
         let limit = known.ok_or_else(|| input(format!("`{limit}` is not a limit that can be breached")))?;
-        let run = run.map(uuid).transpose()?;
+        let run = run.map(parsed).transpose()?;
         let breach = core::Breach { agent: agent_id(agent)?, run, limit, used, bound, hard, text };
         let judged = enter(py, || self.core.report_breach(&breach))?;
         Ok((judged.verdict.as_str(), judged.seq, moves_out(&judged.moves)))

@@ -4,7 +4,7 @@
 //! `operator:<uid>` or an agent's id; parts and messages are plain tuples.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use symbi_kernel as core;
 use symbi_types::{AgentId, Label, LabelSet, Part, PartSource, RunId};
 
@@ -162,6 +162,32 @@ pub(crate) fn received_out<'py>(py: Python<'py>, one: core::Received) -> PyResul
         .into_pyobject(py)
 }
 
+/// Settings of the scheduler by name; those that are not there have their default.
+pub(crate) fn scheduling_in(given: &Bound<'_, PyDict>) -> PyResult<core::SchedulingOptions> {
+    let mut options = core::SchedulingOptions::default();
+    for (name, value) in given {
+        match name.extract::<String>()?.as_str() {
+            "strategy" => options.strategy = value.extract::<String>()?.parse().map_err(input)?,
+            "headroom_percent" => options.headroom_percent = value.extract()?,
+            "critical_priority" => options.critical_priority = value.extract()?,
+            "ageing_ms" => options.ageing_ms = value.extract()?,
+            "batch_turn" => options.batch_turn = value.extract()?,
+            "quantum_ms" => options.quantum_ms = value.extract()?,
+            "realtime_percent" => options.realtime_percent = value.extract()?,
+            "preemption" => options.preemption = value.extract()?,
+            "tasks_max" => options.tasks_max = value.extract()?,
+            other => return Err(input(format!("`{other}` is not a setting of the scheduler"))),
+        }
+    }
+    Ok(options)
+}
+
+/// `(name, weight, most that may wait)`
+pub(crate) fn tenant_in(given: (String, u32, Option<usize>)) -> (String, core::Share) {
+    let (name, weight, waiting_max) = given;
+    (name, core::Share { weight, quota: None, waiting_max })
+}
+
 /// `(start, suspend, resume)`
 pub(crate) type MovesTuple = (Vec<String>, Vec<String>, Vec<String>);
 
@@ -170,7 +196,7 @@ pub(crate) fn moves_out(moves: &core::Moves) -> MovesTuple {
     (texts(&moves.start), texts(&moves.suspend), texts(&moves.resume))
 }
 
-pub(crate) fn uuid<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> PyResult<T> {
+pub(crate) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> PyResult<T> {
     text.parse().map_err(input)
 }
 

@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyDict};
 use symbi_kernel as core;
 use symbi_types::{ResourceVector, SystemClock, SystemEntropy};
 
-use crate::convert::{input, policies_in, principal};
+use crate::convert::{input, policies_in, principal, scheduling_in, tenant_in};
 use crate::errors::{Raise, enter};
 use crate::permits::Permit;
 
@@ -32,7 +32,8 @@ pub(crate) struct Kernel {
 impl Kernel {
     #[staticmethod]
     #[pyo3(signature = (data, *, trail=None, sources=None, counters=Vec::new(), enforce=true, provider="aws-lc",
-        signers=2, memory_mb=0, cpu_millicores=0, sandboxes=0, agents_max=10_000, mailbox_depth_max=1024,
+        signers=2, memory_mb=0, cpu_millicores=0, sandboxes=0, disk_io_mbps=1_048_576,
+        network_io_mbps=1_048_576, accelerators=0, scheduling=None, tenants=Vec::new(), agents_max=10_000, mailbox_depth_max=1024,
         mailbox_bytes_max=1_048_576))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of one constructor")]
     fn open(
@@ -47,6 +48,11 @@ impl Kernel {
         memory_mb: u64,
         cpu_millicores: u64,
         sandboxes: u64,
+        disk_io_mbps: u64,
+        network_io_mbps: u64,
+        accelerators: u64,
+        scheduling: Option<&Bound<'_, PyDict>>,
+        tenants: Vec<(String, u32, Option<usize>)>,
         agents_max: usize,
         mailbox_depth_max: usize,
         mailbox_bytes_max: usize,
@@ -59,7 +65,16 @@ impl Kernel {
             enforce,
             provider: provider.parse().map_err(input)?,
             signers,
-            capacity: ResourceVector { memory_mb, cpu_millicores, sandboxes, ..ResourceVector::default() },
+            capacity: ResourceVector {
+                memory_mb,
+                cpu_millicores,
+                disk_io_mbps,
+                network_io_mbps,
+                accelerators,
+                sandboxes,
+            },
+            scheduling: scheduling.map(scheduling_in).transpose()?.unwrap_or_default(),
+            tenants: tenants.into_iter().map(tenant_in).collect(),
             agents_max,
             mailbox_depth_max,
             mailbox_bytes_max,

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use symbi_kernel as core;
 
-use crate::convert::{MovesTuple, agent_id, input, labels_in, moves_out, principal, run_outcome, uuid};
+use crate::convert::{MovesTuple, agent_id, input, labels_in, moves_out, parsed, principal, run_outcome};
 use crate::errors::{Raise, enter};
 use crate::kernel::Kernel;
 
@@ -28,13 +28,11 @@ impl Kernel {
         duration_ms: Option<u64>,
         retry_of: Option<&str>,
     ) -> PyResult<(String, u64, MovesTuple)> {
-        if tier != "interactive" || deadline_ms.is_some() || duration_ms.is_some() {
-            return Err(crate::convert::input("this core schedules interactive runs without deadline alone"));
-        }
         let labels = labels_in(labels)?;
-        let (by, agent) = (principal(by)?, agent_id(agent)?);
-        let (priority, retry_of) = (core::Priority(priority), retry_of.map(uuid).transpose()?);
-        let begun = enter(py, || self.core.begin_attempt(by, agent, input, &labels, priority, retry_of))?;
+        let (by, agent, tier) = (principal(by)?, agent_id(agent)?, parsed(tier)?);
+        let retry_of = retry_of.map(parsed).transpose()?;
+        let urgency = core::Urgency { tier, priority: core::Priority(priority), deadline_ms, duration_ms };
+        let begun = enter(py, || self.core.begin_attempt(by, agent, input, &labels, urgency, retry_of))?;
         Ok((begun.run.to_string(), begun.seq, moves_out(&begun.moves)))
     }
 
@@ -47,26 +45,26 @@ impl Kernel {
         kind: String,
         text: String,
     ) -> PyResult<(Option<u64>, MovesTuple)> {
-        let (run, outcome) = (uuid(run)?, run_outcome(outcome, kind, text)?);
+        let (run, outcome) = (parsed(run)?, run_outcome(outcome, kind, text)?);
         let ended = enter(py, || self.core.end_run(run, &outcome))?;
         Ok((ended.seq, moves_out(&ended.moves)))
     }
 
     /// The host says that the run stands still.
     fn run_suspended(&self, py: Python<'_>, run: &str) -> PyResult<MovesTuple> {
-        let run = uuid(run)?;
+        let run = parsed(run)?;
         enter(py, || self.core.run_suspended(run)).map(|moves| moves_out(&moves))
     }
 
     /// The host says that the run goes on.
     fn run_resumed(&self, py: Python<'_>, run: &str) -> PyResult<()> {
-        let run = uuid(run)?;
+        let run = parsed(run)?;
         enter(py, || self.core.run_resumed(run))
     }
 
     /// From here on no new effect of that run starts.
     fn cancel_run(&self, by: &str, run: &str) -> PyResult<(Option<u64>, MovesTuple)> {
-        let moved = self.core.cancel_run(principal(by)?, uuid(run)?).map_err(Raise::from)?;
+        let moved = self.core.cancel_run(principal(by)?, parsed(run)?).map_err(Raise::from)?;
         Ok((moved.seq, moves_out(&moved.moves)))
     }
 
@@ -104,9 +102,41 @@ impl Kernel {
         moves_out(&py.detach(|| self.core.tick()))
     }
 
+    /// Whether `tick` or `take_condemned` has something to say.
+    fn has_untold(&self) -> bool {
+        self.core.has_untold()
+    }
+
+    /// Agents that policy ends: the host stops them. Each is named once, and is suspended already.
+    fn take_condemned(&self) -> Vec<String> {
+        self.core.take_condemned().iter().map(ToString::to_string).collect()
+    }
+
+    /// `{"waiting": {tier: n}, "running": …, "suspending": …, "suspended": …, "deadlines_missed": n, "preemptions": n}`
+    fn count_runs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counts = self.core.count_runs();
+        let dict = PyDict::new(py);
+        let states = [
+            ("waiting", counts.waiting),
+            ("running", counts.running),
+            ("suspending", counts.suspending),
+            ("suspended", counts.suspended),
+        ];
+        for (state, of_tier) in states {
+            let tiers = PyDict::new(py);
+            for (tier, count) in core::Tier::ALL.into_iter().zip(of_tier) {
+                tiers.set_item(tier.as_str(), count)?;
+            }
+            dict.set_item(state, tiers)?;
+        }
+        dict.set_item("deadlines_missed", counts.deadlines_missed)?;
+        dict.set_item("preemptions", counts.preemptions)?;
+        Ok(dict)
+    }
+
     /// Where a run or an agent stands, and what it waits for. Cost: proportional to the number of waiting runs.
     fn why<'py>(&self, py: Python<'py>, run_or_agent: &str) -> PyResult<Bound<'py, PyDict>> {
-        let why = match self.core.why_run(uuid(run_or_agent)?) {
+        let why = match self.core.why_run(parsed(run_or_agent)?) {
             Some(why) => why,
             None => self.core.why_agent(agent_id(run_or_agent)?).map_err(Raise::from)?,
         };
@@ -114,6 +144,16 @@ impl Kernel {
         dict.set_item("state", why.state)?;
         dict.set_item("reason", why.reason)?;
         dict.set_item("text", why.text)?;
+        dict.set_item("run", why.run.map(|run| run.to_string()))?;
+        if let Some(position) = why.position {
+            dict.set_item("position", position)?;
+        }
+        if let Some(before) = why.before {
+            dict.set_item("before", before.to_string())?;
+        }
+        if !why.lacks.is_empty() {
+            dict.set_item("lacks", why.lacks)?; // [(resource, need, have), …]
+        }
         Ok(dict)
     }
 }

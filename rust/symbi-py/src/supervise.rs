@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use symbi_kernel as core;
 
-use crate::convert::{input, run_outcome, uuid};
+use crate::convert::{input, parsed, run_outcome};
 use crate::errors::enter;
 use crate::kernel::Kernel;
 
@@ -39,7 +39,7 @@ impl Kernel {
     #[pyo3(signature = (run, outcome, kind=String::new(), text=String::new()))]
     fn judge(&self, run: &str, outcome: &str, kind: String, text: String) -> PyResult<Option<JudgedTuple>> {
         let outcome = run_outcome(outcome, kind, text)?;
-        let judged = self.core.judge(uuid(run)?, &outcome);
+        let judged = self.core.judge(parsed(run)?, &outcome);
         Ok(judged.map(|judged| {
             let class = judged.class.map(core::ErrorClass::as_str);
             (class, judged.verdict.as_str(), judged.reason.as_str(), judged.attempt, judged.after_ms())
@@ -48,7 +48,7 @@ impl Kernel {
 
     /// The task of `run`, which waits for its next attempt, is not tried again.
     fn give_up(&self, py: Python<'_>, run: &str) -> PyResult<Option<u64>> {
-        let run = uuid(run)?;
+        let run = parsed(run)?;
         enter(py, || self.core.give_up(run))
     }
 

@@ -78,6 +78,11 @@ macro_rules! id {
         pub struct $name([u8; 16]);
 
         impl $name {
+            /// Before every id of this kind, and after: the ends of a range, never given to anything.
+            pub const MIN: Self = Self([0; 16]);
+            /// See `MIN`.
+            pub const MAX: Self = Self([u8::MAX; 16]);
+
             /// A fresh random id.
             #[must_use]
             pub fn random(entropy: &dyn Entropy) -> Self {

@@ -68,7 +68,7 @@ fn k27_resources_are_held_while_a_run_runs_and_given_back_once() {
     let second = run(&kernel, agents[1]);
     let third = run(&kernel, agents[2]);
     assert!(third.moves.start.is_empty(), "K27: two are there");
-    assert!(kernel.why(third.run).is_some());
+    assert_eq!(kernel.why_run(third.run).unwrap().reason, "lacks");
     assert_eq!(end(&kernel, first.run), [third.run], "K27");
     assert!(kernel.end_run(first.run, &RunOutcome::Done).is_err(), "K27: once");
     let fourth = run(&kernel, agents[0]);
@@ -103,7 +103,7 @@ fn k43_a_suspended_agent_starts_nothing_asks_for_nothing_and_goes_on_when_resume
     tool(&kernel, "t");
     let (first, second) = (run(&kernel, one).run, run(&kernel, one).run);
     kernel.suspend_agent(OPERATOR, one, Cause::OperatorHold).unwrap();
-    assert_eq!(refusal(ask(&kernel, one, "t")).code, RefusalCode::Denied, "K43: held is held");
+    assert_eq!(refusal(ask(&kernel, one, "t")).code, RefusalCode::Suspended, "K43: held is held");
     assert!(end(&kernel, first).is_empty(), "K43");
     assert_eq!(kernel.agent_state(one), Some(State::Suspended), "K43");
     let third = run(&kernel, one);

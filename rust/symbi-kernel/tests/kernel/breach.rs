@@ -69,7 +69,7 @@ fn a_forbid_with_a_consequence_holds_the_agent_until_it_is_let_go_on() {
     let judged = judge(&kernel, one, "pids", false);
     assert_eq!((judged.verdict, &judged.moves.suspend[..]), (Verdict::Suspended, &[begun.run][..]));
     assert_eq!(kernel.agent_state(one), Some(State::Suspended));
-    assert_eq!(judge(&kernel, one, "pids", false).verdict, Verdict::Ended, "it is held already");
+    assert_eq!(judge(&kernel, one, "pids", false).verdict, Verdict::Suspended, "it is held, and stays so");
     let moved = kernel.resume_agent(OPERATOR, one).unwrap();
     assert_eq!((&moved.moves.resume[..], kernel.agent_state(one)), (&[begun.run][..], Some(State::Running)));
     kernel.close().unwrap();

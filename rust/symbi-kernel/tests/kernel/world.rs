@@ -9,7 +9,7 @@ use symbi_audit::{Reader, Record, VerifyOptions};
 use symbi_crypto::Provider;
 use symbi_kernel::{
     AdmissionLimits, AgentError, AgentSpec, Begun, Kernel, KernelError, KernelOptions, Outcome, Passage,
-    Permit, Policies, Principal, Priority, Refusal, ToolCall, ToolSpec,
+    Permit, Policies, Principal, Priority, Refusal, SchedulingOptions, Share, ToolCall, ToolSpec,
 };
 use symbi_policy::{CounterSpec, Kind, Per, Source};
 use symbi_testkit::{Disk, FakeClock, SeededEntropy};
@@ -33,6 +33,9 @@ pub struct World {
     pub policies: Option<Policies>,
     pub admission: AdmissionLimits,
     pub agents_max: usize,
+    pub capacity: ResourceVector,
+    pub scheduling: SchedulingOptions,
+    pub tenants: Vec<(String, Share)>,
     pub seed: u64,
 }
 
@@ -79,6 +82,9 @@ impl World {
             policies,
             admission: AdmissionLimits::default(),
             agents_max: 1_000,
+            capacity: ResourceVector::from_array([4_096, 8_000, 1_000, 1_000, 0, 2]),
+            scheduling: SchedulingOptions::default(),
+            tenants: Vec::new(),
             seed: 7,
         }
     }
@@ -121,7 +127,9 @@ impl World {
             enforce: true,
             provider: Provider::default(),
             signers: 1,
-            capacity: ResourceVector::from_array([4_096, 8_000, 0, 0, 0, 2]),
+            capacity: self.capacity,
+            scheduling: self.scheduling,
+            tenants: self.tenants.clone(),
             agents_max: self.agents_max,
             mailbox_depth_max: 64,
             mailbox_bytes_max: 4 << 20,
