@@ -23,4 +23,5 @@ mod permits;
 mod policies;
 mod stall;
 mod supervise;
+mod turns;
 mod world;
