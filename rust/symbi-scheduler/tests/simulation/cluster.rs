@@ -82,7 +82,8 @@ impl Host<'_> {
         }
         match self.scheduler.moved(task, node) {
             Ok(()) => {
-                self.ledger.tasks.get_mut(&task).unwrap().node = Some(node);
+                let now_ns = self.now_ns();
+                self.ledger.moves(now_ns, task, node);
                 self.outcome.moved += 1;
                 self.note(&[5, task.0, node.0.into()]);
             }

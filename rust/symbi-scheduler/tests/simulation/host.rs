@@ -134,7 +134,7 @@ impl Host<'_> {
                 limit => self.scheduler.next_many(limit, &mut batch),
             }
             if batch.is_empty() {
-                return self.ledger.judge_pause();
+                return self.ledger.judge_pause(self.timeline.now_ns());
             }
             for decision in batch.drain(..) {
                 self.carry_out(decision)?;

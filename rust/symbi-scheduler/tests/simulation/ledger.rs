@@ -371,6 +371,14 @@ impl Ledger {
         entry
     }
 
+    /// Books that a task runs elsewhere now; its quantum begins anew.
+    pub fn moves(&mut self, now_ns: u64, task: TaskId, node: NodeId) {
+        let entry = self.tasks.get_mut(&task).expect("the host knows what runs");
+        let ran_ns = now_ns - entry.since_ns;
+        (entry.node, entry.since_ns) = (Some(node), now_ns);
+        (entry.ran_ns, entry.left_ns) = (entry.ran_ns + ran_ns, entry.left_ns.saturating_sub(ran_ns));
+    }
+
     /// Books the end of a task.
     pub fn ends(&mut self, now_ns: u64, task: TaskId) -> Entry {
         self.ended += 1;

@@ -137,7 +137,7 @@ impl Totals {
 }
 
 #[test]
-fn n1_to_n21_hold_after_every_step_of_every_seed() {
+fn n1_to_n22_hold_after_every_step_of_every_seed() {
     let long = std::env::var_os("SYMBI_LONG").is_some();
     let seeds = asked().unwrap_or(0..if long { 100 * SEEDS } else { SEEDS });
     let totals = run_all(seeds);

@@ -10,6 +10,7 @@
 //! - N12 nothing starts before a task that is more urgent, needs no more, and could start in its stead.
 //! - N16 batch gets its turn: a batch task is passed over at most `batch_turn` times by starts it could have had.
 //! - N21 what starts at the node that the first of all waits for does not delay it, by the estimates.
+//! - N22 a task that may interrupt another does, once that has run its quantum.
 //! - N19 a task starts where the strategy says, and leaves the headroom to critical ones.
 //! - N17 an open node does not stay empty while a task waits that could start there.
 
@@ -133,7 +134,10 @@ impl Ledger {
             let text = format!("{task} starts on {node} before {} ({theirs:?} < {mine:?})", other.task.id);
             return Err(Broken { rule: "N12 nobody is passed over", text });
         }
-        let batch = |other: &Entry| other.task.tier == Tier::Batch && self.eligible(other);
+        let batch = |other: &Entry| {
+            let waits = other.place == Place::Waiting && self.has_quota(other);
+            other.task.tier == Tier::Batch && (waits || self.eligible(other))
+        };
         let head = before
             .iter()
             .map(|(_, other)| other)
@@ -157,8 +161,10 @@ impl Ledger {
             *passed += 1;
             ensure!(*passed <= u32::from(PASSED_MAX), "N8 passed at most 64 times", "{task} passes {head}");
         }
-        let made =
-            self.tasks.values().any(|other| other.place == Place::Suspending || other.claims.is_some());
+        let others_wait = |other: &Entry| {
+            other.claims.is_some() || matches!(other.place, Place::Suspending | Place::Standing)
+        };
+        let made = self.tasks.values().any(others_wait);
         if free_for_all && !made {
             self.judge_place(&entry, node)?;
         }
@@ -258,8 +264,40 @@ impl Ledger {
         places.next().filter(|_| places.next().is_none()).map(|(node, _)| *node)
     }
 
+    /// A task that waits alone for twice the quantum, and one that runs as long, is less urgent, and has what it lacks.
+    fn forgotten(&self, now_ns: u64) -> Option<(TaskId, TaskId)> {
+        let long_ns = 2 * u64::from(self.options.quantum_ms) * MS + MS;
+        let mut waiting = self.tasks.values().filter(|of| !matches!(of.place, Place::Running));
+        let urgent = waiting.next().filter(|of| of.place == Place::Waiting && waiting.next().is_none())?;
+        let plain =
+            urgent.stretch == 0 && !urgent.held && urgent.task.agent.is_none() && urgent.inherits.is_empty();
+        let plain = plain && self.original && !self.has_quota(urgent) && !self.guarded(urgent);
+        if !plain || !self.options.preemption || now_ns < urgent.arrived_ns + long_ns {
+            return None;
+        }
+        let gives = |of: &&Entry| {
+            let node = of.node.expect("it runs somewhere");
+            let [_, cpu, disk, network, ..] = of.task.need.to_array();
+            let back = ResourceVector::from_array([0, cpu, disk, network, 0, 0]);
+            let left = self.left_on(node).checked_add(&back).expect("far below the range");
+            of.task.preemptible
+                && of.since_ns + long_ns <= now_ns
+                && self.level(of) < self.level(urgent)
+                && !self.nodes[&node].drained
+                && left.fits(&urgent.task.need)
+        };
+        Some((
+            urgent.task.id,
+            self.tasks.values().filter(|of| of.place == Place::Running).find(gives)?.task.id,
+        ))
+    }
+
     /// Judges a pause, when the scheduler has nothing more to decide.
-    pub fn judge_pause(&self) -> Result<(), Broken> {
+    pub fn judge_pause(&self, now_ns: u64) -> Result<(), Broken> {
+        if let Some((urgent, victim)) = self.forgotten(now_ns) {
+            let text = format!("{urgent} waits, and {victim} alone could make room for it");
+            return Err(Broken { rule: "N22 who may interrupt does", text });
+        }
         for (node, machine) in &self.nodes {
             if self.held_on(*node) != ResourceVector::default() {
                 continue;

@@ -153,6 +153,9 @@ impl Features {
 
 /// Draws a plan.
 pub fn draw(seed: u64) -> Plan {
+    if seed % 32 == 5 {
+        return draw_interruption(seed);
+    }
     let dice = SeededEntropy::new(seed);
     let calm = seed.is_multiple_of(4);
     let features = Features::draw(&dice, calm);
@@ -177,6 +180,27 @@ pub fn draw(seed: u64) -> Plan {
         let event = event(&dice, &features, &plan, at_ns, id);
         plan.events.push((at_ns, event));
     }
+    plan
+}
+
+/// Long tasks fill the node, a more urgent one comes while they are young, and then nothing happens for long.
+fn draw_interruption(seed: u64) -> Plan {
+    let dice = SeededEntropy::new(seed);
+    let capacity = ResourceVector { cpu_millicores: 1_000, ..ResourceVector::default() };
+    let nodes = vec![Node { id: NodeId(0), capacity }];
+    let options = Options { quantum_ms: dice.pick(&[0, 1, 20, 100]), ..Options::default() };
+    let mut plan = Plan { seed, nodes, options, tenants: Vec::new(), batch: 0, events: Vec::new() };
+    let urgent = dice.between(1, 3);
+    for id in 0..=urgent {
+        let need =
+            ResourceVector { cpu_millicores: if id == urgent { 300 } else { 1_000 / urgent }, ..capacity };
+        let priority = Priority(if id == urgent { 200 } else { 10 });
+        let task = Task { priority, preemptible: dice.percent(90), ..Task::new(TaskId(id), need) };
+        let job = Job { task, runs_ns: 5_000 * MS, slow_ns: dice.below(9) * MS, agent: None, crashes: 0 };
+        plan.events.push((id * dice.below(9 * MS), Event::Submit(job)));
+    }
+    plan.events.sort_by_key(|(at_ns, _)| *at_ns);
+    plan.events.extend((1..9).map(|step| (step * 100 * MS, Event::Ask)));
     plan
 }
 
