@@ -59,7 +59,12 @@ class Moves:
 
     def heed(self) -> None:
         """What the kernel decided by itself: it rang, or it has just refused something (MV2)."""
-        self.apply(self._runtime.kernel.tick())
+        kernel = self._runtime.kernel
+        if kernel.has_untold():
+            self.apply(kernel.tick())
+            for agent in kernel.take_condemned():
+                brakes = self._runtime.brakes
+                self._runtime.runs.in_background(brakes.stop(agent, force=True, by="host"))
 
     def close(self) -> None:
         """Let go of the loop."""

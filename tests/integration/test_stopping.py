@@ -188,7 +188,7 @@ async def test_a_call_under_way_when_its_run_is_cancelled_is_recorded_as_unknown
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("how", ["stop"])
+@pytest.mark.parametrize("how", ["cancel", "timeout", "stop"])
 async def test_rn1_what_unwinds_starts_no_effect(tmp_path: Path, how: str) -> None:
     begun, effects, answers = asyncio.Event(), [], []
 
