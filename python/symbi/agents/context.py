@@ -205,7 +205,7 @@ class AgentContext:
         """A place in a long computation where it may be held, or ended.
 
         Every other call of `ctx` is one too; an agent that computes for long without any should have these. In a
-        sandbox, which is frozen from outside, it only lets the agent's own other tasks run. Cost: about 0.2 µs; at
+        sandbox, which is frozen from outside, it only lets the agent's own other tasks run. Cost: under half a µs; at
         most once a millisecond it lets the event loop go round.
         """
         now_ns = monotonic_ns()
