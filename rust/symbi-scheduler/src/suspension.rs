@@ -14,7 +14,7 @@ use crate::column::{NONE, Slot};
 use crate::entry::{NEVER, Stage};
 use crate::error::TaskError;
 use crate::heap::Item;
-use crate::rank::{Rank, ageing_key};
+use crate::rank::{Rank, ageing_key, deadline_key};
 use crate::resources::given_back;
 use crate::scheduler::Scheduler;
 use crate::task::{Decision, Priority, TaskId, Tier};
@@ -151,6 +151,10 @@ impl Scheduler {
         }
         entry.urgent = None;
         self.run(slot, node);
+        if self.tasks[slot].tier == Tier::Realtime {
+            self.tasks[slot].own_key = deadline_key(self.tasks[slot].deadline_ns); // for its heirs too
+            self.renew(slot);
+        }
         Decision::Resume { task: self.tasks[slot].id, node: self.nodes[node].id }
     }
 }

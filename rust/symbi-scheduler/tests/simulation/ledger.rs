@@ -259,7 +259,9 @@ impl Ledger {
         }
         self.begins(now_ns, task, node)?;
         let tenant = self.tasks[&task].task.tenant;
-        if let Some(quota) = self.tenants.get(&tenant).and_then(|share| share.quota) {
+        if claims.is_none() // else it counted when room was made, and a quota that was lowered since takes nothing back
+            && let Some(quota) = self.tenants.get(&tenant).and_then(|share| share.quota)
+        {
             let used = self.used_by(tenant);
             ensure!(quota.fits(&used), "N7 within the quota", "{task}: {tenant} uses {used:?} of {quota:?}");
         }

@@ -161,8 +161,10 @@ impl Ledger {
             *passed += 1;
             ensure!(*passed <= u32::from(PASSED_MAX), "N8 passed at most 64 times", "{task} passes {head}");
         }
-        let others_wait = |other: &Entry| {
-            other.claims.is_some() || matches!(other.place, Place::Suspending | Place::Standing)
+        let others_wait = |other: &Entry| match other.place {
+            Place::Waiting => other.claims.is_some() || other.task.tier == Tier::Batch, // whose turn it may be
+            Place::Running => false,
+            Place::Suspending | Place::Standing => true,
         };
         let made = self.tasks.values().any(others_wait);
         if free_for_all && !made {
