@@ -127,7 +127,8 @@ class PolicyDenied(SymbiError):  # noqa: N818 - a refusal, by its fixed public n
     """The monitor refused.
 
     Attributes:
-        code: one of `denied`, `needs_approval`, `over_budget`, `rate_limited`, `unavailable`, `no_principal`.
+        code: one of `denied`, `needs_approval`, `over_budget`, `rate_limited`, `unavailable`,
+            `suspended` (the agent is), `cancelled` (its run is), `no_principal`.
         decision_id: what an operator passes to `symbi explain`; empty where there was nothing to decide.
         seq: the record of the refusal, to be on disk before the refusal leaves the runtime; None without one.
     """

@@ -170,6 +170,7 @@ def test_the_table_of_exit_codes_covers_every_error() -> None:
     assert {kind.__name__ for kind in classes} == set(errors.__all__)
     codes = {vars(kind)["code"] for kind in classes}
     denials = {"denied", "needs_approval", "over_budget", "rate_limited", "unavailable", "no_principal"}
+    denials |= {"suspended", "cancelled"}
     assert codes | denials == set(exits.EXITS)
     assert set(exits.EXITS.values()) <= set(CODES) - {exits.DONE}
 

@@ -36,6 +36,8 @@ EXITS: dict[str, int] = {
     "over_budget": FINDING,
     "rate_limited": FINDING,
     "unavailable": FINDING,
+    "suspended": FINDING,
+    "cancelled": FINDING,
     "no_principal": USE,
     "audit": FINDING,
     "audit.chain_broken": FINDING,

@@ -301,7 +301,7 @@ impl Kernel {
         let (log, report) = Log::open(&trail, &log_options)?;
         let log = Arc::new(log);
 
-        let mut recovery = Recovery::default();
+        let mut recovery = Recovery::by(options.provider);
         if !report.created {
             let counters = options.policies.as_ref().map_or(&[][..], |policies| &policies.counters);
             let reader = symbi_audit::Reader::with_storage(&trail, storage)?;

@@ -48,9 +48,15 @@ pub(crate) struct Recovery {
     /// How far the wall clock was set forwards, in all.
     pub(crate) jumped_us: u64,
     documents: Vec<(u64, Projection)>,
+    /// Of this opening: what any sealed, each opens.
+    provider: Provider,
 }
 
 impl Recovery {
+    pub(crate) fn by(provider: Provider) -> Self {
+        Self { provider, ..Self::default() }
+    }
+
     /// Reads the records before `end`.
     pub(crate) fn read(
         &mut self,
@@ -122,7 +128,7 @@ impl Recovery {
             "operation" => {
                 self.count(record.timestamp_us, details, specs);
                 let sealed = details.get("projection").and_then(Json::as_str);
-                let plain = sealed.and_then(|sealed| unseal(Provider::default(), keys, sealed));
+                let plain = sealed.and_then(|sealed| unseal(self.provider, keys, sealed));
                 if let Some(projection) =
                     plain.and_then(|plain| serde_json::from_slice::<Projection>(&plain).ok())
                 {
