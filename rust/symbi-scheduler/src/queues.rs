@@ -57,7 +57,9 @@ impl Scheduler {
         let entry = &self.tasks[slot];
         let (tier, priority) = entry.urgency;
         let kind = self.classes[entry.class].kind;
-        let wanted = Kind { tier, guarded: self.is_guarded(tier, priority), ..kind };
+        // Nobody loses by inheriting: who may use the headroom by itself still may.
+        let guarded = self.is_guarded(tier, priority) && self.is_guarded(entry.tier, entry.priority);
+        let wanted = Kind { tier, guarded, ..kind };
         if wanted != kind {
             let class = self.classes.enter(wanted);
             self.classes.leave(std::mem::replace(&mut self.tasks[slot].class, class));

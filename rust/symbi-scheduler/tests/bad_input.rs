@@ -127,24 +127,6 @@ fn the_largest_numbers_are_refused_or_counted_and_never_wrap() {
     assert!(12 < id);
 }
 
-/// A simulated run found it: room was being made on a node when it was drained, and the task started there.
-#[test]
-fn a_drained_node_is_given_up_by_who_waits_for_room_there() {
-    let options = Options { quantum_ms: 0, ..Options::default() };
-    let mut scheduler = scheduler(&[node(1, amounts(100, 1_000)), node(2, amounts(10, 10))], options);
-    scheduler.submit(task(1, amounts(10, 1_000))).unwrap();
-    assert_eq!(started(&decisions(&mut scheduler)), [1]);
-    scheduler.submit(Task { priority: Priority(255), ..task(2, amounts(10, 500)) }).unwrap();
-    let asked = decisions(&mut scheduler);
-    assert_eq!(asked, [Decision::Suspend { task: TaskId(1), urgent: TaskId(2) }]);
-    scheduler.drain_node(NodeId(1)).unwrap();
-    scheduler.suspended(TaskId(1)).unwrap();
-    assert_eq!(decisions(&mut scheduler), [Decision::Resume { task: TaskId(1), node: NodeId(1) }]);
-    scheduler.add_node(node(3, amounts(100, 1_000))).unwrap();
-    assert_eq!(decisions(&mut scheduler), [Decision::Start { task: TaskId(2), node: NodeId(3) }]);
-    assert_eq!(scheduler.verify(), Ok(()));
-}
-
 #[test]
 fn time_that_is_told_backwards_stands_still() {
     let mut scheduler = scheduler(&[node(1, amounts(9, 9))], Options::default());
