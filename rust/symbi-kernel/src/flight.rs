@@ -152,4 +152,29 @@ mod tests {
         drop(held);
         assert!(lock(&places.taken).is_empty(), "K8");
     }
+
+    #[test]
+    fn k77_k78_what_has_not_acted_never_will_and_what_has_is_told_once() {
+        let mut flight = InFlight::default();
+        let run = RunId::random(&SystemEntropy);
+        let intent = |run| Intent {
+            principal: Principal::Host,
+            agent: None,
+            run: Some(run),
+            seq: 0,
+            resource: String::new(),
+            action: "tool.call",
+            reservations: Vec::new(),
+        };
+        let ids: Vec<OperationId> = (0..3).map(|_| OperationId::random(&SystemEntropy)).collect();
+        flight.insert(ids[0], Pending::new(intent(run), None, None));
+        flight.insert(ids[1], Pending::new(intent(run), None, None));
+        flight.insert(ids[2], Pending::new(intent(RunId::random(&SystemEntropy)), None, None));
+        assert!(flight.act(ids[0]));
+        let told: Vec<OperationId> = flight.revoke(run).into_iter().map(|(operation, _)| operation).collect();
+        assert_eq!(told, [ids[0]], "K78");
+        assert!(flight.revoke(run).is_empty(), "K78: once");
+        assert!(!flight.act(ids[1]), "K77");
+        assert!(flight.act(ids[2]), "K77: of that run alone");
+    }
 }
