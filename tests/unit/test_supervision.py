@@ -304,7 +304,7 @@ async def test_su1_a_caller_that_goes_away_or_has_no_time_left_gives_the_task_up
         with pytest.raises(asyncio.CancelledError):
             await run
         assert [dead.reason for dead in rt.dead_tasks()] == ["given_up", "given_up"]
-        log = symbi.AuditLog.open(rt.opened["trail"])
+    with symbi.AuditLog.open(rt.opened["trail"]) as log:  # closed: all that was recorded is on disk
         assert len(list(log.query(event_type="run.given_up"))) == 2
 
 
