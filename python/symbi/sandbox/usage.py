@@ -4,7 +4,7 @@ Why: inside, a program sees what its kernel tells it (gVisor's clock counts more
 what counts is what the host has given away.
 Not here: what a limit is and what happens at one (`watch`, the kernel), or applying one (`request`, `confine`).
 
-The files are opened once and read again by position: a reading is 6 to 8 system calls, about 60 µs.
+The files are opened once and read again by position: a reading is 6 to 8 system calls.
 
 Invariants
 - US1 a figure that cannot be read is None, never zero: nobody takes "unknown" for "nothing".

@@ -26,7 +26,7 @@ NEAR_PERCENT: Final = 90
 """How much of a limit is near it. The rest is time to act: at 1 GiB, 100 MiB."""
 
 FAST_S: Final = 0.05
-"""Between two readings while something changes. A reading takes 60 µs, so 0.1 % of a processor."""
+"""Between two readings while something changes."""
 
 SLOW_S: Final = 2.0
 """Between two readings while nothing does."""

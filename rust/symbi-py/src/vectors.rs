@@ -39,8 +39,8 @@ fn readable<T: Element>(buffer: &PyBuffer<T>) -> PyResult<&[T]> {
         return Ok(&[]);
     }
     // SAFETY: the buffer is held for as long as the slice, C-contiguous, of items of T (`PyBuffer::get` has checked
-    // format and alignment). Python code that writes into the array meanwhile changes numbers under us: every bit
-    // pattern is a number, nothing is derived from them that bounds memory, and `add` copies before it checks.
+    // format and alignment). Nobody may write into the array during the call, as with any library that reads numpy's
+    // memory without the GIL; who does gets other numbers: every bit pattern is one, and none of them bounds memory.
     Ok(unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<T>().cast_const(), buffer.item_count()) })
 }
 
