@@ -174,11 +174,12 @@ impl Ledger {
         self.tasks.get_mut(&task).ok_or_else(|| Broken { rule, text: format!("task {task} is over") })
     }
 
-    /// Whether headroom is kept from it.
+    /// Whether headroom is kept from it: neither by itself nor by whom it interrupts others for is it critical.
     pub fn guarded(&self, entry: &Entry) -> bool {
-        let critical =
-            |task: &Task| task.tier == Tier::Realtime || self.options.critical_priority <= task.priority.0;
-        self.options.strategy == Strategy::Priority && !self.givers(entry).iter().any(|of| critical(&of.task))
+        let most = u32::from(self.options.critical_priority);
+        let own = entry.task.tier == Tier::Realtime || most <= u32::from(entry.task.priority.0);
+        let level = self.level(entry); // 0 for all of batch: there nothing is lent but the place in order
+        self.options.strategy == Strategy::Priority && !own && (level == 0 || level <= most)
     }
 
     /// Whether an empty machine has room for it, and takes tasks.
@@ -291,6 +292,7 @@ impl Ledger {
         let entry = self.entry(task, "N2 a task is in one place")?;
         entry.place = Place::Running;
         entry.node = Some(node);
+        entry.passed = 0; // if its node is lost, it waits anew
         entry.since_ns = now_ns;
         entry.stretch += 1;
         let (held, capacity) = (self.held_on(node), self.nodes[&node].capacity);

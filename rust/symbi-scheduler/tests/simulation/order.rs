@@ -78,6 +78,14 @@ impl Ledger {
         })
     }
 
+    /// Of tasks that need the same, only the first is looked at; the others wait for it.
+    fn first_of_its_kind(&self, entry: &Entry) -> bool {
+        let kind = |of: &Entry| (of.task.tenant, of.task.need, self.urgency(of).0, self.guarded(of));
+        let (mine, place) = (self.urgency(entry), kind(entry));
+        let before = |of: &Entry| of.place == Place::Waiting && self.urgency(of) < mine && kind(of) == place;
+        !self.tasks.values().any(before)
+    }
+
     /// Whether `other` could have had what `entry` was given.
     fn could_instead(&self, other: &Entry, entry: &Entry) -> bool {
         let shorter = match (other.task.duration_ns, entry.task.duration_ns) {
@@ -88,6 +96,7 @@ impl Ledger {
         entry.task.need.fits(&other.task.need)
             && shorter
             && (self.guarded(entry) || !self.guarded(other))
+            && self.first_of_its_kind(other)
             && self.eligible(other)
     }
 
@@ -241,7 +250,9 @@ impl Ledger {
             return Ok(()); // goes before any turn
         }
         let could = |other: &Entry| self.urgency(other).0 == Tier::Batch && self.could_instead(other, entry);
-        if !self.tasks.values().any(could) {
+        // What stands still waits before batch, and may wait behind this one.
+        let stands = self.tasks.values().any(|other| other.place == Place::Standing);
+        if stands || !self.tasks.values().any(could) {
             self.without_batch = 0;
             return Ok(());
         }
