@@ -63,9 +63,9 @@ _REAL = frozenset({"deadline_ms", "duration_ms", "cpu_cores"})
 _PLACE = {name: place for place, name in enumerate(_core.TASK_FIELDS)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes one three times as dear, and there may be a million
 class Task:
-    """One piece of work.
+    """One piece of work. It is read when it is submitted: who changes it afterwards changes nothing.
 
     Args:
         id: Its name, a number of your own, unique among the tasks that are not over; 0 to 2^64 - 1.

@@ -49,11 +49,10 @@ def rows() -> None:
 
 
 def schedule(scheduler: symbi.Scheduler) -> None:
-    """A strategy and a tier are words; a task does not change; a placement may have no node."""
+    """A strategy and a tier are words; a placement may have no node."""
     symbi.Scheduler([1], "worst_fit")  # type: ignore[arg-type]
     symbi.Scheduler(["a"])  # type: ignore[list-item]
-    task = symbi.Task(1, tier="later")  # type: ignore[arg-type]
-    task.priority = 3  # type: ignore[misc]
+    symbi.Task(1, tier="later")  # type: ignore[arg-type]
     symbi.Task(1, "batch")  # type: ignore[call-arg]
     scheduler.submit(1)  # type: ignore[arg-type]
     scheduler.next_many(columns=True).kind.append(1)  # type: ignore[attr-defined]

@@ -12,13 +12,14 @@ no agents and lets nobody pass a blocked head. Each is created once and left as 
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
 import platform
 import random
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -46,6 +47,8 @@ _BATCH = 4_096
 _BATCHES = 64  # a run
 _ROOMY = 128  # cores of a node where whole batches start at once
 _SEED = 20_240_229
+
+_T = TypeVar("_T")
 
 _LATENCY = "Time of one decision with placement, p99"
 _RATE = "Decisions a second: submitted, placed, completed"
@@ -169,7 +172,16 @@ class _Load:
 def _load(
     context: BenchContext, waiting: int, strategy: Strategy = "first_fit", *, full: bool = False
 ) -> _Load:
-    return context.once(f"schedule/{waiting}/{strategy}/{full}", partial(_Load, waiting, strategy, full))
+    return context.once(
+        f"schedule/{waiting}/{strategy}/{full}", lambda: _settled(_Load(waiting, strategy, full))
+    )
+
+
+def _settled(made: _T) -> _T:
+    """The same, out of the garbage collector's way: millions of one peer's tuples must not slow down another."""
+    gc.collect()
+    gc.freeze()
+    return made
 
 
 def _decision(context: BenchContext, waiting: int, strategy: Strategy = "first_fit") -> Sample:
@@ -324,7 +336,7 @@ def _peers(measure: Callable[..., Sample]) -> list[Peer]:
 
 
 def _peer(context: BenchContext, name: str, waiting: int) -> _Heap:
-    return context.once(f"schedule/{name}/{waiting}", partial(_KINDS[name], waiting))
+    return context.once(f"schedule/{name}/{waiting}", lambda: _settled(_KINDS[name](waiting)))
 
 
 def _peer_decision(context: BenchContext, name: str, waiting: int) -> Sample:
