@@ -241,8 +241,6 @@ DOOR_CALLS = re.compile(
 # A way round the door has a name and a reason here.
 DOOR_EXCEPTIONS = {
     "python/symbi/control.py": "the control socket, for operators: it lets nothing out",
-    "python/symbi/runtime/control.py": "the control socket, for operators: it lets nothing out",
-    "python/symbi/runtime_control.py": "the control socket, for operators: it lets nothing out",
     "python/symbi/bench/suites/start.py": "times whole starts of our own interpreter, with fixed programs",
     "python/symbi/cli/mend.py": "runs ci/setup-sandbox when an operator asked for it by `doctor --fix`",
 }

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from symbi.errors import ConfigError, InputError, PolicyDenied, RuntimeClosedError, SymbiError
-from symbi.operating import AGENT_COMMANDS, error_shape
+from symbi.runtime.operating import AGENT_COMMANDS, error_shape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -278,7 +278,7 @@ async def test_bk1_a_stop_is_carried_through_though_its_caller_goes_away(tmp_pat
 async def test_rn2_a_coroutine_that_refuses_to_end_keeps_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("symbi.runs.BRAKE_S", 0.05)
+    monkeypatch.setattr("symbi.runtime.runs.BRAKE_S", 0.05)
     begun, free = asyncio.Event(), asyncio.Event()
 
     async def refuses() -> None:

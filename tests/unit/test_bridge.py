@@ -12,7 +12,7 @@ from symbi.runtime import Runtime
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from symbi.bridge import Bridge
+    from symbi.runtime.bridge import Bridge
 
 BOUND_S = 10.0
 

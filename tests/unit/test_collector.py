@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import symbi
 from symbi._core import Kernel
-from symbi.bridge import Bridge
-from symbi.collector import Collector
-from symbi.leaks import GROWTH_MIN, SAMPLE_S, SAMPLES, LeakMonitor
-from symbi.leaving import CODES_MAX, Faults
+from symbi.runtime.bridge import Bridge
+from symbi.runtime.collector import Collector
+from symbi.runtime.leaks import GROWTH_MIN, SAMPLE_S, SAMPLES, LeakMonitor
+from symbi.runtime.leaving import CODES_MAX, Faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import symbi
-from symbi.holding import GATE, Clock, Gate
-from symbi.moves import Moves
+from symbi.runtime.holding import GATE, Clock, Gate
+from symbi.runtime.moves import Moves
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import symbi
-from symbi.watchdog import Block, Watchdog
+from symbi.runtime.watchdog import Block, Watchdog
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from symbi.agents.parts import Part, PartSource
 from symbi.errors import InputError, PolicyDenied, SymbiTimeoutError
-from symbi.holding import GATE
+from symbi.runtime.holding import GATE
 from symbi.tools.caller import part_tuple
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from symbi._core import Kernel
-    from symbi.bridge import Bridge
+    from symbi.runtime.bridge import Bridge
     from symbi.tools.caller import ToolCaller
 
 __all__ = ["Dispatcher", "message_shape", "part_of"]

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from symbi.agents.channel import CHANNEL_VERSION, decode, encode
 from symbi.errors import AgentError, PolicyDenied, SandboxError, SandboxLimitError, SymbiError
-from symbi.holding import GATE
+from symbi.runtime.holding import GATE
 
 if TYPE_CHECKING:
     from symbi.agents.dispatch import Dispatcher
-    from symbi.holding import Gate
+    from symbi.runtime.holding import Gate
     from symbi.sandbox.base import Sandbox
 
 __all__ = ["Session", "error_shape"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import symbi
 from symbi.bench.frame import BenchContext, Row, Sample, percentile
-from symbi.collector import STEP_UNITS
+from symbi.runtime.collector import STEP_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from symbi.agents.dispatch import Dispatcher
     from symbi.agents.handle import AgentHandle
     from symbi.agents.parts import Part
-    from symbi.bridge import Bridge
+    from symbi.runtime.bridge import Bridge
 
 __all__ = ["Knowledge", "KnowledgeItem", "Passage", "Rag"]
 

@@ -2,7 +2,7 @@
 
 Why: a limit that kills is held by the kernel; that it is about to be reached is worth a decision before. Nothing is
 read while no task runs, and rarely while nothing changes.
-Not here: reading (`usage`), what is done about it (`symbi.breaches`, the kernel).
+Not here: reading (`usage`), what is done about it (`symbi.runtime.breaches`, the kernel).
 
 Invariants
 - WT1 each limit is told at most once in one watch.

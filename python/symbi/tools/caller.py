@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any
 from symbi.agents.channel import decode, encode
 from symbi.agents.parts import Part, PartSource
 from symbi.errors import InputError, PermitError, PolicyDenied, SymbiError, SymbiTimeoutError, ToolError
-from symbi.holding import GATE
+from symbi.runtime.holding import GATE
 from symbi.tools.definition import REGISTERED, ToolDefinition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from symbi._core import Kernel, Permit
-    from symbi.bridge import Bridge
+    from symbi.runtime.bridge import Bridge
 
 __all__ = ["ToolCaller", "part_tuple"]
 

@@ -2,7 +2,7 @@
 //!
 //! Why: the objects of a runtime own threads, descriptors and processes that are the parent's. Python frees what nobody
 //! refers to, at the latest when the interpreter ends; what is given here is referred to for ever.
-//! Not here: when (`symbi.forked`).
+//! Not here: when (`symbi.runtime.forked`).
 
 use pyo3::prelude::*;
 

@@ -2,7 +2,7 @@
 
 Why: the kernel knows what is over and when, and works a bounded step at a time; Python owns the loop, so it says when.
 An idle runtime has no timer: nothing is due, and the kernel rings the bell when that changes.
-Not here: what is collected (the kernel), whether something leaks (`symbi.leaks`).
+Not here: what is collected (the kernel), whether something leaks (`leaks`).
 
 Invariants
 - CO1 between two steps at least `interval_ms` pass, so collecting takes at most a step's time of each interval.

@@ -1,6 +1,6 @@
 """Upkeep: the collector and the leak monitor of one runtime, joined to its loop.
 
-Not here: collecting (the kernel), when (`symbi.collector`), what a leak looks like (`symbi.leaks`).
+Not here: collecting (the kernel), when (`collector`), what a leak looks like (`leaks`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from symbi.collector import Collector
-from symbi.leaks import LeakMonitor
+from symbi.runtime.collector import Collector
+from symbi.runtime.leaks import LeakMonitor
 from symbi.status import ComponentHealth
 
 if TYPE_CHECKING:

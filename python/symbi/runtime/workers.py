@@ -6,7 +6,7 @@ Invariants
 - WO1 a sandbox that is given up is frozen first; removing it goes on in the background, and `end` waits for that.
 
 Not here: starting sandboxes (`symbi.sandbox`), the worker's pipe (`symbi.agents.session`), whose turn it is
-(`symbi.runs`).
+(`runs`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from symbi.agents.definition import declared
 from symbi.errors import SymbiError, SymbiTimeoutError
-from symbi.leaving import Leaving
+from symbi.runtime.leaving import Leaving
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -2,7 +2,7 @@
 
 Why: a brake is never refused, and it leaves nothing behind: no run that waits for a turn that will not come, no
 worker, no coroutine that goes on.
-Not here: what the state of an agent becomes (the kernel), how a run ends (`symbi.runs`) or stands (`symbi.holding`).
+Not here: what the state of an agent becomes (the kernel), how a run ends (`runs`) or stands (`holding`).
 
 Invariants
 - BK1 a stop that has begun is carried through, whether or not its caller waits for it.
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from symbi.errors import InputError, LifecycleError, SymbiError
 
 if TYPE_CHECKING:
-    from symbi.runs import Active
     from symbi.runtime import Runtime
+    from symbi.runtime.runs import Active
 
 __all__ = ["GRACE_S_MAX", "Brakes"]
 

@@ -3,7 +3,7 @@
 Why: every call that may change who runs answers with three lists of runs; here they become coroutines that are
 stepped, gates that close and gates that open. What time alone changes is asked for once, at the moment the kernel
 names: there is no tick.
-Not here: choosing (the kernel), standing still (`symbi.holding`), running (`symbi.runs`).
+Not here: choosing (the kernel), standing still (`holding`), running (`runs`).
 
 Invariants
 - MV2 an agent that a refusal holds or ends is held before it hears of the refusal.

@@ -4,8 +4,8 @@ Why: whatever an agent is made of, a run is asked for, waits for its turn, does 
 recorded as ended; these steps are here, once, for coroutines, workers and programs alike. The work has a task of its
 own, so that whoever waits for it can go away, and everything that ends it (its caller, a time limit, a stop, a breach)
 ends it in one and the same way.
-Not here: whose turn it is (the kernel), standing still (`symbi.holding`), where the work happens (`symbi.workers`),
-stopping agents (`symbi.brakes`).
+Not here: whose turn it is (the kernel), standing still (`holding`), where the work happens (`workers`),
+stopping agents (`brakes`).
 
 Invariants
 - RN1 a run that is ended from outside starts no new effect: the kernel is told before its code hears of it.
@@ -34,10 +34,10 @@ from symbi.errors import (
     SymbiError,
     SymbiTimeoutError,
 )
-from symbi.holding import GATE, Gate
-from symbi.leaving import Leaving
+from symbi.runtime.holding import GATE, Gate
+from symbi.runtime.leaving import Leaving
+from symbi.runtime.trying import Resting, Trial, obey, tried
 from symbi.tools.guarding import PRINCIPAL
-from symbi.trying import Resting, Trial, obey, tried
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping

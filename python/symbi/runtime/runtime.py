@@ -28,23 +28,23 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from symbi.agents.definition import definition_of
 from symbi.agents.dispatch import Dispatcher
 from symbi.agents.handle import AgentHandle
-from symbi.brakes import Brakes
-from symbi.breaches import Breaches
-from symbi.bridge import Bridge
 from symbi.bus import Bus
 from symbi.context import Knowledge, Rag
 from symbi.errors import PolicyError, RuntimeClosedError
-from symbi.forked import protect
-from symbi.leaving import Faults, Leaving
-from symbi.moves import Moves
-from symbi.runs import PRIORITY_NORMAL, Request, Runs
-from symbi.showing import describe, why
+from symbi.runtime.brakes import Brakes
+from symbi.runtime.breaches import Breaches
+from symbi.runtime.bridge import Bridge
+from symbi.runtime.forked import protect
+from symbi.runtime.leaving import Faults, Leaving
+from symbi.runtime.moves import Moves
+from symbi.runtime.runs import PRIORITY_NORMAL, Request, Runs
+from symbi.runtime.showing import describe, why
+from symbi.runtime.upkeep import Upkeep
+from symbi.runtime.workers import Workers
 from symbi.status import HealthStatus, SystemStatus, health_status, system_status
 from symbi.supervision import DeadTask, dead_tasks
 from symbi.tools.caller import ToolCaller
 from symbi.tools.guarding import guarded
-from symbi.upkeep import Upkeep
-from symbi.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping

@@ -2,7 +2,7 @@
 
 Why: whether a failure is tried again is decided and recorded in the kernel. This module obeys: it waits, asks for the
 next attempt, restarts a worker, ends an agent.
-Not here: what may be asked for (`symbi.supervision`), one attempt (`symbi.runs`), the rules (the native core).
+Not here: what may be asked for (`symbi.supervision`), one attempt (`runs`), the rules (the native core).
 
 Invariants
 - SU1 a task is tried again only when the kernel says so; one that waits for its next attempt ends with its agent, its
@@ -21,8 +21,8 @@ from symbi.errors import AgentError, EffectUnknownError, SymbiError
 
 if TYPE_CHECKING:
     from symbi.agents.handle import AgentHandle
-    from symbi.runs import Request, Runs
     from symbi.runtime import Runtime
+    from symbi.runtime.runs import Request, Runs
 
 __all__ = ["Resting", "Trial", "obey", "tried"]
 

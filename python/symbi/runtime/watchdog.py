@@ -3,7 +3,7 @@
 Why: in the host's process nothing can take the processor from a coroutine that computes or waits without `await`; all
 other agents, timers and brakes stand still behind it. It cannot be helped from outside, so it must at least be seen.
 A thread looks; while nothing runs in the process it sleeps without a timer.
-Not here: what is done about it (`symbi.breaches`, the kernel); agents in sandboxes, which cannot block this loop.
+Not here: what is done about it (`breaches`, the kernel); agents in sandboxes, which cannot block this loop.
 
 It sees every block of one and a half times the threshold, and none below the threshold. It does not see a single call
 of native code that keeps the interpreter's lock throughout: nobody can run while it lasts.

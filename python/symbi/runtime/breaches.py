@@ -2,7 +2,7 @@
 
 Why: the host's kernel and clock hold the limits; that one was reached, or nearly, is told to the monitor with its
 numbers, and the monitor answers what follows (`limit.breach`; docs/policy.md).
-Not here: holding a limit (`symbi.sandbox`), measuring (`symbi.sandbox.usage`, `symbi.watchdog`), judging (the kernel).
+Not here: holding a limit (`symbi.sandbox`), measuring (`symbi.sandbox.usage`, `watchdog`), judging (the kernel).
 
 Invariants
 - BC1 what ended a task at a limit is reported before the task is recorded as ended.
@@ -18,12 +18,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from symbi.errors import AgentError, SandboxLimitError, SymbiError
+from symbi.runtime.watchdog import Block, Watchdog
 from symbi.status import ComponentHealth
-from symbi.watchdog import Block, Watchdog
 
 if TYPE_CHECKING:
-    from symbi.runs import Active
     from symbi.runtime import Runtime
+    from symbi.runtime.runs import Active
     from symbi.sandbox.base import Sandbox
     from symbi.sandbox.watch import Watch
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from symbi.errors import InputError, SymbiError
-from symbi.showing import describe
+from symbi.runtime.showing import describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

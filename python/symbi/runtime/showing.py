@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from symbi.errors import InputError, LifecycleError
 
 if TYPE_CHECKING:
-    from symbi.runs import Active
     from symbi.runtime import Runtime
+    from symbi.runtime.runs import Active
 
 __all__ = ["describe", "why"]
 
