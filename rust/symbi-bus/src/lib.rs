@@ -16,20 +16,24 @@
 //! Decision: docs/adr/0062-bus-keys-and-replays.md.
 
 mod bus;
+mod deliveries;
 mod envelope;
 mod error;
 mod identity;
 mod mailbox;
+mod patterns;
 mod receive;
 mod session;
 mod tidy;
 mod window;
 
 pub use bus::{Bus, BusOptions, Outgoing};
+pub use deliveries::{Dead, DeadReason, Deliveries, DeliveryOptions, Finished, Known, Passed};
 pub use envelope::{
     Header, LABELS_MAX, LIFETIME_US_MAX, OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX, SecureMessage,
 };
 pub use error::{BusError, Refusal};
 pub use identity::Identity;
+pub use patterns::{Pattern, Routes, SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX, TopicError, check_topic};
 pub use receive::{Opened, Received, Refused, Reply, SKEW_US_MAX};
 pub use tidy::{BusCounts, Tidied};
