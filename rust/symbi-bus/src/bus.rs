@@ -57,6 +57,23 @@ pub struct Outgoing<'a> {
     pub expects_reply: bool,
     /// Microseconds that it lives; `None` for [`BusOptions::lifetime_us`].
     pub lifetime_us: Option<u64>,
+    /// Its id, where the caller must know it before; `None`: a fresh one.
+    pub id: Option<MessageId>,
+}
+
+/// Why a message was not sent whose sending was to be recorded.
+#[derive(Debug)]
+pub enum SendError<E> {
+    /// The bus did not take it.
+    Bus(BusError),
+    /// It was not recorded, and so not delivered.
+    Record(E),
+}
+
+impl<E> From<BusError> for SendError<E> {
+    fn from(error: BusError) -> Self {
+        Self::Bus(error)
+    }
 }
 
 /// Called with an agent whose mailbox was empty and is not, or whose reply came.
@@ -165,32 +182,52 @@ impl Bus {
     ///
     /// Cost: one signature (about 9 µs); the first message from one agent to another also agrees on a key.
     pub fn seal_and_deliver(&self, outgoing: &Outgoing<'_>, now_us: u64) -> Result<MessageId, BusError> {
+        match self.seal_record_deliver(outgoing, now_us, |_| Ok::<(), std::convert::Infallible>(())) {
+            Ok(id) => Ok(id),
+            Err(SendError::Bus(error)) => Err(error),
+            Err(SendError::Record(never)) => match never {},
+        }
+    }
+
+    /// As [`Bus::seal_and_deliver`], with `record` called on the sealed message before anybody can receive it, outside
+    /// every lock. Where that fails, nothing is delivered. A message for which there is no room is not recorded.
+    ///
+    /// # Errors
+    /// Any [`BusError`], or what `record` said.
+    pub fn seal_record_deliver<E>(
+        &self,
+        outgoing: &Outgoing<'_>,
+        now_us: u64,
+        record: impl FnOnce(&SecureMessage) -> Result<(), E>,
+    ) -> Result<MessageId, SendError<E>> {
         let lifetime_us = self.check(outgoing)?;
         let (sender, recipient) = (self.endpoint(outgoing.sender)?, self.endpoint(outgoing.recipient)?);
-        let id = MessageId::random(&*self.entropy);
+        let id = outgoing.id.unwrap_or_else(|| MessageId::random(&*self.entropy));
         if outgoing.expects_reply {
             let limit = self.options.mailbox_depth_max;
             // The request lives as long as it is given, and its answer as long as one that does not say it.
             let until_us = now_us.saturating_add(lifetime_us).saturating_add(self.options.lifetime_us);
             if !sender.mailbox().get_or_insert_default().wait(id, outgoing.recipient, until_us, limit) {
-                return Err(BusError::TooManyRequests { agent: outgoing.sender, limit });
+                return Err(BusError::TooManyRequests { agent: outgoing.sender, limit }.into());
             }
         }
-        let sent = self.send(id, outgoing, &sender, &recipient, (now_us, now_us.saturating_add(lifetime_us)));
+        let times = (now_us, now_us.saturating_add(lifetime_us));
+        let sent = self.send(id, outgoing, &sender, &recipient, times, record);
         if sent.is_err() && outgoing.expects_reply {
             sender.mailbox().get_or_insert_default().forget(id);
         }
         sent.map(|()| id)
     }
 
-    fn send(
+    fn send<E>(
         &self,
         id: MessageId,
         outgoing: &Outgoing<'_>,
         from: &Endpoint,
         to: &Endpoint,
         (created_us, expires_us): (u64, u64),
-    ) -> Result<(), BusError> {
+        record: impl FnOnce(&SecureMessage) -> Result<(), E>,
+    ) -> Result<(), SendError<E>> {
         let (from, to_identity) = (self.identity(from), self.identity(to));
         let no_key = BusError::NoKey { sender: outgoing.sender, recipient: outgoing.recipient };
         let labels_bytes: usize = outgoing.labels.iter().map(|label| 1 + label.as_str().len()).sum();
@@ -232,13 +269,16 @@ impl Bus {
         let seal = |associated: &[u8], data: &mut Vec<u8>| key.seal(nonce, associated, data);
         let built =
             SecureMessage::build(header, outgoing.payload, seal, |signed| from.signing().sign(signed));
+        let recorded = built.map_err(|_| SendError::Bus(no_key)).and_then(|message| {
+            record(&message).map_err(SendError::Record)?;
+            Ok(message)
+        });
         let mut mailbox = to.mailbox();
         let inner = open(&mut mailbox, outgoing.recipient)?;
-        let Ok(message) = built else {
+        let message = recorded.inspect_err(|_| {
             inner.release(place, bytes);
             inner.session(outgoing.sender).left(&epoch);
-            return Err(no_key);
-        };
+        })?;
         assert!(message.size() == bytes, "M1: the place was promised for this size");
         let ready =
             inner.put(place, message, self.bounds()).map_err(|load| full(outgoing.recipient, load))?;

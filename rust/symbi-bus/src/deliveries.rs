@@ -342,7 +342,8 @@ impl<T: Clone> Deliveries<T> {
     pub fn pass(&mut self, now_us: u64, limit: usize) -> Passed<T> {
         let mut passed = Passed { ready: Vec::new(), dead: Vec::new() };
         for _ in 0..limit {
-            let Some((at_us, mailbox, id)) = self.due.first().copied().filter(|(at_us, _, _)| *at_us <= now_us)
+            let Some((at_us, mailbox, id)) =
+                self.due.first().copied().filter(|(at_us, _, _)| *at_us <= now_us)
             else {
                 break;
             };
@@ -430,7 +431,9 @@ impl<T: Clone> Deliveries<T> {
 
     /// Changes an entry, and when time will change it.
     fn change(&mut self, mailbox: AgentId, id: MessageId, change: impl FnOnce(&mut Entry<T>)) {
-        let Some(entry) = self.held.get_mut(&mailbox).and_then(|held| held.entries.get_mut(&id)) else { return };
+        let Some(entry) = self.held.get_mut(&mailbox).and_then(|held| held.entries.get_mut(&id)) else {
+            return;
+        };
         self.due.remove(&(entry.due_us(), mailbox, id));
         self.due.remove(&(entry.expires_us, mailbox, id));
         change(entry);

@@ -27,7 +27,7 @@ mod session;
 mod tidy;
 mod window;
 
-pub use bus::{Bus, BusOptions, Outgoing};
+pub use bus::{Bus, BusOptions, Outgoing, SendError};
 pub use deliveries::{Dead, DeadReason, Deliveries, DeliveryOptions, Finished, Known, Passed};
 pub use envelope::{
     Header, LABELS_MAX, LIFETIME_US_MAX, OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX, SecureMessage,

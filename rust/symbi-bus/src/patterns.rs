@@ -262,7 +262,8 @@ impl Routes {
             self.free.push(*child);
         }
         if self.free.len() + 1 == self.nodes.len() {
-            *self = Self { count: self.count, nodes: vec![std::mem::take(self.node(ROOT))], free: Vec::new() };
+            *self =
+                Self { count: self.count, nodes: vec![std::mem::take(self.node(ROOT))], free: Vec::new() };
         }
     }
 }

@@ -295,6 +295,7 @@ fn b6_an_agent_gets_keys_when_it_first_speaks_or_is_spoken_to() {
         in_reply_to: None,
         expects_reply: false,
         lifetime_us: None,
+        id: None,
     };
     bus.seal_and_deliver(&outgoing, NOW).unwrap();
     assert_eq!(drawn(), 2 * 64 + 16 + 16, "two identities, an epoch, a message id");
@@ -351,6 +352,7 @@ fn measure_messages_a_second() {
             in_reply_to,
             expects_reply,
             lifetime_us: None,
+            id: None,
         };
         let first = std::time::Instant::now();
         bus.seal_and_deliver(&outgoing(None, false, false), NOW).unwrap();
@@ -422,6 +424,7 @@ fn measure_memory_of_idle_agents() {
             in_reply_to: None,
             expects_reply: false,
             lifetime_us: None,
+            id: None,
         };
         bus.seal_and_deliver(&outgoing, NOW).unwrap();
         bus.receive_many(*recipient, 1, NOW).unwrap();

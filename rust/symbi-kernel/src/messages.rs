@@ -196,6 +196,7 @@ impl Kernel {
             in_reply_to,
             expects_reply,
             lifetime_us: None,
+            id: None,
         };
         let delivered = self.bus().seal_and_deliver(&outgoing, now_us);
         self.touch(to);

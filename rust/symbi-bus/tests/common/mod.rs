@@ -46,6 +46,7 @@ impl Town {
             in_reply_to: None,
             expects_reply: false,
             lifetime_us: None,
+            id: None,
         }
     }
 
