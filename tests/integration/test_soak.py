@@ -72,7 +72,7 @@ async def test_after_thousands_of_agents_every_count_is_what_it_was(tmp_path: Pa
         assert rt.upkeep.leaks.growing() == {}
         assert (await rt.health_check()).component_health["resources"].level == "green"
         assert not rt.runs.active
-        assert not rt._handles.keys() - {sink.id}
+        assert rt.agents.ids == {sink.id}
         assert rt.faults.by_agent == {}
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("symbi")] == []
 

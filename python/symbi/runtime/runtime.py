@@ -18,10 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -30,13 +27,16 @@ from symbi.agents.dispatch import Dispatcher
 from symbi.agents.handle import AgentHandle
 from symbi.bus import Bus
 from symbi.context import Knowledge, Rag
-from symbi.errors import PolicyError, RuntimeClosedError
+from symbi.errors import RuntimeClosedError
 from symbi.runtime.brakes import Brakes
 from symbi.runtime.breaches import Breaches
 from symbi.runtime.bridge import Bridge
+from symbi.runtime.calling import Tools
 from symbi.runtime.forked import protect
 from symbi.runtime.leaving import Faults, Leaving
+from symbi.runtime.making import Agents
 from symbi.runtime.moves import Moves
+from symbi.runtime.opening import open_kernel
 from symbi.runtime.runs import PRIORITY_NORMAL, Request, Runs
 from symbi.runtime.showing import describe, why
 from symbi.runtime.upkeep import Upkeep
@@ -56,32 +56,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Runtime"]
 
-_log = logging.getLogger("symbi.runtime")
 Mode = Literal["production", "development"]
 Tier = Literal["realtime", "interactive", "batch"]
 Cause = Literal["operator_hold", "policy_violation", "resource_constraint"]
-
-
-class _Tools:
-    """`rt.tools`: call a tool on behalf of an agent whose handle one holds."""
-
-    def __init__(self, caller: ToolCaller, dispatcher: Dispatcher) -> None:
-        self._caller = caller
-        self._dispatcher = dispatcher
-        self.register = caller.register
-        self.call_definition = caller.call_definition
-
-    async def call(
-        self,
-        agent: AgentHandle,
-        name: str,
-        arguments: dict[str, Any] | None = None,
-        *,
-        parts: Iterable[Any] = (),
-    ) -> Any:
-        """Call the tool `name`. Raises `PolicyDenied`, `ToolError`."""
-        shape = {"name": name, "arguments": arguments or {}, "parts": list(parts)}
-        return await self._dispatcher.call(agent.id, "tools.call", shape)
 
 
 class Runtime:
@@ -92,11 +69,11 @@ class Runtime:
         config: The settings in force.
         opened: What the opening found: `log_id`, `fingerprint`, `created`, `unknown`, `trail`, …
         bus, tools, context, rag: Views on the kernel, for the host.
-        runs, workers, moves, brakes, faults, breaches, upkeep: The rooms of this house, for its own modules.
+        agents, runs, workers, moves, brakes, faults, breaches, upkeep: The rooms of this house, for its own modules.
     """
 
     bus: Bus
-    tools: _Tools
+    tools: Tools
     context: Knowledge
     rag: Rag
 
@@ -110,9 +87,9 @@ class Runtime:
         self._dispatcher: Dispatcher | None = None
         self._caller: ToolCaller | None = None
         self._control: ControlServer | None = None
-        self._handles: dict[str, AgentHandle] = {}
         self._stack = contextlib.AsyncExitStack()
         self.faults = Faults()
+        self.agents = Agents(self)
         self.workers = Workers(self)
         self.runs = Runs(self)
         self.brakes = Brakes(self)
@@ -172,37 +149,10 @@ class Runtime:
         await self.close()
 
     async def _start(self) -> None:
-        from symbi._core import Kernel
         from symbi.control import ControlServer
-        from symbi.policy.archive import keep
-        from symbi.policy.sources import read_policies
 
-        texts = None if self._policy is None else read_policies(self._policy)
-        security, settings = self.config.security, self.config.runtime
-        trail = self.config.audit.storage
-        if not security.audit_enabled:
-            # Development only: the monitor cannot work without a log, so it gets one that is thrown away.
-            trail = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="symbi-trail-")))
-        kernel = await asyncio.to_thread(
-            Kernel.open,
-            self.data,
-            trail=trail,
-            sources=None if texts is None else list(texts.sources),
-            counters=[] if texts is None else list(texts.counters),
-            enforce=security.enforce_policies,
-            provider=security.crypto_provider,
-            signers=settings.scheduler_threads,
-            memory_mb=_memory_mb(),
-            cpu_millicores=(os.cpu_count() or 1) * 1000,
-            sandboxes=256,
-            agents_max=settings.max_concurrent_agents,
-            mailbox_bytes_max=settings.message_buffer_size,
-        )
+        kernel = await open_kernel(self, self._policy)
         self._kernel = kernel
-        self._stack.callback(kernel.close)
-        if problems := kernel.policy_problems():
-            raise PolicyError(problems)
-        await asyncio.to_thread(keep, self.data, kernel.policy_digest(), texts)
         self.opened = dict(kernel.opened)
         self._bridge = Bridge(kernel, asyncio.get_running_loop(), self._bell)
         self._stack.callback(self._bridge.close)
@@ -216,7 +166,7 @@ class Runtime:
         caller = ToolCaller(kernel, self._bridge, self.moves.heed)
         self._dispatcher = Dispatcher(kernel, self._bridge, caller, self.moves.heed)
         self.bus = Bus(kernel, self._dispatcher)
-        self.tools = _Tools(caller, self._dispatcher)
+        self.tools = Tools(caller, self._dispatcher)
         self.context = Knowledge(kernel, self._bridge, self._dispatcher)
         self.rag = Rag(self._dispatcher)
         self._caller = caller
@@ -285,47 +235,7 @@ class Runtime:
             SandboxUnavailableError: its tier is not here.
             AgentError: its file does not import.
         """
-        config = definition_of(agent)
-        limits = config.limits
-        held = config.reserve if config.isolation == "in_process" else limits
-        choice = self.workers.choice(config)
-        if choice is not None and choice.below_assessment:
-            _log.warning(
-                "`%s` runs in tier `%s`, as was asked for; its risk score of %.2f asks for `%s`",
-                *(config.name, choice.tier, choice.assessment.score, choice.assessment.tier),
-            )
-        async with Leaving(self, "agents"):
-            identity, seq = self.kernel.create_agent(
-                "host",
-                name=config.name,
-                kind="program" if config.program else "python",
-                in_process=config.isolation == "in_process",
-                tier=self.workers.tier(config),
-                capabilities=list(config.capabilities),
-                labels=sorted(config.inputs),
-                memory_mb=held.memory_mb,
-                cpu_millicores=None if held.cpu_cores is None else round(held.cpu_cores * 1000),
-                disk_io_mbps=held.disk_io_mbps,
-                network_io_mbps=held.network_io_mbps,
-                connections=limits.connections,
-                execution_timeout_ms=(
-                    None
-                    if limits.execution_timeout_s is None
-                    else max(1, round(limits.execution_timeout_s * 1000))
-                ),
-                tenant=config.tenant,
-                supervision=None if config.supervision is None else config.supervision.row(),
-            )
-        handle = AgentHandle(identity, config)
-        self._handles[identity] = handle
-        try:
-            await self.bridge.durable(seq)
-            if config.isolation == "sandbox" and not config.program:
-                await self.workers.session(handle)
-        except BaseException:
-            await self.stop_agent(handle, force=True)
-            raise
-        return handle
+        return await self.agents.make(definition_of(agent))
 
     async def run(
         self,
@@ -478,15 +388,15 @@ class Runtime:
 
     def takes_runs(self, agent: str) -> bool:
         """Whether the agent is there, and not about to end."""
-        return agent in self._handles and not self.brakes.is_stopping(agent)
+        return self.agents.knows(agent) and not self.brakes.is_stopping(agent)
 
     def handle(self, agent: str) -> AgentHandle | None:
         """The agent of this id, while it is there."""
-        return self._handles.get(agent)
+        return self.agents.handle(agent)
 
     def forget(self, agent: str) -> None:
         """The agent is terminated: nothing more is asked of it."""
-        self._handles.pop(agent, None)
+        self.agents.forget(agent)
         self.faults.forget(agent)
 
     # What it says about itself
@@ -539,9 +449,3 @@ class Runtime:
 
 def _id(agent: AgentHandle | str) -> str:
     return agent if isinstance(agent, str) else agent.id
-
-
-def _memory_mb() -> int:
-    """What the machine has, MiB; what agents may hold together."""
-    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    return max(64, pages * size >> 20)

@@ -13,6 +13,8 @@
 
 use symbi_types::{Label, LabelSet, Part};
 
+use crate::kernel::Kernel;
+
 /// What an operation carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
@@ -146,6 +148,25 @@ pub(crate) fn redact_parts(parts: &mut [Part], labels: &LabelSet, labelled: &Lab
 fn withheld(labels: &LabelSet) -> String {
     let names: Vec<&str> = labels.iter().map(Label::as_str).collect();
     format!("[redacted:{}]", names.join(","))
+}
+
+impl Kernel {
+    /// Effective labels of what is about to leave, as `reader` may cite.
+    pub(crate) fn label_payload(
+        &self,
+        payload: &mut Payload,
+        carried: &LabelSet,
+        reader: &str,
+    ) -> (LabelSet, Labelled) {
+        match payload {
+            Payload::Bytes(bytes) => (label_bytes(bytes, carried), Labelled::default()),
+            Payload::Parts(parts) => {
+                let chunks = crate::knowledge::ReaderChunks { kernel: self, reader };
+                let labelled = label_parts(parts, carried, &chunks);
+                (labelled.all.clone(), labelled)
+            }
+        }
+    }
 }
 
 #[cfg(test)]

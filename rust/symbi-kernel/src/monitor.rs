@@ -3,7 +3,7 @@
 //! admit ─▶ reserve ─▶ decide ─▶ record intent ─▶ ACT ─▶ record outcome ─▶ settle (or release)
 //!
 //! Why: no effect without a decision, no decision without a record, and no way to do one without the others. This
-//! file is the only one that composes the three.
+//! file is the only one that composes the three; what is asked, recorded, refused and settled stands in the files below it.
 //! Not here: what an operation means. Callers say what is asked and act on what they are given.
 //!
 //! Invariants
@@ -14,61 +14,35 @@
 //! - K24 an internal operation's record is in the log's buffer before its act; an external one's bytes are not given
 //!   before its intent is on disk.
 
+mod asked;
+mod describing;
+mod outcome;
+mod refusing;
+
 use std::sync::Arc;
 
-use symbi_audit::Event;
-use symbi_policy::{Decision, Engine, Entity, Obligation, Request, Value};
-use symbi_types::{AgentId, DecisionId, LabelSet, OperationId, RunId};
+use symbi_policy::{Decision, Engine, Obligation};
+use symbi_types::{LabelSet, OperationId};
 
-use crate::action::{Action, Class};
-use crate::calls::{Expected, Watch};
-use crate::denials::{DenialKey, OTHERS, Repeated, Seen};
+use crate::Principal;
+use crate::action::Class;
+use crate::calls::Watch;
 use crate::flight::{Intent, Pending, Place};
 use crate::json::Object;
 use crate::kernel::{ActivePolicies, Kernel, lock};
-use crate::permit::{Outcome, Permit};
+use crate::permit::Permit;
 use crate::refusal::{Refusal, RefusalCode};
-use crate::violation::consequence;
 use crate::window::{CounterKey, Reservation};
-use crate::{Principal, exit};
+
+use asked::request;
+pub(crate) use asked::{Asked, Barred};
 
 /// How long a permit may be used after it was given, unless the caller asks for less.
 pub const PERMIT_MS: u64 = 30_000;
-/// Longest request that is kept whole in the record of its denial: a record must always fit, or a denial could hide
-/// behind its own size.
-const REQUEST_BYTES_MAX: usize = 65_536;
-/// Longest class of an error in a record, in characters.
-const KIND_CHARS_MAX: usize = 64;
 /// What a breaker that is open says: a constant, so that its denials are one record.
 const SHUT: &str = "it has failed again and again; try again later";
 /// Longest arguments that are kept, sealed, in the record of an external operation; of longer ones only the digest.
 const SEALED_BYTES_MAX: usize = 4_096;
-
-/// An operation that is asked for, with everything a decision may look at.
-pub(crate) struct Asked<'a> {
-    pub(crate) principal: Principal,
-    pub(crate) action: &'static Action,
-    /// The principal as policies see it.
-    pub(crate) subject: Entity,
-    pub(crate) resource: Entity,
-    /// The principal is an agent that may ask for nothing now.
-    pub(crate) barred: Option<Barred>,
-    pub(crate) labels: LabelSet,
-    pub(crate) bytes: u64,
-    /// What policies may look at besides, where the action has more than all others.
-    pub(crate) circumstances: Vec<(&'static str, Value)>,
-    /// Declared attributes of a tool call.
-    pub(crate) call: Option<Entity>,
-    /// Keyed digest of the arguments.
-    pub(crate) arguments: Option<&'a [u8]>,
-    /// The agent that the record is filed under.
-    pub(crate) agent: Option<AgentId>,
-    pub(crate) run: Option<RunId>,
-    /// What it depends on, where a breaker stands before it.
-    pub(crate) expected: Option<Arc<Expected>>,
-    /// It only reads what was done before: counters show it the state without it (K96).
-    pub(crate) replays: bool,
-}
 
 /// What the policies in force say, before anything is recorded.
 pub(crate) struct Weighed {
@@ -76,15 +50,6 @@ pub(crate) struct Weighed {
     pub(crate) decision: Decision,
     reservations: Vec<Reservation>,
     counters: Vec<(String, u64)>,
-}
-
-/// Why an agent may ask for nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Barred {
-    /// It is suspended (K43).
-    Suspended,
-    /// Its run was cancelled (K77).
-    Cancelled,
 }
 
 /// An operation that may happen.
@@ -340,310 +305,6 @@ impl Kernel {
             return Err(self.unavailable());
         };
         Ok(Permit::replayed_from(Arc::clone(self), (operation, asked.agent, asked.run), seq, result))
-    }
-
-    /// Records how an external operation ended. `acted`: its bytes were taken. `outcome` is none where the permit
-    /// was dropped. Answers the record's number, or none where the log cannot write.
-    pub(crate) fn settle(
-        &self,
-        operation: OperationId,
-        acted: bool,
-        outcome: Option<&Outcome>,
-        result: Option<Vec<u8>>,
-    ) -> Option<u64> {
-        let mut pending = lock(&self.pending).remove(operation)?;
-        if let Some(watch) = pending.watch.take() {
-            self.watched(watch, operation, outcome, acted, result);
-        }
-        if pending.reported && outcome.is_none() {
-            return None; // K78: it is recorded `unknown`, and is
-        }
-        let (word, details) = match (outcome, acted) {
-            (Some(Outcome::Done), _) => ("done", Object::new()),
-            (Some(Outcome::Failed { kind, text }), _) => ("failed", self.describe_error(kind, text)),
-            (None, false) => ("released", Object::new()),
-            (None, true) => ("unknown", Object::new()),
-        };
-        if word == "released" {
-            self.release(&pending.intent.reservations);
-        }
-        let details = details.string("outcome", word).string("action", pending.intent.action);
-        let details = if pending.reported { details.flag("late", true) } else { details }.finish();
-        let event = Event {
-            agent_id: pending.intent.agent,
-            run: pending.intent.run,
-            op: Some(operation),
-            ..Event::new("operation.outcome", &details)
-        };
-        let seq = self.log().append(&event).ok().map(|receipt| receipt.seq);
-        if word == "unknown" {
-            self.remember_unknown(operation, &pending.intent);
-        } else if pending.reported && seq.is_some() {
-            lock(&self.unknown).remove(&operation); // K78
-        }
-        seq
-    }
-
-    /// The class of an error plain, what it said sealed. A class comes from outside: one that is not a short word is
-    /// text like any other.
-    pub(crate) fn describe_error(&self, kind: &str, text: &str) -> Object {
-        let word = |one: char| one.is_ascii_alphanumeric() || "._-".contains(one);
-        let good = !kind.is_empty() && kind.len() <= KIND_CHARS_MAX && kind.chars().all(word);
-        let (kind, text) = if good { (kind, text.to_owned()) } else { ("other", format!("{kind}: {text}")) };
-        let details = Object::new().string("error", kind);
-        if text.is_empty() { details } else { details.string("sealed", &self.seal(text.as_bytes())) }
-    }
-
-    pub(crate) fn describe(&self, asked: &Asked<'_>, granted: &Granted) -> Object {
-        let details = Object::new()
-            .string("action", asked.action.name)
-            .display("principal", asked.principal)
-            .display("resource", asked.resource.uid())
-            .number("bytes", asked.bytes);
-        let details = match asked.arguments {
-            Some(arguments) => details.string("arguments", &self.digest(arguments)),
-            None => details,
-        };
-        let details = if granted.rules.is_empty() {
-            details
-        } else {
-            details.strings("rules", granted.rules.iter().map(String::as_str))
-        };
-        if granted.counters.is_empty() {
-            return details;
-        }
-        let counts =
-            granted.counters.iter().fold(Object::new(), |object, (name, count)| object.number(name, *count));
-        details.string("subject", &asked.subject.uid().to_string()).raw("counters", &counts.finish()) // K22
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one record, in its order")]
-    fn append(
-        &self,
-        agent: Option<AgentId>,
-        run: Option<RunId>,
-        op: Option<OperationId>,
-        event_type: &str,
-        granted: &Granted,
-        asked: &Asked<'_>,
-        details: &str,
-    ) -> Option<u64> {
-        let decision = match (&granted.redact, granted.enforced) {
-            (_, false) => "unenforced",
-            (Some(_), _) => "redact",
-            (None, _) => "allow",
-        };
-        let event = Event {
-            agent_id: agent,
-            run,
-            op,
-            decision: Some(decision),
-            policy: Some(&granted.policies.digest),
-            labels: &asked.labels,
-            ..Event::new(event_type, details)
-        };
-        let seq = self.log().append(&event).ok()?.seq;
-        if let Principal::Agent(agent) = asked.principal {
-            lock(&self.shares).add(agent, seq);
-        }
-        Some(seq)
-    }
-
-    /// A refusal that policy decided: the public message of its rule, and the whole request in the log.
-    fn refuse_by_policy(
-        &self,
-        asked: &Asked<'_>,
-        policies: &ActivePolicies,
-        decision: &Decision,
-        counters: &[(String, u64)],
-    ) -> Refusal {
-        let message = decision.message().unwrap_or("not allowed").to_owned();
-        // Its own budget is spent if, and only if, it would be allowed as the first of its window.
-        let first: Vec<(String, u64)> = counters.iter().map(|(name, _)| (name.clone(), 1)).collect();
-        let over_budget = !counters.is_empty() && !evaluate(&policies.engine, asked, &first).is_denied();
-        let code = if over_budget { RefusalCode::OverBudget } else { RefusalCode::Denied };
-        let rules = decision.determining.iter().map(|rule| rule.id.as_str());
-        let recorded = request(asked, counters).to_record();
-        let request = serde_json::to_string(&recorded).unwrap_or_else(|_| "null".to_owned());
-        let details = Object::new()
-            .strings("rules", rules)
-            .string("reason", decision.reason.map_or("", symbi_policy::Reason::as_str));
-        let details = match &asked.call {
-            _ if request.len() > REQUEST_BYTES_MAX => details.number("request_bytes", request.len() as u64),
-            // The declared attributes of a call are taken from its arguments, and those are never plain.
-            Some(_) => details.string("request_sealed", &self.seal(request.as_bytes())),
-            None => details.raw("request", &request),
-        };
-        let refusal = self.refuse_under(policies, asked, code, Some(details), &message);
-        if let (Principal::Agent(agent), Some(consequence)) = (asked.principal, consequence(decision)) {
-            self.violated(agent, consequence, recorded, refusal.decision); // K79
-        }
-        refusal
-    }
-
-    /// Records a refusal, or counts it with the identical ones of its window.
-    pub(crate) fn refuse(
-        &self,
-        asked: &Asked<'_>,
-        code: RefusalCode,
-        details: Option<Object>,
-        message: &str,
-    ) -> Refusal {
-        self.refuse_under(&self.policies(), asked, code, details, message)
-    }
-
-    fn refuse_under(
-        &self,
-        policies: &ActivePolicies,
-        asked: &Asked<'_>,
-        code: RefusalCode,
-        details: Option<Object>,
-        message: &str,
-    ) -> Refusal {
-        let key = DenialKey {
-            principal: asked.principal,
-            action: asked.action.name,
-            resource: asked.resource.uid().to_string(),
-            code,
-            rule: message.to_owned(),
-        };
-        let now_us = self.log().now();
-        let (key, seen) = {
-            let mut denials = self.denials();
-            let key = denials.key(key);
-            let seen = denials.see(&key, now_us);
-            (key, seen)
-        };
-        match seen {
-            Seen::Again(decision, due) => {
-                let seq = due.and_then(|repeated| self.record_repeated(&repeated));
-                Refusal { code, decision, message: message.to_owned(), seq }
-            }
-            Seen::First => {
-                let decision = DecisionId::random(self.entropy());
-                // What stands for all others says nothing of the one that happened to be the first.
-                let details = details.filter(|_| key.action != OTHERS);
-                let details = details
-                    .unwrap_or_else(Object::new)
-                    .string("action", key.action)
-                    .display("principal", asked.principal)
-                    .string("resource", &key.resource)
-                    .string("code", code.as_str())
-                    .display("decision_id", decision)
-                    .string("message", message)
-                    .number("count", 1)
-                    .finish();
-                let event = Event {
-                    agent_id: asked.agent,
-                    run: asked.run,
-                    decision: Some("deny"),
-                    policy: Some(&policies.digest),
-                    labels: &asked.labels,
-                    ..Event::new("operation.denied", &details)
-                };
-                self.denials().opened(key, decision, now_us);
-                self.garbage_is_left();
-                let seq = self.log().append(&event).ok().map(|receipt| receipt.seq);
-                if let (Principal::Agent(agent), Some(seq)) = (asked.principal, seq) {
-                    lock(&self.shares).add(agent, seq);
-                }
-                Refusal { code, decision, message: message.to_owned(), seq }
-            }
-        }
-    }
-
-    fn record_repeated(&self, repeated: &Repeated) -> Option<u64> {
-        let details = Object::new()
-            .string("action", repeated.key.action)
-            .display("principal", repeated.key.principal)
-            .string("resource", &repeated.key.resource)
-            .string("code", repeated.key.code.as_str())
-            .display("decision_id", repeated.decision)
-            .number("count", repeated.count)
-            .number("since_us", repeated.since_us)
-            .number("until_us", repeated.until_us)
-            .finish();
-        let agent_id = match repeated.key.principal {
-            Principal::Agent(agent) => Some(agent),
-            Principal::Host | Principal::Operator(_) => None,
-        };
-        let event = Event { agent_id, decision: Some("deny"), ..Event::new("operation.denied", &details) };
-        self.log().append(&event).ok().map(|receipt| receipt.seq)
-    }
-
-    /// Writes the repetitions whose window has ended, or all of them.
-    pub(crate) fn flush_denials(&self, all: bool) {
-        let now_us = self.log().now();
-        if !all && !self.denials().due(now_us) {
-            return;
-        }
-        let due = self.denials().close_before(now_us, all);
-        for repeated in &due {
-            self.record_repeated(repeated);
-        }
-    }
-
-    /// Writes at most `limit` of the repetitions whose window has ended; how many it wrote.
-    pub(crate) fn flush_some_denials(&self, limit: usize) -> usize {
-        let now_us = self.log().now();
-        if !self.denials().due(now_us) {
-            return 0;
-        }
-        let due = self.denials().close_some(now_us, limit);
-        for repeated in &due {
-            self.record_repeated(repeated);
-        }
-        due.len()
-    }
-
-    fn denials_due(&self) -> bool {
-        // Cheap enough for every operation, and then nothing is left to a timer.
-        let now_us = self.log().now(); // before the lock (K25)
-        self.denials().due(now_us)
-    }
-
-    /// The log cannot write, so nothing can be recorded, not even this.
-    pub(crate) fn unavailable(&self) -> Refusal {
-        Refusal {
-            code: RefusalCode::Unavailable,
-            decision: DecisionId::random(self.entropy()),
-            message: "the trail cannot be written; nothing may happen until the runtime is reopened"
-                .to_owned(),
-            seq: None,
-        }
-    }
-
-    /// Effective labels of what is about to leave, as `reader` may cite.
-    pub(crate) fn label_payload(
-        &self,
-        payload: &mut exit::Payload,
-        carried: &LabelSet,
-        reader: &str,
-    ) -> (LabelSet, exit::Labelled) {
-        match payload {
-            exit::Payload::Bytes(bytes) => (exit::label_bytes(bytes, carried), exit::Labelled::default()),
-            exit::Payload::Parts(parts) => {
-                let chunks = crate::knowledge::ReaderChunks { kernel: self, reader };
-                let labelled = exit::label_parts(parts, carried, &chunks);
-                (labelled.all.clone(), labelled)
-            }
-        }
-    }
-}
-
-/// The request as the engine takes it.
-fn request<'a>(asked: &'a Asked<'_>, counters: &[(String, u64)]) -> Request<'a> {
-    let long = |number: u64| Value::Long(i64::try_from(number).unwrap_or(i64::MAX));
-    let counts = counters.iter().map(|(name, count)| (name.clone(), long(*count))).collect();
-    let request = Request::new(&asked.subject, asked.action.name, &asked.resource)
-        .with("labels", Value::labels(&asked.labels))
-        .with("bytes", long(asked.bytes))
-        .with("counters", Value::Record(counts));
-    let request =
-        asked.circumstances.iter().fold(request, |request, (name, value)| request.with(*name, value.clone()));
-    match &asked.call {
-        Some(call) => request.with("call", Value::Entity(call.uid().clone())).entity(call),
-        None => request,
     }
 }
 

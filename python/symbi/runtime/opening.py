@@ -1,0 +1,71 @@
+"""Opening the kernel of a runtime, under its settings.
+
+Not here: what may be configured (`symbi.config`), what an opening finds in the trail (the kernel), what is joined to it
+(`runtime`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from symbi.errors import PolicyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from symbi._core import Kernel
+    from symbi.runtime import Runtime
+
+__all__ = ["open_kernel"]
+
+
+async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel:
+    """The kernel of this runtime's data directory, under its settings; it is closed with the runtime.
+
+    Args:
+        runtime: Whose.
+        policy: Policy files or directories; None means the built-in `secure-default`.
+
+    Raises:
+        PolicyError: its policies do not compile. SymbiError: keys, trail or projections cannot be opened.
+    """
+    from symbi._core import Kernel
+    from symbi.policy.archive import keep
+    from symbi.policy.sources import read_policies
+
+    texts = None if policy is None else read_policies(policy)
+    security, settings = runtime.config.security, runtime.config.runtime
+    trail = runtime.config.audit.storage
+    if not security.audit_enabled:
+        # Development only: the monitor cannot work without a log, so it gets one that is thrown away.
+        trail = Path(runtime.closing.enter_context(tempfile.TemporaryDirectory(prefix="symbi-trail-")))
+    kernel = await asyncio.to_thread(
+        Kernel.open,
+        runtime.data,
+        trail=trail,
+        sources=None if texts is None else list(texts.sources),
+        counters=[] if texts is None else list(texts.counters),
+        enforce=security.enforce_policies,
+        provider=security.crypto_provider,
+        signers=settings.scheduler_threads,
+        memory_mb=_memory_mb(),
+        cpu_millicores=(os.cpu_count() or 1) * 1000,
+        sandboxes=256,
+        agents_max=settings.max_concurrent_agents,
+        mailbox_bytes_max=settings.message_buffer_size,
+    )
+    runtime.closing.callback(kernel.close)
+    if problems := kernel.policy_problems():
+        raise PolicyError(problems)
+    await asyncio.to_thread(keep, runtime.data, kernel.policy_digest(), texts)
+    return kernel
+
+
+def _memory_mb() -> int:
+    """What the machine has, MiB; what agents may hold together."""
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return max(64, pages * size >> 20)
