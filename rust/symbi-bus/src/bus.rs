@@ -1,4 +1,4 @@
-//! The bus: who is on it, and the way of a message from its sender into the recipient's mailbox.
+//! The bus: who is on it, whose keys are whose, and what comes from elsewhere. Sending is `send`, receiving `receive`.
 //!
 //! Locks: one for the register of agents (read in the common case), one for each agent's mailbox. No lock is held while
 //! another is taken, while anything is sealed, signed or verified, or while the hook runs.
@@ -9,12 +9,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use symbi_crypto::{Provider, PublicKey};
-use symbi_types::{AgentId, Entropy, LabelSet, MessageId};
+use symbi_types::{AgentId, Entropy};
 
-use crate::envelope::{LABELS_MAX, LIFETIME_US_MAX, OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::mailbox::{Bounds, Load, Mailbox};
-use crate::session::{Parties, Ticket};
-use crate::{BusError, Header, Identity, SecureMessage};
+use crate::pool::Pool;
+use crate::receive::OpenDesks;
+use crate::send::Desks;
+use crate::{BusError, Identity, SecureMessage, Topic, TopicKeys};
 
 /// The bounds of a bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct BusOptions {
     pub lifetime_us: u64,
     /// Messages under one key, at most 2^32.
     pub messages_per_key_max: u64,
+    /// Threads that sign, or verify, many messages that are signed one by one.
+    pub workers: usize,
 }
 
 impl Default for BusOptions {
@@ -36,43 +39,8 @@ impl Default for BusOptions {
             mailbox_bytes_max: 4 << 20, // four of the largest payloads, or 1,024 of 4 KiB
             lifetime_us: 3_600_000_000, // an hour: an agent that is suspended for a while loses nothing
             messages_per_key_max: 1 << 32,
+            workers: 2,
         }
-    }
-}
-
-/// A message to be sent. The policy question is answered before it comes here.
-#[derive(Clone, Debug)]
-pub struct Outgoing<'a> {
-    /// Who sends it.
-    pub sender: AgentId,
-    /// Who is to have it.
-    pub recipient: AgentId,
-    /// What it says.
-    pub payload: &'a [u8],
-    /// What the payload carries.
-    pub labels: &'a LabelSet,
-    /// The message it answers.
-    pub in_reply_to: Option<MessageId>,
-    /// Whether the sender waits for the answer (see [`Bus::take_reply`]).
-    pub expects_reply: bool,
-    /// Microseconds that it lives; `None` for [`BusOptions::lifetime_us`].
-    pub lifetime_us: Option<u64>,
-    /// Its id, where the caller must know it before; `None`: a fresh one.
-    pub id: Option<MessageId>,
-}
-
-/// Why a message was not sent whose sending was to be recorded.
-#[derive(Debug)]
-pub enum SendError<E> {
-    /// The bus did not take it.
-    Bus(BusError),
-    /// It was not recorded, and so not delivered.
-    Record(E),
-}
-
-impl<E> From<BusError> for SendError<E> {
-    fn from(error: BusError) -> Self {
-        Self::Bus(error)
     }
 }
 
@@ -96,9 +64,13 @@ impl Endpoint {
 /// Everybody's mailboxes. Shared between threads.
 pub struct Bus {
     pub(crate) options: BusOptions,
-    entropy: Arc<dyn Entropy>,
-    provider: Provider,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) provider: Provider,
     pub(crate) endpoints: RwLock<HashMap<AgentId, Arc<Endpoint>>>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) desks: Desks,
+    pub(crate) open_desks: OpenDesks,
+    topics: RwLock<HashMap<Topic, Arc<TopicKeys>>>,
     hook: RwLock<Option<Hook>>,
 }
 
@@ -112,7 +84,17 @@ impl Bus {
     /// A bus without agents.
     #[must_use]
     pub fn new(options: BusOptions, entropy: Arc<dyn Entropy>, provider: Provider) -> Self {
-        Self { options, entropy, provider, endpoints: RwLock::new(HashMap::new()), hook: RwLock::new(None) }
+        Self {
+            options,
+            entropy,
+            provider,
+            endpoints: RwLock::new(HashMap::new()),
+            pool: Arc::default(),
+            desks: Desks::default(),
+            open_desks: OpenDesks::default(),
+            topics: RwLock::new(HashMap::new()),
+            hook: RwLock::new(None),
+        }
     }
 
     /// Calls `hook` whenever an agent has something to read that had nothing, and for each reply. It runs on the
@@ -175,118 +157,6 @@ impl Bus {
         Ok((load.messages, load.bytes))
     }
 
-    /// Seals, signs and lays a message into the recipient's mailbox.
-    ///
-    /// # Errors
-    /// Any [`BusError`]; nothing was delivered (B4), and nobody waits for a reply.
-    ///
-    /// Cost: one signature (about 9 µs); the first message from one agent to another also agrees on a key.
-    pub fn seal_and_deliver(&self, outgoing: &Outgoing<'_>, now_us: u64) -> Result<MessageId, BusError> {
-        match self.seal_record_deliver(outgoing, now_us, |_| Ok::<(), std::convert::Infallible>(())) {
-            Ok(id) => Ok(id),
-            Err(SendError::Bus(error)) => Err(error),
-            Err(SendError::Record(never)) => match never {},
-        }
-    }
-
-    /// As [`Bus::seal_and_deliver`], with `record` called on the sealed message before anybody can receive it, outside
-    /// every lock. Where that fails, nothing is delivered. A message for which there is no room is not recorded.
-    ///
-    /// # Errors
-    /// Any [`BusError`], or what `record` said.
-    pub fn seal_record_deliver<E>(
-        &self,
-        outgoing: &Outgoing<'_>,
-        now_us: u64,
-        record: impl FnOnce(&SecureMessage) -> Result<(), E>,
-    ) -> Result<MessageId, SendError<E>> {
-        let lifetime_us = self.check(outgoing)?;
-        let (sender, recipient) = (self.endpoint(outgoing.sender)?, self.endpoint(outgoing.recipient)?);
-        let id = outgoing.id.unwrap_or_else(|| MessageId::random(&*self.entropy));
-        if outgoing.expects_reply {
-            let limit = self.options.mailbox_depth_max;
-            // The request lives as long as it is given, and its answer as long as one that does not say it.
-            let until_us = now_us.saturating_add(lifetime_us).saturating_add(self.options.lifetime_us);
-            if !sender.mailbox().get_or_insert_default().wait(id, outgoing.recipient, until_us, limit) {
-                return Err(BusError::TooManyRequests { agent: outgoing.sender, limit }.into());
-            }
-        }
-        let times = (now_us, now_us.saturating_add(lifetime_us));
-        let sent = self.send(id, outgoing, &sender, &recipient, times, record);
-        if sent.is_err() && outgoing.expects_reply {
-            sender.mailbox().get_or_insert_default().forget(id);
-        }
-        sent.map(|()| id)
-    }
-
-    fn send<E>(
-        &self,
-        id: MessageId,
-        outgoing: &Outgoing<'_>,
-        from: &Endpoint,
-        to: &Endpoint,
-        (created_us, expires_us): (u64, u64),
-        record: impl FnOnce(&SecureMessage) -> Result<(), E>,
-    ) -> Result<(), SendError<E>> {
-        let (from, to_identity) = (self.identity(from), self.identity(to));
-        let no_key = BusError::NoKey { sender: outgoing.sender, recipient: outgoing.recipient };
-        let labels_bytes: usize = outgoing.labels.iter().map(|label| 1 + label.as_str().len()).sum();
-        let bytes = crate::envelope::size(labels_bytes, outgoing.payload.len());
-        let (place, ticket) = {
-            let mut mailbox = to.mailbox();
-            let mailbox = open(&mut mailbox, outgoing.recipient)?;
-            let place = mailbox
-                .reserve(outgoing.sender, outgoing.in_reply_to, bytes, self.bounds())
-                .map_err(|load| full(outgoing.recipient, load))?;
-            let parties = Parties {
-                sender: outgoing.sender,
-                recipient: outgoing.recipient,
-                from: &from,
-                to: &to_identity,
-                provider: self.provider,
-                entropy: &*self.entropy,
-                messages_per_key: self.options.messages_per_key_max,
-            };
-            let ticket = mailbox.session(outgoing.sender).ticket(parties).map_err(|_| {
-                mailbox.release(place, bytes);
-                no_key.clone()
-            })?;
-            (place, ticket)
-        };
-        let Ticket { epoch, key, counter, nonce } = ticket;
-        let header = Header {
-            id,
-            sender: outgoing.sender,
-            recipient: outgoing.recipient,
-            in_reply_to: outgoing.in_reply_to,
-            signer: from.signing().key_id(),
-            epoch,
-            counter,
-            created_us,
-            expires_us,
-            labels: outgoing.labels.clone(),
-        };
-        let seal = |associated: &[u8], data: &mut Vec<u8>| key.seal(nonce, associated, data);
-        let built =
-            SecureMessage::build(header, outgoing.payload, seal, |signed| from.signing().sign(signed));
-        let recorded = built.map_err(|_| SendError::Bus(no_key)).and_then(|message| {
-            record(&message).map_err(SendError::Record)?;
-            Ok(message)
-        });
-        let mut mailbox = to.mailbox();
-        let inner = open(&mut mailbox, outgoing.recipient)?;
-        let message = recorded.inspect_err(|_| {
-            inner.release(place, bytes);
-            inner.session(outgoing.sender).left(&epoch);
-        })?;
-        assert!(message.size() == bytes, "M1: the place was promised for this size");
-        let ready =
-            inner.put(place, message, self.bounds()).map_err(|load| full(outgoing.recipient, load))?;
-        drop(mailbox);
-        self.wake(ready, outgoing.recipient);
-        Ok(())
-    }
-
     /// Lays an envelope that came from elsewhere into a mailbox. Whether it is to be believed is found when it is
     /// received.
     ///
@@ -296,13 +166,12 @@ impl Bus {
         let endpoint = self.endpoint(recipient)?;
         let mut mailbox = endpoint.mailbox();
         let inner = open(&mut mailbox, recipient)?;
-        let (sender, epoch) = (message.header().sender, message.header().epoch);
-        let in_reply_to = message.header().in_reply_to;
+        let header = message.header();
         let place = inner
-            .reserve(sender, in_reply_to, message.size(), self.bounds())
+            .reserve(header.sender, header.in_reply_to, message.size(), self.bounds())
             .map_err(|load| full(recipient, load))?;
-        if let Some(session) = inner.known_session(sender) {
-            session.came(&epoch);
+        if let Some(session) = inner.known_session(header.sender) {
+            session.came(&header.epoch, &header.stream);
         }
         let ready = inner.put(place, message, self.bounds()).map_err(|load| full(recipient, load))?;
         drop(mailbox);
@@ -310,24 +179,31 @@ impl Bus {
         Ok(())
     }
 
-    const fn bounds(&self) -> Bounds {
+    pub(crate) const fn bounds(&self) -> Bounds {
         Bounds { depth: self.options.mailbox_depth_max, bytes: self.options.mailbox_bytes_max }
     }
 
-    /// Refuses what no mailbox could take. The lifetime that the message gets.
-    fn check(&self, outgoing: &Outgoing<'_>) -> Result<u64, BusError> {
-        let limit = PAYLOAD_BYTES_MAX.min(self.options.mailbox_bytes_max.saturating_sub(OVERHEAD_BYTES_MAX));
-        if limit < outgoing.payload.len() {
-            return Err(BusError::PayloadTooLarge { bytes: outgoing.payload.len(), limit });
+    /// The keys of a topic, made when they are first asked for.
+    #[must_use]
+    pub fn topic_keys(&self, topic: &Topic) -> Arc<TopicKeys> {
+        if let Some(keys) = self.known_topic(topic) {
+            return keys;
         }
-        if LABELS_MAX < outgoing.labels.len() {
-            return Err(BusError::TooManyLabels { count: outgoing.labels.len(), limit: LABELS_MAX });
-        }
-        let given = outgoing.lifetime_us.unwrap_or(self.options.lifetime_us);
-        if given == 0 || LIFETIME_US_MAX < given {
-            return Err(BusError::Lifetime { given, limit: LIFETIME_US_MAX });
-        }
-        Ok(given)
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let (entropy, per_key) = (Arc::clone(&self.entropy), self.options.messages_per_key_max);
+        let fresh = || Arc::new(TopicKeys::new(topic.clone(), self.provider, entropy, per_key));
+        Arc::clone(topics.entry(topic.clone()).or_insert_with(fresh))
+    }
+
+    /// Lets the keys of a topic go that has no members; false where it has some, or is not known.
+    pub fn drop_topic(&self, topic: &Topic) -> bool {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let is_idle = topics.get(topic).is_some_and(|keys| keys.members() == 0);
+        is_idle && topics.remove(topic).is_some()
+    }
+
+    pub(crate) fn known_topic(&self, topic: &Topic) -> Option<Arc<TopicKeys>> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
     }
 
     pub(crate) fn endpoint(&self, agent: AgentId) -> Result<Arc<Endpoint>, BusError> {
@@ -335,12 +211,12 @@ impl Bus {
         endpoints.get(&agent).cloned().ok_or(BusError::UnknownAgent { agent })
     }
 
-    fn identity(&self, endpoint: &Endpoint) -> Arc<Identity> {
+    pub(crate) fn identity(&self, endpoint: &Endpoint) -> Arc<Identity> {
         let fresh = || Arc::new(Identity::random(self.provider, &*self.entropy));
         Arc::clone(endpoint.identity.get_or_init(fresh))
     }
 
-    fn wake(&self, ready: bool, agent: AgentId) {
+    pub(crate) fn wake(&self, ready: bool, agent: AgentId) {
         if ready {
             let hook = self.hook.read().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(hook) = hook {
@@ -351,11 +227,11 @@ impl Bus {
 }
 
 /// The mailbox, unless its agent was taken off the bus meanwhile.
-fn open(mailbox: &mut Option<Box<Mailbox>>, agent: AgentId) -> Result<&mut Mailbox, BusError> {
+pub(crate) fn open(mailbox: &mut Option<Box<Mailbox>>, agent: AgentId) -> Result<&mut Mailbox, BusError> {
     let mailbox = mailbox.get_or_insert_default();
     if mailbox.closed { Err(BusError::UnknownAgent { agent }) } else { Ok(mailbox) }
 }
 
-fn full(agent: AgentId, load: Load) -> BusError {
+pub(crate) fn full(agent: AgentId, load: Load) -> BusError {
     BusError::MailboxFull { agent, messages: load.messages, bytes: load.bytes }
 }

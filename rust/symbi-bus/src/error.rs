@@ -3,6 +3,8 @@
 use symbi_types::{AgentId, MessageId};
 use thiserror::Error;
 
+use crate::Topic;
+
 /// A request that the bus did not carry out. Nothing was delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BusError {
@@ -66,6 +68,14 @@ pub enum BusError {
         /// The message.
         request: MessageId,
     },
+    /// The sender cannot seal under the topic's key.
+    #[error("no key of topic `{topic}` for `{sender}`")]
+    NoTopicKey {
+        /// The sender.
+        sender: AgentId,
+        /// The topic.
+        topic: Topic,
+    },
     /// One of the two identities cannot be used with the other.
     #[error("no key can be agreed between `{sender}` and `{recipient}`")]
     NoKey {
@@ -89,6 +99,7 @@ impl BusError {
             Self::Lifetime { .. } => "bus.lifetime",
             Self::TooManyRequests { .. } => "bus.too_many_requests",
             Self::NoSuchRequest { .. } => "bus.no_such_request",
+            Self::NoTopicKey { .. } => "bus.no_topic_key",
             Self::NoKey { .. } => "bus.no_key",
         }
     }
@@ -97,15 +108,21 @@ impl BusError {
 /// Why a message that came was not handed out (B1, B2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum Refusal {
-    /// Not a version or suite that is known here.
-    #[error("the message has an unknown version or suite")]
+    /// Not a version that is known here.
+    #[error("the message has an unknown version")]
     UnknownVersion,
+    /// Not a suite of algorithms that is known here: none is negotiated.
+    #[error("the message has an unknown suite of algorithms")]
+    UnknownSuite,
     /// Not an envelope.
     #[error("the message is no envelope")]
     Malformed,
     /// It is sealed for another agent.
     #[error("the message is for another agent")]
     WrongRecipient,
+    /// It is for a topic that the receiver has not joined, or had not when it was sealed.
+    #[error("the message is for members of a topic")]
+    NotMember,
     /// It is of a key that was never agreed here, or not since the last start.
     #[error("the message is of an unknown epoch")]
     UnknownEpoch,
@@ -132,8 +149,10 @@ impl Refusal {
     pub const fn code(self) -> &'static str {
         match self {
             Self::UnknownVersion => "bus.unknown_version",
+            Self::UnknownSuite => "bus.unknown_suite",
             Self::Malformed => "bus.malformed",
             Self::WrongRecipient => "bus.wrong_recipient",
+            Self::NotMember => "bus.not_member",
             Self::UnknownEpoch => "bus.unknown_epoch",
             Self::Forged => "bus.forged",
             Self::Tampered => "bus.tampered",

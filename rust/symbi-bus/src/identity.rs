@@ -1,33 +1,52 @@
 //! An agent's two keys: one signs, one agrees on session keys. Agents never see them; the runtime holds them.
 
-use symbi_crypto::{AgreementKey, Provider, PublicKey, SigningKey};
+use std::sync::Arc;
+
+use symbi_crypto::{AgreementKey, Provider, PublicKey, SignatureError, SigningKey, VerifyingKey};
 use symbi_types::Entropy;
 use zeroize::Zeroizing;
+
+/// What others know of a signing key.
+#[derive(Debug)]
+pub(crate) struct Signer {
+    key: VerifyingKey,
+}
+
+impl Signer {
+    pub(crate) const fn key(&self) -> &VerifyingKey {
+        &self.key
+    }
+}
 
 /// Who an agent is on the bus.
 #[derive(Debug)]
 pub struct Identity {
     signing: SigningKey,
     agreement: AgreementKey,
+    signer: Arc<Signer>,
 }
 
 impl Identity {
     /// An identity of keys that exist.
-    #[must_use]
-    pub const fn new(signing: SigningKey, agreement: AgreementKey) -> Self {
-        Self { signing, agreement }
+    ///
+    /// # Errors
+    /// [`SignatureError`] for a signing key whose public half cannot be verified with, which no seed has.
+    pub fn new(signing: SigningKey, agreement: AgreementKey) -> Result<Self, SignatureError> {
+        let signer = Arc::new(Signer { key: VerifyingKey::new(signing.public())? });
+        Ok(Self { signing, agreement, signer })
     }
 
-    /// A fresh one. About 40 µs.
+    /// A fresh one. About 60 µs.
     #[must_use]
     pub fn random(provider: Provider, entropy: &dyn Entropy) -> Self {
         let mut seed = Zeroizing::new([0u8; 32]);
-        entropy.fill(seed.as_mut());
-        let signing = SigningKey::from_seed(provider, &seed);
         loop {
             entropy.fill(seed.as_mut());
-            if let Ok(agreement) = AgreementKey::from_seed(&seed) {
-                return Self { signing, agreement }; // every 32 bytes are a key: the loop runs once
+            let signing = SigningKey::from_seed(provider, &seed);
+            entropy.fill(seed.as_mut());
+            let identity = AgreementKey::from_seed(&seed).ok().map(|agreement| Self::new(signing, agreement));
+            if let Some(Ok(identity)) = identity {
+                return identity; // every 32 bytes are a key: the loop runs once
             }
         }
     }
@@ -44,5 +63,9 @@ impl Identity {
 
     pub(crate) const fn agreement(&self) -> &AgreementKey {
         &self.agreement
+    }
+
+    pub(crate) const fn signer(&self) -> &Arc<Signer> {
+        &self.signer
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Why: agents that do not trust one another, nor what carries their messages, still know who said what, to whom, and
 //! that nobody else read it or changed it. A message is verified when it is received, not believed because it came.
-//! Not here: policy and rate limits (the kernel asks them before it sends), topics, the log, delivery beyond the life
-//! of the process (at most once, now). Reads no clock; time and randomness are given.
+//! Not here: policy and rate limits (the kernel asks them before it sends), which topic reaches whom, the log, delivery
+//! beyond the life of the process (at most once, now). Reads no clock; time and randomness are given.
 //!
 //! Invariants
 //! - B1 what a receiver is handed is what the named sender sealed, for it, byte for byte, labels included.
@@ -19,21 +19,33 @@ mod bus;
 mod deliveries;
 mod envelope;
 mod error;
+mod header;
 mod identity;
 mod mailbox;
+mod open;
 mod patterns;
+mod pool;
 mod receive;
+mod seal;
+mod send;
 mod session;
+mod stream;
 mod tidy;
+mod topic;
+mod topic_keys;
 mod window;
 
-pub use bus::{Bus, BusOptions, Outgoing, SendError};
+pub use bus::{Bus, BusOptions};
 pub use deliveries::{Dead, DeadReason, Deliveries, DeliveryOptions, Finished, Known, Passed};
-pub use envelope::{
-    Header, LABELS_MAX, LIFETIME_US_MAX, OVERHEAD_BYTES_MAX, PAYLOAD_BYTES_MAX, SecureMessage,
-};
+pub use envelope::{Inclusion, LIFETIME_US_MAX, OVERHEAD_BYTES_MAX, SecureMessage};
 pub use error::{BusError, Refusal};
+pub use header::{ContentType, Header, LABELS_MAX, PAYLOAD_BYTES_MAX, Target};
 pub use identity::Identity;
+pub use open::{Opened, Refused, SKEW_US_MAX};
 pub use patterns::{Pattern, Routes, SUBSCRIPTIONS_MAX, TOPIC_BYTES_MAX, TopicError, check_topic};
-pub use receive::{Opened, Received, Refused, Reply, SKEW_US_MAX};
+pub use pool::Buffer;
+pub use receive::{Received, Reply};
+pub use send::{Outgoing, Publication, SendError, Sent};
 pub use tidy::{BusCounts, Tidied};
+pub use topic::Topic;
+pub use topic_keys::TopicKeys;

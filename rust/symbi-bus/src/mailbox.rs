@@ -108,6 +108,14 @@ impl Mailbox {
         }
     }
 
+    /// Gives back what was promised and is not needed.
+    pub(crate) fn shrink(&mut self, place: Place, by: usize) {
+        match place {
+            Place::Queue => self.load.bytes -= by,
+            Place::Reply(_) => self.replies_bytes -= by,
+        }
+    }
+
     /// Lays a message in the place that was promised. True when somebody should look: the mailbox was empty, or a
     /// reply came. Where nobody waits for that reply any more it is a message like others, if there is room.
     pub(crate) fn put(&mut self, place: Place, message: SecureMessage, bounds: Bounds) -> Result<bool, Load> {
@@ -127,13 +135,13 @@ impl Mailbox {
     }
 
     /// The oldest messages. Each must be [`Mailbox::left`] once it is opened: until then its key is kept.
-    pub(crate) fn take(&mut self, limit: usize) -> Vec<SecureMessage> {
+    pub(crate) fn take(&mut self, limit: usize, taken: &mut Vec<SecureMessage>) {
+        let first = taken.len();
         let count = limit.min(self.queue.len());
-        let taken: Vec<SecureMessage> = self.queue.drain(..count).collect();
-        for message in &taken {
+        taken.extend(self.queue.drain(..count));
+        for message in taken.iter().skip(first) {
             self.release(Place::Queue, message.size());
         }
-        taken
     }
 
     /// Lets a request wait for the answer of `from`; false when `limit` wait already.
@@ -231,7 +239,8 @@ impl Mailbox {
     /// Everything unread; the mailbox takes nothing any more.
     pub(crate) fn close(&mut self) -> Vec<SecureMessage> {
         self.closed = true;
-        let mut unread = self.take(usize::MAX);
+        let mut unread = Vec::new();
+        self.take(usize::MAX, &mut unread);
         let requests: Vec<MessageId> = self.waiting.keys().copied().collect();
         unread.extend(requests.into_iter().filter_map(|request| self.forget(request)));
         self.sessions = HashMap::new();
@@ -255,8 +264,9 @@ impl Mailbox {
 
     /// A message is opened, or lost: its key may go when no other needs it.
     pub(crate) fn left(&mut self, message: &SecureMessage) {
-        if let Some(session) = self.sessions.get_mut(&message.header().sender) {
-            session.left(&message.header().epoch);
+        let header = message.header();
+        if let Some(session) = self.sessions.get_mut(&header.sender) {
+            session.left(&header.epoch, &header.stream);
         }
     }
 

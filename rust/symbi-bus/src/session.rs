@@ -1,37 +1,15 @@
 //! The keys of one direction between two agents.
 //!
-//! A key is HKDF-SHA-256 of the X25519 secret of both identities, salted with the epoch's id, which is random; `info`
-//! names the direction, both agreement keys and the sender's signing key. So the two directions have different keys, a
-//! restart has different keys, and a counter that begins again at 1 never meets a key that has seen it (B3).
+//! The pair's key is HKDF-SHA-256 of the X25519 secret of both identities; `info` names the direction, both agreement
+//! keys and the sender's signing key, so that the two directions have different keys. Messages are sealed under streams
+//! of it (`stream`).
 
-use std::sync::Arc;
-
-use symbi_crypto::{AgreementError, KeyId, NonceCounter, Provider, PublicKey, SealingKey};
+use symbi_crypto::{AgreementError, Provider};
 use symbi_types::{AgentId, Entropy};
 
-use crate::Identity;
-use crate::window::Window;
-
-/// One key, from its agreement to its last message.
-#[derive(Debug)]
-pub(crate) struct Epoch {
-    pub(crate) id: [u8; 16],
-    pub(crate) key: Arc<SealingKey>,
-    pub(crate) signer: PublicKey,
-    pub(crate) signer_id: KeyId,
-    pub(crate) window: Window,
-    counter: NonceCounter,
-    outstanding: usize, // sealed, or delivered, and not yet taken out of the mailbox
-}
-
-/// What a sealing needs, taken under the recipient's lock and used outside it.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    pub(crate) epoch: [u8; 16],
-    pub(crate) key: Arc<SealingKey>,
-    pub(crate) counter: u64,
-    pub(crate) nonce: [u8; 12],
-}
+use crate::seal::Ticket;
+use crate::stream::{Opening, Secret, Stream, epoch_id};
+use crate::{Identity, Target};
 
 /// What a session is opened with.
 #[derive(Clone, Copy)]
@@ -45,75 +23,97 @@ pub(crate) struct Parties<'a> {
     pub(crate) messages_per_key: u64,
 }
 
-/// The epochs of one direction, the current one last; older ones while messages of theirs are unread.
+#[derive(Debug)]
+struct Under {
+    stream: Stream,
+    outstanding: usize, // sealed, or delivered, and not yet taken out of the mailbox
+}
+
+/// The streams of one direction, the current one last; older ones while messages of theirs are unread.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
-    epochs: Vec<Epoch>,
+    streams: Vec<Under>,
+    pair: Option<Pair>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    secret: Secret,
+    epoch: [u8; 16],
+    keys: [[u8; 32]; 3], // of whom it is: both agreement keys, the sender's signing key
 }
 
 impl Session {
     /// The next number under the current key, or under a fresh one where that is used up or not of this identity.
     pub(crate) fn ticket(&mut self, parties: Parties<'_>) -> Result<Ticket, AgreementError> {
-        let signer = parties.from.signing().key_id();
-        let usable =
-            |epoch: &Epoch| epoch.signer_id == signer && epoch.counter.given() < parties.messages_per_key;
-        if !self.epochs.last().is_some_and(usable) {
-            let fresh = open(parties)?;
-            self.epochs.retain(|epoch| 0 < epoch.outstanding);
-            self.epochs.push(fresh);
+        let keys = parties.keys();
+        let is_current = self.pair.as_ref().is_some_and(|pair| pair.keys == keys);
+        let key = parties.from.signer().key();
+        let usable = |under: &Under| under.stream.is_usable(key, parties.messages_per_key);
+        if !(is_current && self.streams.last().is_some_and(usable)) {
+            if !is_current {
+                self.pair = Some(parties.agree()?);
+            }
+            let pair = self.pair.as_ref().ok_or(AgreementError)?;
+            let stream = Stream::open(Opening {
+                secret: &pair.secret,
+                epoch: pair.epoch,
+                sender: parties.sender,
+                signer: parties.from.signer(),
+                target: &Target::Agent(parties.recipient),
+                provider: parties.provider,
+                entropy: parties.entropy,
+            });
+            self.streams.retain(|under| 0 < under.outstanding);
+            self.streams.push(Under { stream, outstanding: 0 });
         }
-        let epoch = self.epochs.last_mut().ok_or(AgreementError)?;
-        let nonce = epoch.counter.next_nonce().map_err(|_| AgreementError)?;
-        epoch.outstanding += 1;
-        Ok(Ticket { epoch: epoch.id, key: Arc::clone(&epoch.key), counter: epoch.counter.given(), nonce })
+        let under = self.streams.last_mut().ok_or(AgreementError)?;
+        let ticket = under.stream.ticket().ok_or(AgreementError)?;
+        under.outstanding += 1;
+        Ok(ticket)
     }
 
-    pub(crate) fn epoch(&mut self, id: &[u8; 16]) -> Option<&mut Epoch> {
-        self.epochs.iter_mut().rev().find(|epoch| epoch.id == *id)
+    fn under(&mut self, epoch: &[u8; 16], salt: &[u8; 32]) -> Option<&mut Under> {
+        self.streams.iter_mut().rev().find(|under| under.stream.salt == *salt && under.stream.epoch == *epoch)
+    }
+
+    pub(crate) fn stream(&mut self, epoch: &[u8; 16], salt: &[u8; 32]) -> Option<&mut Stream> {
+        self.under(epoch, salt).map(|under| &mut under.stream)
     }
 
     /// A message came in by `deliver`, already sealed.
-    pub(crate) fn came(&mut self, id: &[u8; 16]) {
-        if let Some(epoch) = self.epoch(id) {
-            epoch.outstanding += 1;
+    pub(crate) fn came(&mut self, epoch: &[u8; 16], salt: &[u8; 32]) {
+        if let Some(under) = self.under(epoch, salt) {
+            under.outstanding += 1;
         }
     }
 
     /// A message left the mailbox, or never reached it.
-    pub(crate) fn left(&mut self, id: &[u8; 16]) {
-        if let Some(epoch) = self.epoch(id) {
-            assert!(0 < epoch.outstanding, "what leaves a mailbox came into it");
-            epoch.outstanding -= 1;
+    pub(crate) fn left(&mut self, epoch: &[u8; 16], salt: &[u8; 32]) {
+        if let Some(under) = self.under(epoch, salt) {
+            assert!(0 < under.outstanding, "what leaves a mailbox came into it");
+            under.outstanding -= 1;
         }
     }
 
     /// Whether nothing unread is sealed under any of its keys.
     pub(crate) fn is_idle(&self) -> bool {
-        self.epochs.iter().all(|epoch| epoch.outstanding == 0)
+        self.streams.iter().all(|under| under.outstanding == 0)
     }
 }
 
-fn open(parties: Parties<'_>) -> Result<Epoch, AgreementError> {
-    let mut id = [0u8; 16];
-    parties.entropy.fill(&mut id);
-    let peer = parties.to.agreement().public();
-    let info = [
-        b"symbi/bus/session/v1\0".as_slice(),
-        parties.sender.as_bytes(),
-        parties.recipient.as_bytes(),
-        &parties.from.agreement().public(),
-        &peer,
-        &parties.from.public().0,
-    ]
-    .concat();
-    let key = parties.from.agreement().agree(&peer, &id, &info)?;
-    Ok(Epoch {
-        id,
-        key: Arc::new(SealingKey::new(parties.provider, key)),
-        signer: parties.from.public(),
-        signer_id: parties.from.signing().key_id(),
-        window: Window::default(),
-        counter: NonceCounter::new(),
-        outstanding: 0,
-    })
+impl Parties<'_> {
+    fn keys(&self) -> [[u8; 32]; 3] {
+        [self.from.agreement().public(), self.to.agreement().public(), self.from.public().0]
+    }
+
+    fn agree(&self) -> Result<Pair, AgreementError> {
+        let keys = self.keys();
+        let [ours, theirs, signing] = &keys;
+        let domain = b"symbi/bus/pair/v1\0".as_slice();
+        let info =
+            [domain, self.sender.as_bytes(), self.recipient.as_bytes(), ours, theirs, signing].concat();
+        let secret = Secret::new(self.from.agreement().agree(theirs, b"", &info)?);
+        Ok(Pair { epoch: epoch_id(&secret), secret, keys })
+    }
 }

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex};
 
 use common::{NOW, Town, labels};
 use symbi_bus::{
-    Bus, BusError, BusOptions, Identity, LIFETIME_US_MAX, Outgoing, PAYLOAD_BYTES_MAX, Reply, SecureMessage,
+    Bus, BusError, BusOptions, ContentType, Identity, LIFETIME_US_MAX, Outgoing, PAYLOAD_BYTES_MAX, Reply,
+    SecureMessage,
 };
 use symbi_crypto::Provider;
 use symbi_types::{AgentId, Entropy, LabelSet, MessageId, SystemEntropy};
@@ -28,12 +29,12 @@ fn b1_a_message_arrives_whole_with_sender_labels_and_times() {
     let town = Town::new(2, BusOptions::default());
     let labels = labels(&["phi", "clinic"]);
     let outgoing = Outgoing { lifetime_us: Some(5), ..town.outgoing(0, 1, b"hello", &labels) };
-    let id = town.bus.seal_and_deliver(&outgoing, NOW).unwrap();
+    let id = town.bus.seal_and_deliver(&outgoing, NOW).unwrap().id;
     let opened = town.read(1);
     let [opened] = &opened[..] else { panic!("{opened:?}") };
     assert_eq!(opened.payload, b"hello");
     let header = opened.message.header();
-    assert_eq!((header.id, header.sender, header.recipient), (id, town.agents[0], town.agents[1]));
+    assert_eq!((header.id, header.sender, header.recipient()), (id, town.agents[0], Some(town.agents[1])));
     assert_eq!((&header.labels, header.in_reply_to), (&labels, None));
     assert_eq!((header.created_us, header.expires_us, header.counter), (NOW, NOW + 5, 1));
     assert_eq!(header.signer, town.bus.public_key(town.agents[0]).unwrap().key_id());
@@ -62,7 +63,7 @@ fn messages_of_one_sender_come_in_order_and_in_pieces_of_the_limit() {
     for wanted in [4, 4, 2, 0] {
         let received = town.bus.receive_many(town.agents[2], 4, NOW).unwrap();
         assert_eq!(received.opened.len(), wanted);
-        seen.extend(received.opened.into_iter().flat_map(|opened| opened.payload));
+        seen.extend(received.opened.into_iter().flat_map(|opened| opened.payload.to_vec()));
     }
     assert_eq!(seen, (0..10).collect::<Vec<u8>>());
 }
@@ -77,7 +78,7 @@ fn b4_b5_a_full_mailbox_refuses_and_loses_nothing() {
     assert_eq!(refused.code(), "bus.mailbox_full");
     assert_eq!(town.bus.receive_many(town.agents[1], 1, NOW).unwrap().opened[0].payload, b"1");
     town.send(0, 1, b"4").unwrap();
-    let rest: Vec<_> = town.read(1).into_iter().map(|opened| opened.payload).collect();
+    let rest: Vec<_> = town.read(1).into_iter().map(|opened| opened.payload.to_vec()).collect();
     assert_eq!(rest, [b"2", b"4"]);
 }
 
@@ -89,9 +90,9 @@ fn b5_bytes_are_bounded_too_and_given_back() {
     town.send(0, 1, &payload).unwrap();
     assert!(matches!(
         town.send(0, 1, &[0; 400]),
-        Err(BusError::MailboxFull { messages: 2, bytes: 9_824, .. })
+        Err(BusError::MailboxFull { messages: 2, bytes: 9_888, .. })
     ));
-    assert_eq!(town.bus.unread(town.agents[1]).unwrap(), (2, 9_824));
+    assert_eq!(town.bus.unread(town.agents[1]).unwrap(), (2, 9_888));
     assert_eq!(town.read(1).len(), 2);
     assert_eq!(town.bus.unread(town.agents[1]).unwrap(), (0, 0));
     let refused = town.send(0, 1, &[0; 10_000]).unwrap_err();
@@ -111,13 +112,10 @@ fn a_reply_comes_to_the_one_who_asked_and_to_nobody_else() {
     let Ok(Reply::Opened(opened)) = town.bus.take_reply(town.agents[0], request, NOW) else {
         panic!("a reply")
     };
-    assert_eq!(
-        (opened.payload.as_slice(), opened.message.header().in_reply_to),
-        (&b"answer"[..], Some(request))
-    );
+    assert_eq!((&opened.payload[..], opened.message.header().in_reply_to), (&b"answer"[..], Some(request)));
     let none = Err(BusError::NoSuchRequest { request });
     assert_eq!(town.bus.take_reply(town.agents[0], request, NOW), none);
-    let others: Vec<_> = town.read(0).into_iter().map(|opened| opened.payload).collect();
+    let others: Vec<_> = town.read(0).into_iter().map(|opened| opened.payload.to_vec()).collect();
     assert_eq!(others, [&b"a stranger's"[..], b"second"], "messages like others");
 }
 
@@ -290,15 +288,16 @@ fn b6_an_agent_gets_keys_when_it_first_speaks_or_is_spoken_to() {
     let outgoing = Outgoing {
         sender: agents[0],
         recipient: agents[1],
+        id: None,
         payload: b"x",
+        content_type: ContentType::Bytes,
         labels: &none,
         in_reply_to: None,
         expects_reply: false,
         lifetime_us: None,
-        id: None,
     };
     bus.seal_and_deliver(&outgoing, NOW).unwrap();
-    assert_eq!(drawn(), 2 * 64 + 16 + 16, "two identities, an epoch, a message id");
+    assert_eq!(drawn(), 2 * 64 + 32 + 16, "two identities, a stream, a message id");
     bus.seal_and_deliver(&outgoing, NOW).unwrap();
     assert_eq!(drawn(), 16);
 }
@@ -325,7 +324,7 @@ fn threads_that_write_to_one_agent_lose_nothing_and_repeat_nothing() {
             });
         }
     });
-    let mut seen: Vec<Vec<u8>> = town.read(4).into_iter().map(|opened| opened.payload).collect();
+    let mut seen: Vec<Vec<u8>> = town.read(4).into_iter().map(|opened| opened.payload.to_vec()).collect();
     seen.sort();
     let wanted: Vec<Vec<u8>> =
         (0..4u8).flat_map(|from| (0..200u8).map(move |number| vec![from, number])).collect();
@@ -347,12 +346,13 @@ fn measure_messages_a_second() {
         let outgoing = |in_reply_to: Option<MessageId>, back: bool, expects_reply: bool| Outgoing {
             sender: if back { to } else { from },
             recipient: if back { from } else { to },
+            id: None,
             payload: &payload,
+            content_type: ContentType::Bytes,
             labels: &none,
             in_reply_to,
             expects_reply,
             lifetime_us: None,
-            id: None,
         };
         let first = std::time::Instant::now();
         bus.seal_and_deliver(&outgoing(None, false, false), NOW).unwrap();
@@ -376,7 +376,7 @@ fn measure_messages_a_second() {
             assert_eq!(bus.receive_many(to, 1, NOW).unwrap().opened.len(), 1);
             single.push(began.elapsed());
             let began = std::time::Instant::now();
-            let request = bus.seal_and_deliver(&outgoing(None, false, true), NOW).unwrap();
+            let request = bus.seal_and_deliver(&outgoing(None, false, true), NOW).unwrap().id;
             assert_eq!(bus.receive_many(to, 1, NOW).unwrap().opened.len(), 1);
             bus.seal_and_deliver(&outgoing(Some(request), true, false), NOW).unwrap();
             assert!(matches!(bus.take_reply(from, request, NOW), Ok(Reply::Opened(_))));
@@ -419,12 +419,13 @@ fn measure_memory_of_idle_agents() {
         let outgoing = Outgoing {
             sender: *sender,
             recipient: *recipient,
+            id: None,
             payload: b"x",
+            content_type: ContentType::Bytes,
             labels: &none,
             in_reply_to: None,
             expects_reply: false,
             lifetime_us: None,
-            id: None,
         };
         bus.seal_and_deliver(&outgoing, NOW).unwrap();
         bus.receive_many(*recipient, 1, NOW).unwrap();

@@ -106,7 +106,8 @@ fn apply(town: &Town, model: &mut Model, step: Step, payload: &[u8]) {
         Step::Read { agent, limit } => {
             let received = town.bus.receive_many(town.agents[agent], limit, NOW).unwrap();
             assert_eq!(received.refused, []);
-            let payloads: Vec<Vec<u8>> = received.opened.into_iter().map(|opened| opened.payload).collect();
+            let payloads: Vec<Vec<u8>> =
+                received.opened.into_iter().map(|opened| opened.payload.to_vec()).collect();
             let queue = model.queue(agent);
             let wanted: Vec<Vec<u8>> = queue.drain(..limit.min(queue.len())).collect();
             assert_eq!(payloads, wanted);

@@ -35,7 +35,7 @@ fn td1_m4_an_expired_message_gives_its_place_to_another_and_a_live_one_stays() {
     let after = town.bus.tidy(town.agents[1], NOW + LIFETIME_US + 1, 64).unwrap();
     assert_eq!((after.messages, after.next_us), (2, Some(NOW + 2 * LIFETIME_US + 1)));
     town.send(0, 1, b"5").unwrap();
-    let read: Vec<_> = town.read(1).into_iter().flat_map(|opened| opened.payload).collect();
+    let read: Vec<_> = town.read(1).into_iter().flat_map(|opened| opened.payload.to_vec()).collect();
     assert_eq!(read, [1, 3, b'5'], "TD1: in order, none lost");
 }
 

@@ -13,8 +13,8 @@ use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::{IsIdentity as _, VartimeMultiscalarMul as _};
 
-use crate::PublicKey;
 use crate::hash::{sha256, sha512};
+use crate::{PublicKey, SignatureError, VerifyingKey};
 
 /// Signatures in one equation. More gain little (the cost per point falls with the logarithm) and one bad
 /// signature makes the whole group be checked one by one.
@@ -22,11 +22,52 @@ const GROUP_MAX: usize = 512;
 /// Below this the equation costs more than single checks.
 const GROUP_MIN: usize = 4;
 
+/// A key that signatures are checked with: bytes, or a key that was looked at before.
+pub trait SignerKey {
+    /// The 32 bytes that go into the hash.
+    fn bytes(&self) -> &[u8; 32];
+    /// The point; `None` where there is none, or one of small order.
+    fn point(&self) -> Option<EdwardsPoint>;
+    /// The strict rule (C2).
+    ///
+    /// # Errors
+    /// [`SignatureError`] when the signature does not hold.
+    fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError>;
+}
+
+impl SignerKey for PublicKey {
+    fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    fn point(&self) -> Option<EdwardsPoint> {
+        CompressedEdwardsY(self.0).decompress().filter(|point| !point.is_small_order())
+    }
+
+    fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
+        Self::verify(self, message, signature)
+    }
+}
+
+impl SignerKey for VerifyingKey {
+    fn bytes(&self) -> &[u8; 32] {
+        self.public_bytes()
+    }
+
+    fn point(&self) -> Option<EdwardsPoint> {
+        Some(Self::point(self))
+    }
+
+    fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
+        Self::verify(self, message, signature)
+    }
+}
+
 /// One signature to check.
 #[derive(Clone, Copy, Debug)]
-pub struct Signed<'a> {
+pub struct Signed<'a, Key = PublicKey> {
     /// Whose it should be.
-    pub key: &'a PublicKey,
+    pub key: &'a Key,
     /// What was signed, domain included.
     pub message: &'a [u8],
     /// The signature.
@@ -37,7 +78,7 @@ pub struct Signed<'a> {
 ///
 /// # Errors
 /// The index of the first signature that the strict rule refuses.
-pub fn verify_many(signed: &[Signed<'_>]) -> Result<(), usize> {
+pub fn verify_many<Key: SignerKey>(signed: &[Signed<'_, Key>]) -> Result<(), usize> {
     for (number, group) in signed.chunks(GROUP_MAX).enumerate() {
         if group.len() >= GROUP_MIN && group_holds(group) == Some(true) {
             continue;
@@ -49,6 +90,28 @@ pub fn verify_many(signed: &[Signed<'_>]) -> Result<(), usize> {
     Ok(())
 }
 
+/// Says of each whether it holds, into `verdicts`, which is cleared. A group that fails is halved until the culprits
+/// are found, so that one bad signature costs a few equations and a flood of them single checks.
+pub fn verify_each<Key: SignerKey>(signed: &[Signed<'_, Key>], verdicts: &mut Vec<bool>) {
+    verdicts.clear();
+    for group in signed.chunks(GROUP_MAX) {
+        halve(group, verdicts, group.len() / 4);
+    }
+}
+
+/// Down to a quarter of a full group; below, single checks are cheaper than more equations that fail.
+fn halve<Key: SignerKey>(group: &[Signed<'_, Key>], verdicts: &mut Vec<bool>, smallest: usize) {
+    if GROUP_MIN <= group.len() && group_holds(group) == Some(true) {
+        verdicts.resize(verdicts.len() + group.len(), true);
+    } else if group.len() <= smallest || group.len() < 2 * GROUP_MIN {
+        verdicts.extend(group.iter().map(|one| one.key.verify(one.message, one.signature).is_ok()));
+    } else {
+        let (left, right) = group.split_at(group.len() / 2);
+        halve(left, verdicts, smallest);
+        halve(right, verdicts, smallest);
+    }
+}
+
 /// The points of one key in the equation, merged.
 struct Merged {
     bytes: [u8; 32],
@@ -57,11 +120,11 @@ struct Merged {
 }
 
 /// Σ z·s·B = Σ z·R + Σ (z·h)·A, for random z of 128 bits. `None` where a part is not even well-formed.
-fn group_holds(group: &[Signed<'_>]) -> Option<bool> {
+fn group_holds<Key: SignerKey>(group: &[Signed<'_, Key>]) -> Option<bool> {
     let mut hashes = Vec::with_capacity(group.len() * 96);
     for one in group {
         let (r, s) = halves(one.signature)?;
-        hashes.extend_from_slice(&sha512(&[r, &one.key.0, one.message]));
+        hashes.extend_from_slice(&sha512(&[r, one.key.bytes(), one.message]));
         hashes.extend_from_slice(s);
     }
     // The multipliers must not be predictable from outside the signatures: they come from a hash over all of them.
@@ -86,7 +149,7 @@ fn group_holds(group: &[Signed<'_>]) -> Option<bool> {
         base += z * s;
         scalars.push(z);
         points.push(point);
-        merge(&mut keys, &one.key.0, z * h)?;
+        merge(&mut keys, one.key, z * h)?;
     }
     scalars.push(-base);
     points.push(ED25519_BASEPOINT_POINT);
@@ -97,16 +160,12 @@ fn group_holds(group: &[Signed<'_>]) -> Option<bool> {
     Some(EdwardsPoint::vartime_multiscalar_mul(scalars, points).is_identity())
 }
 
-fn merge(keys: &mut Vec<Merged>, bytes: &[u8; 32], scalar: Scalar) -> Option<()> {
-    if let Some(known) = keys.iter_mut().rev().find(|key| key.bytes == *bytes) {
+fn merge<Key: SignerKey>(keys: &mut Vec<Merged>, key: &Key, scalar: Scalar) -> Option<()> {
+    if let Some(known) = keys.iter_mut().rev().find(|known| known.bytes == *key.bytes()) {
         known.scalar += scalar;
         return Some(());
     }
-    let point = CompressedEdwardsY(*bytes).decompress()?;
-    if point.is_small_order() {
-        return None;
-    }
-    keys.push(Merged { bytes: *bytes, point, scalar });
+    keys.push(Merged { bytes: *key.bytes(), point: key.point()?, scalar });
     Some(())
 }
 

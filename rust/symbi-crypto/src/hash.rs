@@ -6,6 +6,9 @@ use zeroize::Zeroize as _;
 /// SHA-256 over the parts, one after the other. The caller makes the parts unambiguous (fixed sizes, domain first).
 #[must_use]
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    if let [whole] = parts {
+        return array(digest::digest(&digest::SHA256, whole).as_ref()); // no context to set up: a third of the time
+    }
     let mut context = digest::Context::new(&digest::SHA256);
     for part in parts {
         context.update(part);

@@ -13,14 +13,16 @@
 
 mod agree;
 mod batch;
+mod ed25519;
 mod hash;
+pub mod merkle;
 mod provider;
 mod seal;
 mod sign;
 
 pub use agree::{AgreementError, AgreementKey};
-pub use batch::{Signed, verify_many};
+pub use batch::{Signed, SignerKey, verify_each, verify_many};
 pub use hash::{hkdf_sha256, hmac_sha256, sha256};
 pub use provider::{Provider, ProviderError};
 pub use seal::{NonceCounter, NonceError, SealError, SealingKey, TAG_BYTES};
-pub use sign::{KeyId, KeyIdError, PublicKey, SignatureError, SigningKey};
+pub use sign::{KeyId, KeyIdError, PublicKey, SignatureError, SigningKey, VerifyingKey};

@@ -95,6 +95,37 @@ impl SealingKey {
         Self { cipher }
     }
 
+    /// Encrypts `data` in place and returns the tag that belongs behind it. `nonce` is of this key's
+    /// [`NonceCounter`] (C3).
+    ///
+    /// # Errors
+    /// As [`SealingKey::seal`].
+    pub fn seal_slice(
+        &self,
+        nonce: [u8; 12],
+        aad: &[u8],
+        data: &mut [u8],
+    ) -> Result<[u8; TAG_BYTES], SealError> {
+        let mut out = [0u8; TAG_BYTES];
+        match &self.cipher {
+            Cipher::AwsLc(key) => {
+                use aws_lc_rs::aead::{Aad, Nonce};
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let tag =
+                    key.seal_in_place_separate_tag(nonce, Aad::from(aad), data).map_err(|_| SealError)?;
+                out.copy_from_slice(tag.as_ref());
+            }
+            Cipher::Ring(key) => {
+                use ring::aead::{Aad, Nonce};
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let tag =
+                    key.seal_in_place_separate_tag(nonce, Aad::from(aad), data).map_err(|_| SealError)?;
+                out.copy_from_slice(tag.as_ref());
+            }
+        }
+        Ok(out)
+    }
+
     /// Encrypts `data` in place and appends the tag. `nonce` is of this key's [`NonceCounter`] (C3).
     ///
     /// # Errors

@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::{Provider, sha256};
+use zeroize::Zeroizing;
+
+use crate::{Provider, ed25519, sha256};
 
 /// A signature, or the key it should be of, does not hold (C2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,8 +79,68 @@ impl fmt::Debug for PublicKey {
     }
 }
 
+/// A public key that was looked at once: its bytes are the one spelling of a point of the prime order, so that no
+/// small-order component can hide in it. Checks with it save the 4 µs that finding the point costs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VerifyingKey {
+    public: PublicKey,
+    id: KeyId,
+    key: ed25519_dalek::VerifyingKey,
+}
+
+impl VerifyingKey {
+    /// Looks at a key. About 20 µs, once.
+    ///
+    /// # Errors
+    /// [`SignatureError`] for bytes that are no point, not its canonical spelling, or of a point outside the group of
+    /// prime order.
+    pub fn new(public: PublicKey) -> Result<Self, SignatureError> {
+        let key = ed25519_dalek::VerifyingKey::from_bytes(&public.0).map_err(|_| SignatureError)?;
+        let point = key.to_edwards();
+        if point.compress().0 != public.0 || point.is_small_order() || !point.is_torsion_free() {
+            return Err(SignatureError);
+        }
+        Ok(Self { public, id: public.key_id(), key })
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn public(&self) -> PublicKey {
+        self.public
+    }
+
+    /// The fingerprint.
+    #[must_use]
+    pub const fn key_id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Checks one signature by the strict rule (C2), and allocates nothing.
+    ///
+    /// # Errors
+    /// [`SignatureError`] when it does not hold, for whatever reason.
+    pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
+        let signature = ed25519_dalek::Signature::from_bytes(signature);
+        self.key.verify_strict(message, &signature).map_err(|_| SignatureError)
+    }
+
+    pub(crate) const fn public_bytes(&self) -> &[u8; 32] {
+        &self.public.0
+    }
+
+    pub(crate) fn point(&self) -> curve25519_dalek::EdwardsPoint {
+        self.key.to_edwards()
+    }
+}
+
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifyingKey({})", self.id)
+    }
+}
+
 enum Pair {
-    AwsLc(aws_lc_rs::signature::Ed25519KeyPair),
+    AwsLc(Zeroizing<[u8; 64]>), // the seed, then the public key
     Ring(ring::signature::Ed25519KeyPair),
 }
 
@@ -103,7 +165,11 @@ impl SigningKey {
                 Ok(pair) => {
                     let public =
                         <[u8; 32]>::try_from(aws_lc_rs::signature::KeyPair::public_key(&pair).as_ref());
-                    (Pair::AwsLc(pair), public)
+                    let mut private = Zeroizing::new([0u8; 64]);
+                    let (first, second) = private.split_at_mut(32);
+                    first.copy_from_slice(seed);
+                    second.copy_from_slice(&public.unwrap_or_default());
+                    (Pair::AwsLc(private), public)
                 }
                 Err(error) => panic!("aws-lc refused a seed: {error}"),
             },
@@ -119,15 +185,21 @@ impl SigningKey {
         Self { pair: Arc::new(pair), id: public.key_id(), public }
     }
 
-    /// Signs. About 9 µs. `message` begins with its domain (C1).
+    /// Signs. About 7 µs, and allocates nothing. `message` begins with its domain (C1).
     #[must_use]
+    #[expect(clippy::panic, reason = "signing fails for no input: a refusal is a broken library")]
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
-        let mut out = [0u8; 64];
         match &*self.pair {
-            Pair::AwsLc(pair) => out.copy_from_slice(pair.sign(message).as_ref()),
-            Pair::Ring(pair) => out.copy_from_slice(pair.sign(message).as_ref()),
+            Pair::AwsLc(private) => match ed25519::sign(message, private) {
+                Some(signature) => signature,
+                None => panic!("aws-lc refused to sign"),
+            },
+            Pair::Ring(pair) => {
+                let mut out = [0u8; 64];
+                out.copy_from_slice(pair.sign(message).as_ref());
+                out
+            }
         }
-        out
     }
 
     /// The public half.

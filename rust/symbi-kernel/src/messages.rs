@@ -6,7 +6,7 @@
 //! - K32 a recipient that does not exist and one that may not be reached are refused alike.
 
 use symbi_audit::Event;
-use symbi_bus::{BusError, Opened, Outgoing, Reply};
+use symbi_bus::{BusError, ContentType, Opened, Outgoing, Reply};
 use symbi_policy::{Entity, Uid};
 use symbi_types::{AgentId, LabelSet, MessageId, Part};
 
@@ -191,17 +191,21 @@ impl Kernel {
         let outgoing = Outgoing {
             sender,
             recipient: to,
+            id: None,
             payload: &encoded,
+            content_type: match &payload {
+                Payload::Bytes(_) => ContentType::Bytes,
+                Payload::Parts(_) => ContentType::Parts,
+            },
             labels: &labels,
             in_reply_to,
             expects_reply,
             lifetime_us: None,
-            id: None,
         };
         let delivered = self.bus().seal_and_deliver(&outgoing, now_us);
         self.touch(to);
         match delivered {
-            Ok(id) => {
+            Ok(symbi_bus::Sent { id, .. }) => {
                 if expects_reply {
                     self.request_sent(id, asked.run, to);
                 }

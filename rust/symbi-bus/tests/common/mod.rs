@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use symbi_bus::{Bus, BusError, BusOptions, Opened, Outgoing, Refusal, SecureMessage};
+use symbi_bus::{Bus, BusError, BusOptions, ContentType, Opened, Outgoing, Refusal, SecureMessage};
 use symbi_crypto::Provider;
 use symbi_testkit::{FakeClock, SeededEntropy};
 use symbi_types::{AgentId, LabelSet, MessageId};
@@ -41,23 +41,26 @@ impl Town {
         Outgoing {
             sender: self.agents[from],
             recipient: self.agents[to],
+            id: None,
             payload,
+            content_type: ContentType::Bytes,
             labels,
             in_reply_to: None,
             expects_reply: false,
             lifetime_us: None,
-            id: None,
         }
     }
 
     pub fn send(&self, from: usize, to: usize, payload: &[u8]) -> Result<MessageId, BusError> {
-        self.bus.seal_and_deliver(&self.outgoing(from, to, payload, &LabelSet::default()), NOW)
+        self.bus
+            .seal_and_deliver(&self.outgoing(from, to, payload, &LabelSet::default()), NOW)
+            .map(|sent| sent.id)
     }
 
     pub fn ask(&self, from: usize, to: usize, payload: &[u8]) -> Result<MessageId, BusError> {
         let labels = LabelSet::default();
         let outgoing = Outgoing { expects_reply: true, ..self.outgoing(from, to, payload, &labels) };
-        self.bus.seal_and_deliver(&outgoing, NOW)
+        self.bus.seal_and_deliver(&outgoing, NOW).map(|sent| sent.id)
     }
 
     pub fn answer(
@@ -69,7 +72,7 @@ impl Town {
     ) -> Result<MessageId, BusError> {
         let labels = LabelSet::default();
         let outgoing = Outgoing { in_reply_to: Some(request), ..self.outgoing(from, to, payload, &labels) };
-        self.bus.seal_and_deliver(&outgoing, NOW)
+        self.bus.seal_and_deliver(&outgoing, NOW).map(|sent| sent.id)
     }
 
     pub fn read(&self, agent: usize) -> Vec<Opened> {
