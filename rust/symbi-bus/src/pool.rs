@@ -152,3 +152,51 @@ impl fmt::Debug for Buffer {
         write!(f, "Buffer({} bytes)", self.bytes.len()) // a payload is nobody's to print
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(pool: &Arc<Pool>, size: usize) -> Buffer {
+        let mut buffer = pool.buffer();
+        buffer.vec().resize(size, 7);
+        buffer
+    }
+
+    #[test]
+    fn pl1_memory_in_use_is_one_holders_and_idle_memory_is_used_again() {
+        let pool = Arc::new(Pool::default());
+        let (first, second) = (buffer(&pool, 100), buffer(&pool, 100));
+        let place = first.as_ptr();
+        assert_ne!(place, second.as_ptr());
+        drop(first);
+        let third = buffer(&pool, 50);
+        assert_eq!((third.as_ptr(), third.len()), (place, 50));
+        let copy = second.clone();
+        assert_ne!(copy.as_ptr(), second.as_ptr());
+        assert_eq!(copy, second);
+    }
+
+    #[test]
+    fn pl2_idle_memory_is_bounded_in_pieces_and_in_bytes() {
+        let pool = Arc::new(Pool::default());
+        drop((0..IDLE_MAX + 10).map(|_| buffer(&pool, 8)).collect::<Vec<_>>());
+        assert_eq!(lock(&pool.buffers).pieces.len(), IDLE_MAX);
+        let pool = Arc::new(Pool::default());
+        drop((0..100).map(|_| buffer(&pool, PIECE_BYTES_MAX)).collect::<Vec<_>>());
+        assert_eq!(lock(&pool.buffers).bytes, IDLE_BYTES_MAX);
+        let pool = Arc::new(Pool::default());
+        drop(buffer(&pool, PIECE_BYTES_MAX + 1));
+        assert_eq!(lock(&pool.buffers).pieces.len(), 0);
+    }
+
+    #[test]
+    fn pl3_idle_memory_says_nothing() {
+        let pool = Arc::new(Pool::default());
+        drop(buffer(&pool, 100));
+        let mut idle = lock(&pool.buffers).pieces.pop().unwrap();
+        assert!(idle.is_empty());
+        idle.spare_capacity_mut()[..100].fill(std::mem::MaybeUninit::new(1)); // 100 bytes are there
+        assert_eq!(format!("{:?} {pool:?}", buffer(&pool, 3)), "Buffer(3 bytes) Pool");
+    }
+}

@@ -1,5 +1,4 @@
-//! The way of a message from its sender into mailboxes: one, many signed together, many signed one by one, or one for
-//! everybody on a topic.
+//! The way of a message from its sender into a mailbox: one, many signed together, many signed one by one.
 //!
 //! The order is always: a place in the mailbox and a number under the key (one lock), sealing and signing (no lock), the
 //! message into its place (one lock). Nothing is sealed for which there is no room (B4, B5).
@@ -12,11 +11,9 @@ use symbi_types::{AgentId, LabelSet, MessageId};
 use crate::bus::{Endpoint, full, open};
 use crate::envelope::{LIFETIME_US_MAX, OVERHEAD_BYTES_MAX};
 use crate::mailbox::Place;
-use crate::seal::{Draft, Ticket, Unsigned, lay_out, sign, sign_batch, sign_each};
+use crate::seal::{Draft, Unsigned, lay_out, sign, sign_batch, sign_each};
 use crate::session::Parties;
-use crate::{
-    Bus, BusError, ContentType, Identity, LABELS_MAX, PAYLOAD_BYTES_MAX, SecureMessage, Target, Topic,
-};
+use crate::{Bus, BusError, ContentType, Identity, LABELS_MAX, PAYLOAD_BYTES_MAX, SecureMessage, Target};
 
 /// Bytes that an envelope of a batch has after its signature, at most.
 const INCLUSION_BYTES_MAX: usize = 2 + 32 * PATH_MAX;
@@ -40,27 +37,6 @@ pub struct Outgoing<'a> {
     pub in_reply_to: Option<MessageId>,
     /// Whether the sender waits for the answer (see [`Bus::take_reply`]).
     pub expects_reply: bool,
-    /// Microseconds that it lives; `None` for [`crate::BusOptions::lifetime_us`].
-    pub lifetime_us: Option<u64>,
-}
-
-/// A message for everybody on a topic.
-#[derive(Clone, Debug)]
-pub struct Publication<'a> {
-    /// Who publishes it.
-    pub sender: AgentId,
-    /// Under which topic.
-    pub topic: &'a Topic,
-    /// Before whom it is laid. Who has not joined the topic's keys refuses it when it is opened.
-    pub recipients: &'a [AgentId],
-    /// Its id, or a fresh one.
-    pub id: Option<MessageId>,
-    /// What it says.
-    pub payload: &'a [u8],
-    /// What kind of bytes that is.
-    pub content_type: ContentType,
-    /// What the payload carries.
-    pub labels: &'a LabelSet,
     /// Microseconds that it lives; `None` for [`crate::BusOptions::lifetime_us`].
     pub lifetime_us: Option<u64>,
 }
@@ -90,7 +66,7 @@ impl<E> From<BusError> for SendError<E> {
 }
 
 impl SendError<std::convert::Infallible> {
-    fn bus(self) -> BusError {
+    pub(crate) fn bus(self) -> BusError {
         match self {
             Self::Bus(error) => error,
             Self::Record(never) => match never {},
@@ -447,61 +423,13 @@ impl Bus {
         }
     }
 
-    /// Seals and signs a message once under the topic's key, and lays it before each recipient. Answers the message,
-    /// and for each recipient in order whether it lies in its mailbox: a full one refuses for itself alone.
-    ///
-    /// # Errors
-    /// What is wrong with the message itself; then nobody has it.
-    ///
-    /// Cost: one signature, and about 0.1 µs for each recipient.
-    pub fn publish(
-        &self,
-        publication: &Publication<'_>,
-        now_us: u64,
-    ) -> Result<(Sent, Vec<Result<(), BusError>>), BusError> {
-        let unrecorded = |_: &SecureMessage| Ok::<(), std::convert::Infallible>(());
-        self.publish_recorded(publication, now_us, unrecorded).map_err(SendError::bus)
-    }
-
-    /// As [`Bus::publish`], with `record` called on the sealed message before anybody can receive it. Where that fails,
-    /// nobody does.
-    ///
-    /// # Errors
-    /// As [`Bus::publish`], or what `record` said.
-    pub fn publish_recorded<E>(
-        &self,
-        publication: &Publication<'_>,
-        now_us: u64,
-        record: impl FnOnce(&SecureMessage) -> Result<(), E>,
-    ) -> Result<(Sent, Vec<Result<(), BusError>>), SendError<E>> {
-        let sender = publication.sender;
-        let lifetime_us = self.check(publication.payload, publication.labels, publication.lifetime_us)?;
-        let from = self.identity(&*self.endpoint(sender)?);
-        let keys = self.topic_keys(publication.topic);
-        let no_key = BusError::NoTopicKey { sender, topic: publication.topic.clone() };
-        let ticket: Ticket = keys.ticket(sender, &from).ok_or_else(|| no_key.clone())?;
-        let draft = Draft {
-            id: publication.id.unwrap_or_else(|| MessageId::random(&*self.entropy)),
-            sender,
-            target: keys.target().clone(),
-            payload: publication.payload,
-            content_type: publication.content_type,
-            labels: publication.labels,
-            in_reply_to: None,
-            created_us: now_us,
-            expires_us: now_us.saturating_add(lifetime_us),
-            ticket,
-        };
-        let unsigned = lay_out(&from, &draft, false, &self.pool).map_err(|_| no_key)?;
-        let message = sign(&from, unsigned, &self.pool);
-        record(&message).map_err(SendError::Record)?;
-        let sent = Sent { id: message.id(), leaf: message.leaf() };
-        let lay = |recipient: &AgentId| self.deliver(*recipient, message.clone());
-        Ok((sent, publication.recipients.iter().map(lay).collect()))
-    }
-
     /// Refuses what no mailbox could take. The lifetime that the message gets.
-    fn check(&self, payload: &[u8], labels: &LabelSet, lifetime_us: Option<u64>) -> Result<u64, BusError> {
+    pub(crate) fn check(
+        &self,
+        payload: &[u8],
+        labels: &LabelSet,
+        lifetime_us: Option<u64>,
+    ) -> Result<u64, BusError> {
         let limit = PAYLOAD_BYTES_MAX.min(self.options.mailbox_bytes_max.saturating_sub(OVERHEAD_BYTES_MAX));
         if limit < payload.len() {
             return Err(BusError::PayloadTooLarge { bytes: payload.len(), limit });
