@@ -240,6 +240,11 @@ async def _health(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
     return asdict(await runtime.health_check())
 
 
+async def _checkpoint(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
+    # Reading back what no checkpoint covered yet may take a second: the loop must not wait for it.
+    return await asyncio.to_thread(runtime.kernel.checkpoint)
+
+
 async def _list_approvals(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
     return runtime.kernel.unknown_operations()
 
@@ -266,6 +271,7 @@ async def _load_policies(runtime: Runtime, by: str, request: dict[str, Any]) -> 
 _COMMANDS: Final[dict[str, Callable[[Runtime, str, dict[str, Any]], Awaitable[Any]]]] = {
     "status": _status,
     "health": _health,
+    "audit.checkpoint": _checkpoint,
     **AGENT_COMMANDS,
     "approvals.list": _list_approvals,
     "approvals.resolve": _resolve,

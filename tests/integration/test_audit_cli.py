@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -54,7 +55,10 @@ def test_verify_names_the_record_of_a_flipped_bit_and_exits_1(trail: Path) -> No
 def test_wrong_use_exits_2_and_says_what_to_do(trail: Path) -> None:
     for arguments in (
         ("verify", trail.parent / "nothing"),
-        ("verify", trail, "--checkpoint", "x"),
+        ("verify", trail, "--checkpoint", trail / "head"),
+        ("verify", trail, "--strict"),
+        ("verify", trail, "--records", "5..2"),
+        ("prove", "no-number", trail),
         ("query", "-x"),
     ):
         done = run(*arguments)
@@ -93,3 +97,63 @@ def test_text_of_a_record_cannot_move_the_cursor(trail: Path) -> None:
         log.append("test.event", "x\x1b[2J", {"text": "\x1b]0;title\x07"})
     done = run("tail", trail, "-n", 1)
     assert "\x1b" not in done.stdout
+
+
+def test_a_checkpoint_that_was_kept_elsewhere_shows_that_nothing_was_cut_off(
+    trail: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.checkpoint"
+    done = run("checkpoint", trail)
+    assert done.returncode == 0
+    assert "keep it where" in done.stderr
+    kept.write_text(done.stdout)
+    fingerprint = symbi.AuditLog.open(trail).fingerprint
+    strict = run("verify", trail, "--checkpoint", kept, "--key", fingerprint, "--strict")
+    assert strict.returncode == 0, strict.stderr
+    assert "complete: its first 8 records" in strict.stdout
+    older = tmp_path / "older"
+    shutil.copytree(trail, older)
+    with symbi.AuditLog.open(trail, "a") as log:
+        log.append("test.event", None, {})
+    kept.write_text(run("checkpoint", trail).stdout)
+    assert run("verify", older).returncode == 0, "an older genuine state holds by itself"
+    cut = run("verify", older, "--checkpoint", kept)
+    assert cut.returncode == 1
+    assert "the log ends here" in cut.stderr
+    assert run("verify", trail, "--checkpoint", kept, "--since-checkpoint").returncode == 0
+    grown = run("prove", "--since", older / "checkpoint", trail)
+    assert grown.returncode == 0, grown.stderr
+
+
+def test_strict_says_which_records_no_checkpoint_vouches_for(trail: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.checkpoint"
+    kept.write_text(run("checkpoint", trail).stdout)
+    with symbi.AuditLog.open(trail, "a") as log:
+        log.append("test.event", None, {})
+        fingerprint = log.fingerprint
+    strict = run("verify", trail, "--checkpoint", kept, "--key", fingerprint, "--strict")
+    assert strict.returncode == 1
+    assert "records 8 to 9" in strict.stderr
+
+
+def test_a_record_is_proven_to_somebody_who_has_only_the_fingerprint(trail: Path, tmp_path: Path) -> None:
+    fingerprint = symbi.AuditLog.open(trail).fingerprint
+    event = symbi.AuditLog.open(trail).query(event_type="test.event")[2]
+    proof = tmp_path / "event.tlog-proof"
+    for name in (event.seq, event.event_id):
+        done = run("prove", name, trail)
+        assert done.returncode == 0, done.stderr
+        proof.write_text(done.stdout)
+        checked = run("verify", "--proof", proof, "--key", fingerprint)
+        assert checked.returncode == 0, checked.stderr
+        assert f"record {event.seq} is one of the 8" in checked.stdout
+        assert "authentic" in checked.stdout
+    proof.write_text(done.stdout.replace(f"index {event.seq}", f"index {event.seq + 1}"))
+    assert run("verify", "--proof", proof).returncode == 1
+    assert run("prove", 8, trail).returncode == 2
+
+
+def test_a_range_of_records_is_verified_by_itself(trail: Path) -> None:
+    done = run("verify", trail, "--records", "2..6")
+    assert done.returncode == 0, done.stderr
+    assert "records 2 to 5" in done.stdout

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import symbi
-from symbi.audit import key_path
+from symbi.audit import check_consistency, key_path
 from symbi.errors import (
     AuditError,
     ChainBrokenError,
@@ -111,12 +111,44 @@ def test_names_are_bounded(trail: Path) -> None:
 
 
 def test_what_is_not_built_is_refused_by_name(trail: Path) -> None:
+    with symbi.AuditLog.open(trail, "a") as log, pytest.raises(NotBuiltError):
+        log.append("test.event", None, {}, personal={"name": "x"})
+
+
+def test_a_proof_made_beside_the_writer_convinces_whoever_has_the_fingerprint(trail: Path) -> None:
     with symbi.AuditLog.open(trail, "a") as log:
-        with pytest.raises(NotBuiltError):
-            log.append("test.event", None, {}, personal={"name": "x"})
-        with pytest.raises(NotBuiltError):
-            log.verify(checkpoint="file")
-        assert not hasattr(log, "prove")
+        event = log.append("test.event", "a", {"n": 1})
+        kept = log.checkpoint()
+        log.append_many([("test.event", "a", {"n": n}) for n in range(300)])
+        proof = log.prove(event)
+        assert kept.size == 3
+        assert proof.check(log.fingerprint).level == "authentic"
+        later = log.prove(200)
+        assert (later.check().event.seq, later.check().event.details) == (200, {"n": 197})
+        with pytest.raises(CryptoError):
+            later.check("0" * 32)
+        assert log.prove(event, against=kept).check().checkpoint == kept
+        with pytest.raises(InputError):
+            log.prove(200, against=kept)
+    reader = symbi.AuditLog.open(trail)
+    assert reader.verify(checkpoint=kept).complete_to == 3
+    new, hashes = reader.prove_consistency(kept)
+    check_consistency(kept, new, hashes)
+    with pytest.raises(CryptoError):
+        check_consistency(kept, new, hashes[1:])
+    assert reader.checkpoint() == new
+    with pytest.raises(InputError):
+        reader.verify(checkpoint="no checkpoint")
+
+
+def test_a_proof_is_smaller_than_2_kb_whatever_the_size_of_the_trail(trail: Path) -> None:
+    with symbi.AuditLog.open(trail, "a") as log:
+        log.append_many([("test.event", "a", {"n": n}) for n in range(5_000)])
+        proof = log.prove(2_500)
+    hashes = [line for line in proof.text.splitlines() if len(line) == 44]
+    assert 14 <= len(hashes) <= 15, "thirteen, the root and the origin"
+    per_hash = 45
+    assert len(proof.text) + (20 - 13) * per_hash <= 2_048, "at a million records there are twenty"
 
 
 def test_al1_the_key_lies_beside_the_trail_and_is_nobody_elses(trail: Path) -> None:

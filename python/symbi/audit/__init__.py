@@ -5,5 +5,16 @@ Not here: the runtime's log. Only its kernel writes that one; this module reads 
 
 from symbi.audit.event import AuditEvent
 from symbi.audit.log import AuditLog, AuditTail, Verification, key_path
+from symbi.audit.proof import Checkpoint, Proof, Proven, check_consistency
 
-__all__ = ["AuditEvent", "AuditLog", "AuditTail", "Verification", "key_path"]
+__all__ = [
+    "AuditEvent",
+    "AuditLog",
+    "AuditTail",
+    "Checkpoint",
+    "Proof",
+    "Proven",
+    "Verification",
+    "check_consistency",
+    "key_path",
+]

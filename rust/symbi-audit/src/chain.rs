@@ -32,6 +32,11 @@ pub(crate) fn event_message(chain: &Link) -> [u8; 53] {
     message
 }
 
+/// The leaf of a record in the tree over all (RFC 6962): body ‖ chain.
+pub(crate) fn leaf(body: &[u8], chain: &Link) -> crate::merkle::Hash {
+    crate::merkle::leaf_hash([body, chain])
+}
+
 /// What the new key signs in `key.rotated`.
 pub(crate) fn rotation_message(log_id: LogId, seq: u64, old: &PublicKey, new: &PublicKey) -> Vec<u8> {
     let parts: [&[u8]; 5] = [b"symbi/audit/rotation/v1\0", &log_id.0, &seq.to_be_bytes(), &old.0, &new.0];
@@ -115,6 +120,11 @@ pub(crate) fn unbase64<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let written = STANDARD.decode_slice(text, room).ok()?;
     (written == N).then(|| out.copy_from_slice(room.get(..N).unwrap_or(&[0; N])))?;
     Some(out)
+}
+
+/// Canonical base64 of any number of bytes.
+pub(crate) fn unbase64_any(text: &[u8]) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
 }
 
 /// Canonical base64.

@@ -2,8 +2,8 @@
 //!
 //! Why: whoever was not there must be able to prove afterwards what happened, with a page of code of their own
 //! (`docs/formats/verify_audit_log.py`). So a line is never re-encoded: what was signed is what is in the file.
-//! Not here: what is worth recording (kernel), sealing of values, proofs over a tree, checkpoints kept elsewhere.
-//! Without one of those, a trail that was cut back to an older, genuine `head` verifies; `verify` says so by its level.
+//! Not here: what is worth recording (kernel), sealing of values, and where checkpoints are kept: without one that lies
+//! elsewhere, a trail that was cut back to an older, genuine `head` verifies; `verify` says so by its level.
 //!
 //! Invariants
 //! - A1 `seq` starts at 0 and grows by 1; the chain commits to the log's id, the number, the link before, the body.
@@ -16,26 +16,37 @@
 //! - A8 reading and verifying change nothing.
 
 mod chain;
+mod checkpoint;
 mod error;
 mod event;
 mod head;
 mod json;
+mod keeper;
 mod layout;
 mod log;
+pub mod merkle;
+mod note;
 mod options;
 mod pipeline;
+mod proof;
 mod reader;
 mod record;
 mod recover;
 mod seal;
+mod tiles;
 mod time;
 mod verify;
 
+pub use checkpoint::{Checkpoint, origin};
 pub use error::LogError;
 pub use event::{EVENT_TYPE_BYTES_MAX, Event, RECORD_BYTES_MAX, check_event_type, write_json_string};
 pub use json::{JSON_DEPTH_MAX, JsonError, check_details};
+pub use keeper::checkpoint_at_rest;
 pub use log::Log;
+pub use merkle::ProofError;
+pub use note::{NoteError, VerifierKey};
 pub use options::{LogOptions, LogStatus, LogTime, OpenReport, Owner, Receipt};
+pub use proof::{Proof, Proven, Prover};
 pub use reader::{Query, Reader, Records, Summary};
 pub use record::{FormatError, Record};
 pub use symbi_crypto::{KeyId, KeyIdError};

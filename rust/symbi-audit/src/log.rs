@@ -16,17 +16,21 @@ use symbi_crypto::{KeyId, SigningKey};
 use symbi_types::{BootId, LogId, OpenMode, Storage, StorageFile, StorageLock};
 
 use crate::chain::{self, hex};
+use crate::checkpoint::Checkpoint;
 use crate::event::{self, Event};
 use crate::head::{HEAD, Point, SLOT_BYTES, Slot};
+use crate::keeper::{Goal, Keeper};
 use crate::layout::{LOCK, RESERVE, Segment};
 use crate::options::{LogOptions, LogStatus, LogTime, OpenReport, Receipt};
-use crate::pipeline::{DISK_FULL, HeadWriter, Health, Pipeline, RESERVE_BYTES, Start, lock};
+use crate::pipeline::{Closed, DISK_FULL, HeadWriter, Health, Pipeline, RESERVE_BYTES, Start, lock};
 use crate::recover::{self, CUT, Found};
 use crate::time::{Stamp, Timeline};
 use crate::{LogError, check_event_type};
 
 /// How long opening waits for its own first records.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a checkpoint waits for what is buffered.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A log, open for writing. Threads share it by reference; it is closed when it is dropped.
 pub struct Log {
@@ -34,6 +38,8 @@ pub struct Log {
     threads: Mutex<Vec<JoinHandle<()>>>,
     closed: AtomicBool,
     lock: Mutex<Option<Box<dyn StorageLock>>>,
+    keeper: Arc<Mutex<Keeper>>,
+    checkpoints: bool,
 }
 
 impl Log {
@@ -64,7 +70,7 @@ impl Log {
         let (sealer, sealed) = mpsc::channel();
         if options.seal_segments {
             for first in &found.unsealed {
-                let sent = sealer.send(*first);
+                let sent = sealer.send(Closed { first: *first, goal: None });
                 debug_assert!(sent.is_ok(), "the receiver is here");
             }
         }
@@ -80,7 +86,7 @@ impl Log {
             head: HeadWriter { file: head, next_slot: found.next_slot, synced_ns: now.mono_ns },
             signers: options.signers.clamp(1, LogOptions::SIGNERS_MAX),
             segment_bytes_max: options.segment_bytes_max,
-            sealer: options.seal_segments.then_some(sealer),
+            sealer: Some(sealer),
         });
         let shared = Arc::new(Shared {
             pipeline,
@@ -105,6 +111,8 @@ impl Log {
             threads: Mutex::new(Vec::new()),
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(held)),
+            keeper: Arc::new(Mutex::new(Keeper::new(storage.clone(), directory, found.log_id))),
+            checkpoints: options.checkpoints,
             shared,
         };
         log.spawn(directory, options, sealed)?;
@@ -127,7 +135,7 @@ impl Log {
         &self,
         directory: &Path,
         options: &LogOptions,
-        sealed: mpsc::Receiver<u64>,
+        sealed: mpsc::Receiver<Closed>,
     ) -> Result<(), LogError> {
         let mut threads = lock(&self.threads);
         let mut start = |name: &str, work: Box<dyn FnOnce() + Send>| -> Result<(), LogError> {
@@ -142,10 +150,18 @@ impl Log {
         let shared = self.shared.clone();
         start("sync", Box::new(move || shared.pipeline.commit_until_stopped(|| shared.last_words())))?;
         let (storage, directory) = (options.storage.clone(), directory.to_path_buf());
+        let (keeper, checkpoints) = (self.keeper.clone(), options.checkpoints);
+        let seal_segments = options.seal_segments;
         let seal = move || {
-            for first in sealed {
-                // A segment that could not be compressed stays plain, and whole: the next opening tries again.
-                let _ = crate::seal::seal(&*storage, &directory, first);
+            for Closed { first, goal } in sealed {
+                if let Some(goal) = goal.filter(|_| checkpoints) {
+                    // Without one now the next one covers it too.
+                    let _ = lock(&keeper).checkpoint(&goal);
+                }
+                if seal_segments {
+                    // A segment that could not be compressed stays plain, and whole: the next opening tries again.
+                    let _ = crate::seal::seal(&*storage, &directory, first);
+                }
             }
         };
         start("seal", Box::new(seal))
@@ -299,6 +315,23 @@ impl Log {
         Ok(receipt)
     }
 
+    /// Signs the state of the log, with at least every record appended so far, and keeps it beside the log. Waits until
+    /// they are on disk and reads them back; about a second for a million that no checkpoint covered.
+    ///
+    /// # Errors
+    /// [`LogError`]: the log does not write, the tree could not be written, or what lies on disk is not what was
+    /// written; then nothing was signed.
+    pub fn checkpoint(&self) -> Result<Checkpoint, LogError> {
+        let goal = self.goal();
+        self.wait_durable(goal.records.saturating_sub(1), CHECKPOINT_TIMEOUT)?;
+        lock(&self.keeper).checkpoint(&goal)
+    }
+
+    fn goal(&self) -> Goal {
+        let numbering = lock(&self.shared.numbering);
+        Goal { records: numbering.seq, chain: numbering.chain, key: numbering.key.clone() }
+    }
+
     /// The signature that the line of `receipt` carries. Ed25519 is deterministic, so it is made again rather than
     /// kept; valid for receipts since the last rotation.
     #[must_use]
@@ -333,6 +366,10 @@ impl Log {
             let _ = thread.join();
         }
         pipeline.seal_head();
+        if self.checkpoints && pipeline.health() == Health::Closed {
+            // All is on disk already; a checkpoint that could not be made is made by whoever asks for one.
+            let _ = lock(&self.keeper).checkpoint(&self.goal());
+        }
         lock(&self.lock).take();
         match pipeline.health() {
             Health::Dead(reason) if reason != DISK_FULL => Err(LogError::Unavailable { reason }),

@@ -57,6 +57,8 @@ pub struct LogOptions {
     pub segment_bytes_max: u64,
     /// Whether closed segments are compressed.
     pub seal_segments: bool,
+    /// Whether a checkpoint is made when a segment is closed and when the log is.
+    pub checkpoints: bool,
 }
 
 impl LogOptions {
@@ -90,6 +92,7 @@ impl LogOptions {
             signers: cores.clamp(1, 4),
             segment_bytes_max: Self::SEGMENT_BYTES_DEFAULT,
             seal_segments: true,
+            checkpoints: true,
         }
     }
 }

@@ -30,6 +30,7 @@ use symbi_types::{Clock, LogId, OpenMode, Storage, StorageFile};
 use crate::RECORD_BYTES_MAX;
 use crate::chain::{self, Link, SUFFIX_BYTES};
 use crate::head::{Point, SLOT_BYTES, Slot};
+use crate::keeper::Goal;
 use crate::layout::{RESERVE, Segment};
 
 /// Records in the buffer for each signer: 200 × 9 µs is the 2 ms within which a record reaches the disk.
@@ -97,6 +98,13 @@ struct Target {
     stopping: bool,
 }
 
+/// A segment that is complete and on disk.
+pub(crate) struct Closed {
+    pub(crate) first: u64,
+    /// The state of the log that a checkpoint may name now.
+    pub(crate) goal: Option<Goal>,
+}
+
 /// The file `head`, written slot by slot.
 pub(crate) struct HeadWriter {
     pub(crate) file: Box<dyn StorageFile>,
@@ -134,7 +142,7 @@ pub(crate) struct Pipeline {
     head: Mutex<HeadWriter>,
     durable: AtomicU64,
     progress: Mutex<Vec<Progress>>,
-    sealer: Mutex<Option<Sender<u64>>>,
+    sealer: Mutex<Option<Sender<Closed>>>,
 }
 
 /// What [`Pipeline::new`] starts from.
@@ -149,7 +157,7 @@ pub(crate) struct Start {
     pub(crate) head: HeadWriter,
     pub(crate) signers: usize,
     pub(crate) segment_bytes_max: u64,
-    pub(crate) sealer: Option<Sender<u64>>,
+    pub(crate) sealer: Option<Sender<Closed>>,
 }
 
 /// A lock whose holder panicked is still consistent here: every critical section is a few assignments.

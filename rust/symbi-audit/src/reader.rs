@@ -7,11 +7,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use symbi_crypto::PublicKey;
 use symbi_types::{Storage, SystemStorage};
 
+use crate::chain;
+use crate::checkpoint::Checkpoint;
+use crate::keeper::{self, each_line};
 use crate::layout::{self, Lines};
+use crate::proof::Prover;
 use crate::record::View;
-use crate::recover::Created;
+use crate::recover::{Created, rotated};
 use crate::{LogError, Record};
 
 /// What a query asks for. All that is given must hold.
@@ -33,6 +38,8 @@ pub struct Query {
     pub decision: Option<String>,
     /// This pseudonym among the subjects.
     pub subject: Option<String>,
+    /// The event's id.
+    pub event_id: Option<String>,
     /// At most so many, the first ones.
     pub limit: Option<usize>,
 }
@@ -50,6 +57,7 @@ impl Query {
             && same(&self.op, &record.op)
             && same(&self.run, &record.run)
             && same(&self.decision, &record.decision)
+            && self.event_id.as_ref().is_none_or(|id| record.event_id.to_string() == *id)
             && self.subject.as_ref().is_none_or(|subject| record.subjects.contains(subject))
             && self.since_us.is_none_or(|since_us| record.timestamp_us >= since_us)
             && self.until_us.is_none_or(|until_us| record.timestamp_us < until_us)
@@ -64,6 +72,7 @@ impl Query {
             ("op", &self.op),
             ("run", &self.run),
             ("decision", &self.decision),
+            ("event_id", &self.event_id),
         ];
         let plain =
             |text: &str| text.bytes().all(|byte| matches!(byte, 0x20..0x7f) && !b"\"\\*".contains(&byte));
@@ -72,6 +81,70 @@ impl Query {
             .filter_map(|(name, value)| Some((name, value.as_deref().filter(|value| plain(value))?)))
             .map(|(name, value)| format!("\"{name}\":\"{value}\""))
             .collect()
+    }
+}
+
+/// The keys of a log, in the order of their use, as its records name them.
+pub(crate) struct Keys {
+    pub(crate) log_id: symbi_types::LogId,
+    pub(crate) keys: Vec<PublicKey>,
+}
+
+impl Keys {
+    /// The keys of the first `to` records: record 0's, and those of rotations that the one before and the new one
+    /// signed. Chains are not checked: that is `verify`.
+    pub(crate) fn read(storage: &dyn Storage, directory: &Path, to: u64) -> Result<Self, LogError> {
+        let mut keys = Self::root(storage, directory)?;
+        let needle = memchr::memmem::Finder::new("\"event_type\":\"key.rotated\"");
+        let mut wrong = None;
+        each_line(storage, directory, 1, to, |seq, line| {
+            if needle.find(line).is_none() {
+                return true;
+            }
+            let Ok(view) = View::parse(line) else { return true };
+            let Some(old) = keys.keys.last().filter(|_| view.event_type == "key.rotated") else {
+                return true;
+            };
+            let signed = old.verify(&chain::event_message(&view.chain), &view.signature).is_ok();
+            match rotated(&view, keys.log_id, old).filter(|_| signed) {
+                Some(new) => keys.keys.push(new),
+                None => wrong = Some(seq),
+            }
+            wrong.is_none()
+        })?;
+        match wrong {
+            Some(seq) => Err(LogError::broken(seq, "the rotation does not hold")),
+            None => Ok(keys),
+        }
+    }
+
+    /// As far as they are needed to know who signed `checkpoint`: mostly record 0 alone.
+    pub(crate) fn signing(
+        storage: &dyn Storage,
+        directory: &Path,
+        checkpoint: &Checkpoint,
+    ) -> Result<Self, LogError> {
+        let root = Self::root(storage, directory)?;
+        if root.signer_of(checkpoint).is_some() {
+            Ok(root)
+        } else {
+            Self::read(storage, directory, checkpoint.size())
+        }
+    }
+
+    fn root(storage: &dyn Storage, directory: &Path) -> Result<Self, LogError> {
+        let mut found = None;
+        each_line(storage, directory, 0, 1, |_, line| {
+            found = View::parse(line).ok().and_then(|view| Created::of(&view));
+            false
+        })?;
+        let created = found.ok_or_else(|| LogError::broken(0, "record 0 is not a complete `log.created`"))?;
+        Ok(Self { log_id: created.log_id, keys: vec![created.root] })
+    }
+
+    /// Which of them signed a checkpoint, the latest first.
+    pub(crate) fn signer_of(&self, checkpoint: &Checkpoint) -> Option<PublicKey> {
+        self.keys.iter().rev().copied().find(|key| checkpoint.check(key).is_ok())
     }
 }
 
@@ -134,6 +207,39 @@ impl Reader {
             None => String::new(),
         };
         Ok(Summary { log_id: created.log_id, fingerprint: created.root.key_id().to_string(), owner })
+    }
+
+    /// The checkpoint that lies beside the log, as its writer left it; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`LogError::ChainBroken`] where it is not one.
+    pub fn checkpoint(&self) -> Result<Option<Checkpoint>, LogError> {
+        let damaged = |reason: String| LogError::broken(0, format!("`checkpoint` is damaged: {reason}"));
+        keeper::stored(&*self.storage, &self.directory).map_err(damaged)
+    }
+
+    /// Keeps the signatures of witnesses under the checkpoint that lies beside the log.
+    ///
+    /// # Errors
+    /// [`LogError::Event`] where another checkpoint lies there by now, [`LogError::Io`].
+    pub fn keep_cosignatures(&self, signed: &Checkpoint) -> Result<(), LogError> {
+        let stored = self.checkpoint()?.filter(|stored| stored.size() == signed.size());
+        let Some(mut stored) = stored.filter(|stored| stored.root() == signed.root()) else {
+            return Err(LogError::Event { reason: "another checkpoint lies beside the log by now".into() });
+        };
+        if stored.merge(signed) {
+            keeper::store(&*self.storage, &self.directory, &stored)
+                .map_err(LogError::io("cannot write the checkpoint"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes proofs against `checkpoint`, or against the one beside the log.
+    ///
+    /// # Errors
+    /// As [`Prover::open`].
+    pub fn prover(&self, checkpoint: Option<Checkpoint>) -> Result<Prover, LogError> {
+        Prover::open(&self.storage, &self.directory, checkpoint)
     }
 
     /// The records from number `from_seq` on. At the end the iterator answers `None`; asked again later it goes on

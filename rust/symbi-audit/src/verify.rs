@@ -5,22 +5,30 @@
 //! is told from many; the first is the one that counts.
 //!
 //! What it says, and no more: *consistent* (the trail agrees with itself; whoever holds a key could have made it),
-//! *authentic* (the key is the one whose fingerprint was given). That nothing was cut off the end can be said only
-//! against something kept elsewhere.
+//! *authentic* (the key is the one whose fingerprint was given), *complete* up to N (its first N records are those of
+//! a checkpoint that was kept elsewhere: nothing of them was cut off, changed or signed anew).
+//!
+//! A checkpoint that is given vouches for what it covers: on demand those records are only hashed into its root, at
+//! about a million a second, and signatures are checked after it.
 
 mod desk;
+mod seals;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use desk::{Claim, Desk};
+use seals::Seals;
 use symbi_crypto::{KeyId, PublicKey};
 use symbi_types::{LogId, OpenMode, Storage, SystemStorage};
 
 use crate::chain::{self, Link, hex};
+use crate::checkpoint::Checkpoint;
 use crate::head::{self, HEAD, Point, Slot};
 use crate::layout::{self, Lines};
+use crate::note::VerifierKey;
 use crate::pipeline::lock;
 use crate::record::View;
 use crate::recover::{Created, rotated};
@@ -37,6 +45,14 @@ const HEAD_TRIES: usize = 5;
 pub struct VerifyOptions {
     /// The fingerprint that was kept elsewhere: of record 0's key, or of the key that signed last.
     pub key: Option<KeyId>,
+    /// Checkpoints that were kept elsewhere. All must hold.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Witnesses, each of which must have signed the largest of these checkpoints.
+    pub witnesses: Vec<VerifierKey>,
+    /// Whether records under the largest of these checkpoints are taken from its root, without their signatures.
+    pub since_checkpoint: bool,
+    /// Only records from here and before there; neither `head` nor checkpoints are judged then.
+    pub range: Option<Range<u64>>,
     /// The file layer; the real one by default.
     pub storage: Option<Arc<dyn Storage>>,
 }
@@ -48,6 +64,8 @@ pub enum Level {
     Consistent,
     /// And signed with the key whose fingerprint was given.
     Authentic,
+    /// And nothing is missing or other than it was, up to a checkpoint that was kept elsewhere.
+    Complete,
 }
 
 impl Level {
@@ -57,6 +75,7 @@ impl Level {
         match self {
             Self::Consistent => "consistent",
             Self::Authentic => "authentic",
+            Self::Complete => "complete",
         }
     }
 }
@@ -64,8 +83,16 @@ impl Level {
 /// A trail that holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verification {
-    /// How many records.
+    /// The first record that was looked at: 0 but for a range.
+    pub first: u64,
+    /// How many records, or where the range ends.
     pub records: u64,
+    /// How many of them a checkpoint that was given vouches for; 0 without one.
+    pub complete_to: u64,
+    /// How many of them the checkpoint beside the log covers; `None` without one.
+    pub checkpoint: Option<u64>,
+    /// When the first and the last of the witnesses that were asked for signed, seconds since the Unix epoch.
+    pub witnessed_s: Option<(u64, u64)>,
     /// The link of the last, in hex.
     pub head: String,
     /// How far the word goes.
@@ -110,14 +137,30 @@ pub struct VerifyError {
 /// # Errors
 /// [`VerifyError`] naming the first record that fails. One that cannot be read fails at record 0.
 pub fn verify(directory: &Path, options: &VerifyOptions) -> Result<Verification, VerifyError> {
+    let covered = options.checkpoints.iter().map(Checkpoint::size).max().unwrap_or(0);
+    if options.since_checkpoint && covered > 0 {
+        // Where it does not hold, the long way names the record.
+        if let Ok(verified) = walk_through(directory, options, covered) {
+            return Ok(verified);
+        }
+    }
+    walk_through(directory, options, 0)
+}
+
+fn walk_through(
+    directory: &Path,
+    options: &VerifyOptions,
+    vouched_to: u64,
+) -> Result<Verification, VerifyError> {
     let storage = options.storage.clone().unwrap_or_else(|| Arc::new(SystemStorage));
     let slots = read_head(&*storage, directory);
     let desk = Desk::default();
-    let mut walk = Walk::new(&desk);
+    let mut walk = Walk::new(&desk, options, vouched_to);
     match &slots {
         Ok(slots) => walk.expect(slots),
         Err(reason) => walk.finding(0, reason.clone()),
     }
+    walk.seals.read(&*storage, directory, options);
     std::thread::scope(|scope| {
         // A short trail is verified sooner than a thread is started.
         let helper = (walk.head_records > GROUP as u64).then(|| scope.spawn(|| desk.check_until_closed()));
@@ -169,11 +212,19 @@ struct Walk<'a> {
     good: u64,
     findings: Vec<Finding>,
     truncated: bool,
+    seals: Seals,
+    /// Records below this are taken from a root, or lie before the range.
+    skipped_to: u64,
+    range: Option<Range<u64>>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(desk: &'a Desk) -> Self {
+    fn new(desk: &'a Desk, options: &VerifyOptions, vouched_to: u64) -> Self {
+        let first = options.range.as_ref().map_or(0, |range| range.start);
         Self {
+            seals: Seals::default(),
+            skipped_to: first.max(vouched_to),
+            range: options.range.clone(),
             desk,
             group: Vec::with_capacity(GROUP),
             slots: Vec::new(),
@@ -223,7 +274,7 @@ impl<'a> Walk<'a> {
             }
             self.point.segment = segment.first;
             self.point.length = 0;
-            if self.findings.len() > FINDINGS_MAX {
+            if self.findings.len() > FINDINGS_MAX || self.is_past() {
                 return;
             }
             if let Err(error) = self.segment(storage, directory, &segment) {
@@ -247,10 +298,11 @@ impl<'a> Walk<'a> {
             other => other?,
         };
         while let Some(line) = lines.next_line()? {
-            if self.findings.len() > FINDINGS_MAX {
+            if self.findings.len() > FINDINGS_MAX || self.is_past() {
                 return Ok(());
             }
-            if let Err(reason) = self.line(line) {
+            let held = if self.point.records < self.skipped_to { self.pass(line) } else { self.line(line) };
+            if let Err(reason) = held {
                 self.finding(self.point.records, reason);
                 self.resume(line);
             }
@@ -263,6 +315,36 @@ impl<'a> Walk<'a> {
                 self.finding(self.point.records, "its line has no end");
             }
         }
+        Ok(())
+    }
+
+    fn is_past(&self) -> bool {
+        self.range.as_ref().is_some_and(|range| self.point.records >= range.end)
+    }
+
+    /// A record that a checkpoint vouches for, or that stands before the range: what the next ones need is taken
+    /// from it.
+    fn pass(&mut self, line: &[u8]) -> Result<(), String> {
+        let seq = self.point.records;
+        let (body, link, _) = chain::split(line).ok_or("the line does not end in a chain and a signature")?;
+        let rotates = memchr::memmem::find(body, b"\"event_type\":\"key.rotated\"").is_some();
+        self.signer = self.keys.last().copied();
+        if seq == 0 || rotates || seq + 1 == self.skipped_to {
+            let view = View::parse(line).map_err(|error| error.to_string())?;
+            if seq == 0 {
+                let created = Created::of(&view).ok_or("record 0 is not a complete `log.created`")?;
+                self.log_id = Some(created.log_id);
+                self.turn(created.root);
+                self.signer = Some(created.root);
+            } else if view.event_type == "key.rotated" {
+                let (log_id, key) = self.log_id.zip(self.signer).ok_or("record 0 is missing")?;
+                let new = rotated(&view, log_id, &key).ok_or("the new key did not sign the rotation")?;
+                self.turn(new);
+            }
+            self.last_us = view.timestamp_us;
+        }
+        self.seals.add(body, &link);
+        self.reach(seq + 1, link, line.len());
         Ok(())
     }
 
@@ -302,6 +384,7 @@ impl<'a> Walk<'a> {
         }
         self.last_us = view.timestamp_us;
         self.good += 1;
+        self.seals.add(view.body, &view.chain);
         self.reach(seq + 1, view.chain, line.len());
         Ok(())
     }
@@ -320,6 +403,7 @@ impl<'a> Walk<'a> {
         {
             self.met.insert(records, (self.point, signer));
         }
+        self.seals.meet(records, &self.signer, &self.keys);
     }
 
     /// After a bad line: go on from what it claims, so that one flaw is not taken for many.
@@ -395,9 +479,24 @@ impl<'a> Walk<'a> {
         if self.findings.is_empty() && self.point.records == 0 {
             self.finding(0, "there are no records");
         }
-        // `head` is judged only on a trail that holds: on another it would say the same again.
-        if self.findings.is_empty() {
+        if let Some(range) = self.range.as_ref().filter(|range| self.point.records < range.end) {
+            let (end, wanted) = (self.point.records, range.end);
+            self.truncated = true;
+            self.finding(end, format!("the log ends here, the range at {wanted}"));
+        }
+        // `head` and checkpoints are judged only on a trail that holds: on another they would say the same again.
+        if self.findings.is_empty() && self.range.is_none() {
             self.check_head();
+        }
+        let mut witnessed_s = None;
+        if self.findings.is_empty() && self.range.is_none() {
+            match self.seals.judge(self.log_id, self.point.records, &options.witnesses) {
+                Ok(times) => witnessed_s = times,
+                Err(fault) => {
+                    self.truncated = fault.truncated;
+                    self.finding(fault.seq, fault.reason);
+                }
+            }
         }
         let known = [self.keys.first(), self.signer.as_ref()];
         if let Some(key) =
@@ -417,10 +516,19 @@ impl<'a> Walk<'a> {
                 good: self.good,
             });
         }
+        let complete = !options.checkpoints.is_empty() && self.range.is_none();
         Ok(Verification {
+            first: self.range.as_ref().map_or(0, |range| range.start),
+            complete_to: if complete { self.seals.given_to() } else { 0 },
+            checkpoint: self.seals.stored(),
+            witnessed_s,
             records: self.point.records,
             head: hex(&self.point.chain),
-            level: if options.key.is_some() { Level::Authentic } else { Level::Consistent },
+            level: match options.key {
+                _ if complete => Level::Complete,
+                Some(_) => Level::Authentic,
+                None => Level::Consistent,
+            },
             log_id: self.log_id.unwrap_or(LogId([0; 16])),
             keys: self.keys.iter().map(PublicKey::key_id).collect(),
             last_us: self.last_us,

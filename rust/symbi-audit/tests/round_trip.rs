@@ -77,7 +77,11 @@ fn the_word_authentic_needs_the_fingerprint_that_was_kept() {
     let bench = Bench::new();
     fill(&bench.open(), 3);
     let storage: Arc<dyn Storage> = Arc::new(bench.disk.clone());
-    let with = |seed: u8| VerifyOptions { key: Some(key(seed).key_id()), storage: Some(storage.clone()) };
+    let with = |seed: u8| VerifyOptions {
+        key: Some(key(seed).key_id()),
+        storage: Some(storage.clone()),
+        ..VerifyOptions::default()
+    };
     assert_eq!(verify(directory(), &with(1)).unwrap().level, Level::Authentic);
     assert!(verify(directory(), &with(2)).unwrap_err().reason.contains("the trail's key is"));
 }

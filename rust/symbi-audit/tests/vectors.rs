@@ -81,7 +81,7 @@ fn the_vectors_are_what_the_log_writes() {
 
 #[test]
 fn the_vectors_verify_with_the_fingerprints_of_their_page() {
-    let options = VerifyOptions { key: Some(key(1).key_id()), storage: None };
+    let options = VerifyOptions { key: Some(key(1).key_id()), ..VerifyOptions::default() };
     let found = verify(&place(), &options).unwrap();
     assert_eq!(found.records, 9);
     assert_eq!(found.keys, [key(1).key_id(), key(2).key_id()]);

@@ -126,6 +126,15 @@ impl Kernel {
         closed
     }
 
+    /// Signs the state of the trail, with every record so far, and keeps it beside the trail.
+    ///
+    /// # Errors
+    /// The log does not write, or what lies on disk is not what was written: then nothing was signed.
+    pub fn checkpoint(&self) -> Result<symbi_audit::Checkpoint, symbi_audit::LogError> {
+        self.flush_denials(true);
+        self.log.checkpoint()
+    }
+
     /// Number of records that are on disk: record `seq` is durable if and only if `seq < durable()`.
     #[must_use]
     pub fn durable(&self) -> u64 {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use symbi_audit::{
-    Event, KeyId, Log, LogError, LogOptions, LogStatus, Owner, Query, Reader, Receipt, Record, Records,
-    VerifyError, VerifyOptions, check_details, check_event_type,
+    Event, Log, LogError, LogOptions, LogStatus, Owner, Query, Reader, Receipt, Record, Records, VerifyError,
+    check_details, check_event_type,
 };
 
 use crate::errors::{Raise, enter};
@@ -42,17 +42,17 @@ type Row = (String, Option<String>, String, Vec<String>);
 /// `(seq, event_id, timestamp_us, chain, signature)`.
 type Written = (u64, String, u64, String, Vec<u8>);
 /// The fields of a record in the order of its line; details and personal as JSON text, chain as hex.
-type Fields = (
+pub(crate) type Fields = (
     (u64, String, u64, u64, String, String, String),
     (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>),
     (Vec<String>, Vec<String>, String, Option<String>, String, Vec<u8>, String),
 );
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn fields(record: Record) -> Fields {
+pub(crate) fn fields(record: Record) -> Fields {
     (
         (
             record.seq,
@@ -168,6 +168,11 @@ impl AuditWriter {
         enter(py, || -> Result<_, Raise> { Ok(self.log.wait_durable(seq, seconds(timeout_s)?)?) })
     }
 
+    /// Signs the state of the log; answers the text of the checkpoint.
+    fn checkpoint(&self, py: Python<'_>) -> PyResult<String> {
+        enter(py, || self.log.checkpoint().map(|checkpoint| checkpoint.to_string()))
+    }
+
     /// How many records are on disk.
     fn durable(&self) -> u64 {
         self.log.durable()
@@ -221,34 +226,6 @@ impl AuditTail {
     }
 }
 
-/// Verifies a trail. Answers `(records, head, level, log_id, keys, last_us, tail_bytes)`.
-#[pyfunction]
-#[pyo3(signature = (directory, key=None))]
-#[expect(clippy::type_complexity, reason = "a tuple for the Python class to unpack")]
-fn audit_verify(
-    py: Python<'_>,
-    directory: &str,
-    key: Option<&str>,
-) -> PyResult<(u64, String, &'static str, String, Vec<String>, u64, u64)> {
-    enter(py, || -> Result<_, Raise> {
-        let key = key.map(str::parse::<KeyId>).transpose();
-        let key = key.map_err(|error| Raise::new("InputError", error.to_string()))?;
-        Reader::open(Path::new(directory))?;
-        let found = symbi_audit::verify(Path::new(directory), &VerifyOptions { key, storage: None })?;
-        let keys = found.keys.iter().map(ToString::to_string).collect();
-        let level = found.level.as_str();
-        Ok((
-            found.records,
-            found.head,
-            level,
-            found.log_id.to_string(),
-            keys,
-            found.last_us,
-            found.tail_bytes,
-        ))
-    })
-}
-
 /// `(log_id, fingerprint, owner)` of a trail, from its first records.
 #[pyfunction]
 fn audit_summary(py: Python<'_>, directory: &str) -> PyResult<(String, String, String)> {
@@ -261,7 +238,7 @@ fn audit_summary(py: Python<'_>, directory: &str) -> PyResult<(String, String, S
 /// The records that are asked for.
 #[pyfunction]
 #[pyo3(signature = (directory, *, agent_id=None, event_type=None, since_us=None, until_us=None, op=None, run=None,
-                    decision=None, subject=None, limit=None))]
+                    decision=None, subject=None, event_id=None, limit=None))]
 #[expect(clippy::too_many_arguments, reason = "one per filter, all by keyword")]
 fn audit_query(
     py: Python<'_>,
@@ -274,9 +251,11 @@ fn audit_query(
     run: Option<String>,
     decision: Option<String>,
     subject: Option<String>,
+    event_id: Option<String>,
     limit: Option<usize>,
 ) -> PyResult<Vec<Fields>> {
-    let query = Query { agent_id, event_type, since_us, until_us, op, run, decision, subject, limit };
+    let query =
+        Query { agent_id, event_type, since_us, until_us, op, run, decision, subject, event_id, limit };
     enter(py, || -> Result<_, LogError> {
         let found = Reader::open(Path::new(directory))?.query(&query)?;
         Ok(found.into_iter().map(fields).collect())
@@ -296,7 +275,6 @@ fn audit_last(py: Python<'_>, directory: &str, count: usize) -> PyResult<Vec<Fie
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<AuditWriter>()?;
     module.add_class::<AuditTail>()?;
-    module.add_function(wrap_pyfunction!(audit_verify, module)?)?;
     module.add_function(wrap_pyfunction!(audit_summary, module)?)?;
     module.add_function(wrap_pyfunction!(audit_query, module)?)?;
     module.add_function(wrap_pyfunction!(audit_last, module)?)

@@ -109,6 +109,11 @@ impl Kernel {
         self.core.wake_descriptor()
     }
 
+    /// Signs the state of the trail; answers the text of the checkpoint.
+    fn checkpoint(&self, py: Python<'_>) -> PyResult<String> {
+        enter(py, || self.core.checkpoint().map(|checkpoint| checkpoint.to_string()))
+    }
+
     fn durable(&self) -> u64 {
         self.core.durable()
     }

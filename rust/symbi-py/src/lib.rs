@@ -21,6 +21,7 @@ mod knowledge;
 mod messages;
 mod permits;
 mod policy;
+mod proofs;
 mod runs;
 mod scheduler;
 mod supervise;
@@ -37,6 +38,7 @@ mod _core {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         module.add("profile", if cfg!(debug_assertions) { "ci" } else { "release" })?;
         super::audit::register(module)?;
+        super::proofs::register(module)?;
         super::guest::register(module)?;
         super::policy::register(module)?;
         super::explain::register(module)?;

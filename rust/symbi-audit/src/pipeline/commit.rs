@@ -7,8 +7,9 @@ use std::sync::{Arc, PoisonError};
 use symbi_crypto::SigningKey;
 use symbi_types::StorageFile;
 
-use super::{DISK_FULL, HEAD_SYNC_NS, Health, Pipeline, lock};
+use super::{Closed, DISK_FULL, HEAD_SYNC_NS, Health, Pipeline, lock};
 use crate::head::Point;
+use crate::keeper::Goal;
 
 impl Pipeline {
     /// The life of the commit thread. `last_words` writes the record that says that the disk is full.
@@ -39,8 +40,9 @@ impl Pipeline {
             }
             if let Some(sealer) = &*lock(&self.sealer) {
                 for (first, _) in closed {
+                    let goal = Goal { records: point.records, chain: point.chain, key: key.clone() };
                     // A sealer that is gone leaves the segment plain; the next opening seals it.
-                    let _ = sealer.send(first);
+                    let _ = sealer.send(Closed { first, goal: Some(goal) });
                 }
             }
             if draining && std::mem::replace(&mut spoken, true) {

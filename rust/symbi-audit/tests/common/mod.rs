@@ -57,7 +57,10 @@ impl Bench {
 
     pub fn verify(&self) -> Result<symbi_audit::Verification, symbi_audit::VerifyError> {
         let storage: Arc<dyn symbi_types::Storage> = Arc::new(self.disk.clone());
-        symbi_audit::verify(directory(), &VerifyOptions { key: None, storage: Some(storage) })
+        symbi_audit::verify(
+            directory(),
+            &VerifyOptions { storage: Some(storage), ..VerifyOptions::default() },
+        )
     }
 
     pub fn reader(&self) -> Reader {

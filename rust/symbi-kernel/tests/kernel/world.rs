@@ -178,9 +178,12 @@ impl World {
 
     pub fn verify(&self) -> u64 {
         let storage = self.disk.clone().map(|disk| Arc::new(disk) as Arc<dyn Storage>);
-        symbi_audit::verify(&self.data().join("trail"), &VerifyOptions { key: None, storage })
-            .unwrap()
-            .records
+        symbi_audit::verify(
+            &self.data().join("trail"),
+            &VerifyOptions { storage, ..VerifyOptions::default() },
+        )
+        .unwrap()
+        .records
     }
 }
 

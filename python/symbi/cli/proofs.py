@@ -1,0 +1,373 @@
+"""`symbi audit verify`, `checkpoint` and `prove`: what others can check, and how far the word goes.
+
+Not here: reading a trail (`cli/audit.py`), what holds and what does not (`symbi.audit`).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from symbi.cli import exits, frame, output
+
+if TYPE_CHECKING:
+    import argparse
+
+    from symbi.audit import AuditLog, Verification
+
+__all__ = ["add_path", "add_verbs", "open_trail"]
+
+_LEVELS = {
+    "consistent": "whole since it was signed; by whom is not known without --key",
+    "authentic": "whole, and signed with the key whose fingerprint you gave",
+}
+_END_NOTE = "nothing here shows whether records were cut off the end: that takes --checkpoint, kept elsewhere"
+
+
+def add_verbs(verbs: frame.Subparsers) -> None:
+    """Adds the verbs of this module to `symbi audit`."""
+    verify = frame.add_command(
+        verbs,
+        "verify",
+        summary="check every record of a trail, and say how far the word goes",
+        run=_verify,
+        example="symbi audit verify\nsymbi audit verify backup/trail --key 0f3a…\n"
+        "symbi audit verify --checkpoint kept.checkpoint --strict\nsymbi audit verify --proof event-7.tlog-proof",
+    )
+    verify.add_argument("--key", metavar="FINGERPRINT", help="the fingerprint that was kept elsewhere")
+    verify.add_argument(
+        "--checkpoint",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a checkpoint that was kept elsewhere; may be given again, and all must hold",
+    )
+    verify.add_argument(
+        "--witness",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a witness that must have signed the largest of them: name+hash+base64",
+    )
+    verify.add_argument(
+        "--since-checkpoint",
+        action="store_true",
+        help="take what the checkpoint covers from its root, five times as fast; single signatures after it",
+    )
+    verify.add_argument("--records", type=_range, metavar="A..B", help="only records A up to before B")
+    verify.add_argument(
+        "--strict",
+        action="store_true",
+        help="a word that does not reach to the last byte is a finding: needs --key and --checkpoint",
+    )
+    verify.add_argument("--proof", type=Path, metavar="FILE", help="check a proof instead; reads no trail")
+    add_path(verify)
+    checkpoint = frame.add_command(
+        verbs,
+        "checkpoint",
+        summary="the signed state of the trail, to be kept elsewhere",
+        run=_checkpoint,
+        example="symbi audit checkpoint > /media/stick/today.checkpoint",
+        description="A running runtime signs its state now; otherwise the trail is verified and signed, or the\n"
+        "checkpoint beside it printed where that covers everything.",
+    )
+    add_path(checkpoint)
+    prove = frame.add_command(
+        verbs,
+        "prove",
+        summary="the proof that one record is in the trail",
+        run=_prove,
+        example="symbi audit prove 41 > event-41.tlog-proof\nsymbi audit prove --since kept.checkpoint",
+    )
+    prove.add_argument("event", nargs="?", metavar="EVENT", help="a record's number or its event id")
+    prove.add_argument("path", nargs="?", type=Path, metavar="PATH", help="a trail's directory")
+    prove.add_argument("--against", type=Path, metavar="FILE", help="the checkpoint that the proof leads to")
+    prove.add_argument(
+        "--since",
+        type=Path,
+        metavar="FILE",
+        help="prove instead that the trail only grew since this checkpoint",
+    )
+
+
+def add_path(parser: frame.Parser) -> None:
+    """The trail's directory, as every verb takes it."""
+    help_text = "a trail's directory (default: trail in the data directory)"
+    parser.add_argument("path", nargs="?", type=Path, metavar="PATH", help=help_text)
+
+
+def open_trail(options: argparse.Namespace) -> AuditLog:
+    """The trail that was meant, for reading.
+
+    Raises:
+        InputError: there is none.
+    """
+    from symbi.audit import AuditLog
+    from symbi.errors import InputError
+
+    path: Path = options.path or options.data / "trail"
+    if not path.is_dir():
+        raise InputError(f"there is no trail in `{path}`: name its directory, or --data")
+    return AuditLog.open(path)
+
+
+def _range(text: str) -> range:
+    first, dots, end = text.partition("..")
+    if not dots or not first.isdecimal() or not end.isdecimal() or int(end) <= int(first):
+        raise ValueError(text)
+    return range(int(first), int(end))
+
+
+def _text(path: Path) -> str:
+    from symbi.errors import InputError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"`{path}`: {error}") from error
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from symbi.errors import ChainBrokenError, InputError, TruncatedError
+
+    if options.proof is not None:
+        return _check_proof(options)
+    if options.strict and not (options.key and options.checkpoint):
+        raise InputError("--strict needs --key and --checkpoint: without them the word cannot reach the end")
+    if options.since_checkpoint and not options.checkpoint:
+        raise InputError("--since-checkpoint needs --checkpoint")
+    path: Path = options.path or options.data / "trail"
+    try:
+        found = open_trail(options).verify(
+            key=options.key,
+            checkpoint=[_text(file) for file in options.checkpoint],
+            witnesses=options.witness,
+            since_checkpoint=options.since_checkpoint,
+            records=options.records,
+        )
+    except ChainBrokenError as error:
+        kind = "truncated" if isinstance(error, TruncatedError) else "broken"
+        if options.json:
+            output.print_json({"path": str(path), "verified": False, "seq": error.seq, "reason": str(error)})
+        else:
+            output.note(f"{output.paint(kind, 'red', sys.stderr)}: {output.clean(error)}")
+            output.note(
+                f"  {path}: up to record {error.seq} nothing is wrong; from there nothing is vouched for"
+            )
+        return exits.FINDING
+    missing = _missing(found) if options.strict else ""
+    if options.json:
+        output.print_json(
+            _verified(path, found) | ({"verified": False, "reason": missing} if missing else {})
+        )
+    else:
+        sys.stdout.write("\n".join(_lines(path, found)) + "\n")
+        if missing:
+            output.note(f"{output.paint('not complete', 'red', sys.stderr)}: {missing}")
+    return exits.FINDING if missing else exits.DONE
+
+
+def _missing(found: Verification) -> str:
+    """What keeps the word from reaching the last byte."""
+    if found.tail_bytes:
+        return f"{found.tail_bytes} bytes after the last record belong to none"
+    if found.first or found.complete_to < found.records:
+        return f"no checkpoint vouches for records {found.complete_to} to {found.records - 1}"
+    return ""
+
+
+def _verified(path: Path, found: Verification) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "verified": True,
+        "records": found.records,
+        "head": found.head,
+        "level": found.level,
+        "log_id": found.log_id,
+        "keys": list(found.keys),
+        "last": found.last.isoformat(),
+        "tail_bytes": found.tail_bytes,
+        "first": found.first,
+        "complete_to": found.complete_to,
+        "checkpoint": found.checkpoint,
+        "witnessed": None if found.witnessed is None else [time.isoformat() for time in found.witnessed],
+    }
+
+
+def _lines(path: Path, found: Verification) -> list[str]:
+    which = f"{found.records} records" if not found.first else f"records {found.first} to {found.records - 1}"
+    if found.level == "complete":
+        word = f"its first {found.complete_to} records are those of the checkpoint you gave, none cut off or changed"
+        end = f"what came after record {found.complete_to - 1} no checkpoint vouches for"
+        if found.complete_to == found.records:
+            end = "that is all of them"
+    else:
+        word, end = _LEVELS[found.level], _END_NOTE
+    keys = found.keys[0] + (f" and {len(found.keys) - 1} that followed it" if len(found.keys) > 1 else "")
+    lines = [
+        f"{output.paint('good', 'green')}: {which} in {path}",
+        f"  {found.level}: {word}",
+        f"  log {found.log_id}, key {keys}",
+        f"  head {found.head}",
+        f"  last record at {found.last.isoformat()}; {end}",
+    ]
+    if found.witnessed is not None:
+        lines.append(f"  witnessed at {found.witnessed[0].isoformat()}")
+    if found.tail_bytes:
+        lines.append(f"  {found.tail_bytes} bytes after it are being written, or were left by a crash")
+    return lines
+
+
+def _check_proof(options: argparse.Namespace) -> int:
+    from symbi.audit import Proof
+    from symbi.errors import CryptoError
+
+    try:
+        proven = Proof(_text(options.proof)).check(options.key)
+    except CryptoError as error:
+        if options.json:
+            output.print_json({"path": str(options.proof), "verified": False, "reason": str(error)})
+        else:
+            output.note(f"{output.paint('broken', 'red', sys.stderr)}: {output.clean(error)}")
+        return exits.FINDING
+    event, checkpoint = proven.event, proven.checkpoint
+    if options.json:
+        output.print_json(
+            {
+                "path": str(options.proof),
+                "verified": True,
+                "level": proven.level,
+                "key": proven.key,
+                "log_id": checkpoint.log_id,
+                "size": checkpoint.size,
+                "event": event.to_json(),
+            }
+        )
+        return exits.DONE
+    where = f"record {event.seq} is one of the {checkpoint.size} of log {checkpoint.log_id}"
+    lines = [
+        f"{output.paint('good', 'green')}: {where}",
+        f"  {proven.level}: its checkpoint is signed with key {proven.key}",
+        f"  {output.clean(event.line)}",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return exits.DONE
+
+
+def _checkpoint(options: argparse.Namespace) -> int:
+    from symbi.audit import Checkpoint
+
+    text = _signed_now(options)
+    checkpoint = Checkpoint.parse(text)
+    if options.json:
+        output.print_json(
+            {
+                "log_id": checkpoint.log_id,
+                "size": checkpoint.size,
+                "root": checkpoint.root,
+                "signers": list(checkpoint.signers),
+                "text": text,
+            }
+        )
+    else:
+        sys.stdout.write(text)
+        output.note(f"{checkpoint.size} records; keep it where whoever writes the trail cannot reach it")
+    return exits.DONE
+
+
+def _signed_now(options: argparse.Namespace) -> str:
+    """By the running runtime, by the key beside the trail, or as it was left."""
+    from symbi import _core
+    from symbi.control import ask
+    from symbi.errors import LogLockedError, RuntimeClosedError
+
+    if options.path is None:
+        with suppress(RuntimeClosedError):
+            return str(ask(options.data, {"command": "audit.checkpoint"}))
+    log = open_trail(options)
+    seed = _seed(log.directory)
+    if seed is None:
+        output.note("the trail's key is not here: this is the checkpoint that its writer left")
+        return log.checkpoint().text
+    try:
+        return _core.audit_sign_checkpoint(str(log.directory), seed)
+    except LogLockedError:
+        output.note("the trail is open elsewhere: this is the last checkpoint that its writer made")
+        return log.checkpoint().text
+
+
+def _seed(trail: Path) -> bytes | None:
+    """The trail's signing seed: an application's beside it, a runtime's among its keys; None where neither is."""
+    from symbi.audit.log import key_path, read_seed
+    from symbi.errors import CryptoError
+
+    if key_path(trail).exists():
+        return read_seed(key_path(trail))
+    try:
+        with (trail.absolute().parent / "keys" / "signing.key").open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise CryptoError(f"`{file.name}` can be read by others: `chmod 600` it")
+            seed = file.read(33)
+    except FileNotFoundError:
+        return None
+    if len(seed) != 32:
+        raise CryptoError(f"`{file.name}` is not a key of 32 bytes")
+    return seed
+
+
+def _prove(options: argparse.Namespace) -> int:
+    from symbi.errors import InputError
+
+    if options.since is not None:
+        return _prove_growth(options)
+    if options.event is None:
+        raise InputError("name a record: its number, or its event id")
+    log = open_trail(options)
+    event = _find(log, options.event)
+    against = None if options.against is None else _text(options.against)
+    proof = log.prove(event, against=against)
+    if options.json:
+        proven = proof.check()
+        output.print_json(
+            {"seq": proven.event.seq, "size": proven.checkpoint.size, "key": proven.key, "proof": proof.text}
+        )
+    else:
+        sys.stdout.write(proof.text)
+        output.note("check it anywhere: `symbi audit verify --proof FILE --key FINGERPRINT`")
+    return exits.DONE
+
+
+def _find(log: AuditLog, event: str) -> Any:
+    from symbi.errors import InputError
+
+    if event.isdecimal():
+        return int(event)
+    try:
+        event_id = str(uuid.UUID(event))
+    except ValueError:
+        raise InputError(f"`{output.clean(event)}` is neither a record's number nor an event id") from None
+    found = log.query(event_id=event_id, limit=1)
+    if not found:
+        raise InputError(f"the trail has no event `{event_id}`")
+    return found[0]
+
+
+def _prove_growth(options: argparse.Namespace) -> int:
+    from base64 import b64encode
+
+    # With --since the first positional is the trail's directory.
+    options.path = options.path or (None if options.event is None else Path(options.event))
+    new, hashes = open_trail(options).prove_consistency(_text(options.since))
+    lines = [b64encode(one).decode() for one in hashes]
+    if options.json:
+        output.print_json({"size": new.size, "hashes": lines, "checkpoint": new.text})
+    else:
+        sys.stdout.write("\n".join([*lines, "", new.text]))
+        output.note(f"the trail of {new.size} records begins with that of the checkpoint you gave")
+    return exits.DONE

@@ -1,0 +1,189 @@
+//! Checkpoints and proofs of `symbi-audit` for Python: texts in, texts and plain tuples out.
+//!
+//! Not here: where checkpoints are kept, the classes a user sees (`symbi/audit/proof.py`).
+
+use std::path::Path;
+
+use pyo3::prelude::*;
+use symbi_audit::{
+    Checkpoint, KeyId, LogError, LogOptions, NoteError, Owner, Proof, ProofError, Prover, Reader,
+    VerifierKey, VerifyOptions, merkle,
+};
+
+use crate::audit::{Fields, fields, hex};
+use crate::errors::{Raise, enter};
+
+impl From<NoteError> for Raise {
+    fn from(error: NoteError) -> Self {
+        Self::new("CryptoError", error.to_string())
+    }
+}
+
+impl From<ProofError> for Raise {
+    fn from(error: ProofError) -> Self {
+        Self::new("CryptoError", format!("the proof does not hold: {error}"))
+    }
+}
+
+/// A text that a caller gave: what is no checkpoint is his mistake.
+pub(crate) fn checkpoint(text: &str) -> Result<Checkpoint, Raise> {
+    text.parse().map_err(|error: NoteError| Raise::new("InputError", format!("not a checkpoint: {error}")))
+}
+
+pub(crate) fn verifier_key(text: &str) -> Result<VerifierKey, Raise> {
+    text.parse().map_err(|error: NoteError| Raise::new("InputError", error.to_string()))
+}
+
+fn key_id(text: Option<&str>) -> Result<Option<KeyId>, Raise> {
+    let key = text.map(str::parse::<KeyId>).transpose();
+    key.map_err(|error| Raise::new("InputError", error.to_string()))
+}
+
+/// `(log_id, size, root, signers)`
+type CheckpointTuple = (String, u64, String, Vec<String>);
+
+fn told(checkpoint: &Checkpoint) -> CheckpointTuple {
+    let signers = checkpoint.signers().map(str::to_owned).collect();
+    (checkpoint.log_id().to_string(), checkpoint.size(), hex(checkpoint.root()), signers)
+}
+
+/// Makes proofs against one checkpoint of a trail.
+#[pyclass(frozen, module = "symbi._core")]
+struct AuditProver {
+    prover: Prover,
+}
+
+#[pymethods]
+impl AuditProver {
+    #[new]
+    #[pyo3(signature = (directory, checkpoint=None))]
+    fn new(py: Python<'_>, directory: &str, checkpoint: Option<&str>) -> PyResult<Self> {
+        enter(py, || -> Result<_, Raise> {
+            let given = checkpoint.map(self::checkpoint).transpose()?;
+            Ok(Self { prover: Reader::open(Path::new(directory))?.prover(given)? })
+        })
+    }
+
+    /// The checkpoint's text.
+    fn checkpoint(&self) -> String {
+        self.prover.checkpoint().to_string()
+    }
+
+    /// The text of the proof of record `seq`; its line, without newline, where the caller has it.
+    #[pyo3(signature = (seq, line=None))]
+    fn prove(&self, py: Python<'_>, seq: u64, line: Option<&str>) -> PyResult<String> {
+        enter(py, || -> Result<_, LogError> {
+            let line = line.map(|line| format!("{line}\n").into_bytes());
+            Ok(self.prover.prove(seq, line.as_deref())?.to_string())
+        })
+    }
+
+    /// The hashes, 32 bytes each, that show that the log only grew since `old`.
+    fn consistency(&self, py: Python<'_>, old: &str) -> PyResult<Vec<Vec<u8>>> {
+        enter(py, || -> Result<_, Raise> {
+            let hashes = self.prover.consistency(&checkpoint(old)?)?;
+            Ok(hashes.into_iter().map(|hash| hash.to_vec()).collect())
+        })
+    }
+}
+
+/// Reads a checkpoint's text. Its signatures are not checked.
+#[pyfunction]
+fn audit_read_checkpoint(py: Python<'_>, text: &str) -> PyResult<CheckpointTuple> {
+    enter(py, || -> Result<_, Raise> { Ok(told(&checkpoint(text)?)) })
+}
+
+/// The text of the checkpoint beside a trail, or None.
+#[pyfunction]
+fn audit_checkpoint(py: Python<'_>, directory: &str) -> PyResult<Option<String>> {
+    enter(py, || -> Result<_, LogError> {
+        Ok(Reader::open(Path::new(directory))?.checkpoint()?.map(|checkpoint| checkpoint.to_string()))
+    })
+}
+
+/// Signs the state of a trail that nobody has open, after verifying it whole.
+#[pyfunction]
+fn audit_sign_checkpoint(py: Python<'_>, directory: &str, seed: [u8; 32]) -> PyResult<String> {
+    enter(py, || -> Result<_, LogError> {
+        let options = LogOptions::of_seed("aws-lc", &seed, Owner::Application)?;
+        Ok(symbi_audit::checkpoint_at_rest(Path::new(directory), &options)?.to_string())
+    })
+}
+
+/// Checks a proof. Answers the record, the fingerprint of the key that signed the checkpoint, its text.
+#[pyfunction]
+#[pyo3(signature = (text, key=None))]
+fn audit_check_proof(py: Python<'_>, text: &str, key: Option<&str>) -> PyResult<(Fields, String, String)> {
+    enter(py, || -> Result<_, Raise> {
+        let proof: Proof = text.parse()?;
+        let proven = proof.check(key_id(key)?)?;
+        Ok((fields(proven.record), proven.key.to_string(), proof.checkpoint.to_string()))
+    })
+}
+
+/// Checks that the log of checkpoint `new` begins with that of `old`, by hashes of 32 bytes.
+#[pyfunction]
+fn audit_check_consistency(py: Python<'_>, old: &str, new: &str, hashes: Vec<[u8; 32]>) -> PyResult<()> {
+    enter(py, || -> Result<_, Raise> {
+        let (old, new) = (checkpoint(old)?, checkpoint(new)?);
+        if old.log_id() != new.log_id() {
+            return Err(Raise::new("CryptoError", "the checkpoints are of two logs"));
+        }
+        Ok(merkle::check_consistency(old.size(), new.size(), old.root(), new.root(), &hashes)?)
+    })
+}
+
+/// What a verification found, see `audit_verify`.
+type VerifiedTuple =
+    ((u64, u64, u64, Option<u64>, Option<(u64, u64)>), (String, &'static str, String, Vec<String>, u64, u64));
+
+/// Verifies a trail. Answers `(first, records, complete_to, checkpoint, witnessed_s)` and
+/// `(head, level, log_id, keys, last_us, tail_bytes)`.
+#[pyfunction]
+#[pyo3(signature = (directory, key=None, *, checkpoints=Vec::new(), witnesses=Vec::new(), since_checkpoint=false,
+                    range=None))]
+fn audit_verify(
+    py: Python<'_>,
+    directory: &str,
+    key: Option<&str>,
+    checkpoints: Vec<String>,
+    witnesses: Vec<String>,
+    since_checkpoint: bool,
+    range: Option<(u64, u64)>,
+) -> PyResult<VerifiedTuple> {
+    enter(py, || -> Result<_, Raise> {
+        let options = VerifyOptions {
+            key: key_id(key)?,
+            checkpoints: checkpoints.iter().map(|text| checkpoint(text)).collect::<Result<_, _>>()?,
+            witnesses: witnesses.iter().map(|text| verifier_key(text)).collect::<Result<_, _>>()?,
+            since_checkpoint,
+            range: range.map(|(from, to)| from..to),
+            storage: None,
+        };
+        Reader::open(Path::new(directory))?;
+        let found = symbi_audit::verify(Path::new(directory), &options)?;
+        let keys = found.keys.iter().map(ToString::to_string).collect();
+        Ok((
+            (found.first, found.records, found.complete_to, found.checkpoint, found.witnessed_s),
+            (
+                found.head,
+                found.level.as_str(),
+                found.log_id.to_string(),
+                keys,
+                found.last_us,
+                found.tail_bytes,
+            ),
+        ))
+    })
+}
+
+/// Adds this module's classes to `symbi._core`.
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<AuditProver>()?;
+    module.add_function(wrap_pyfunction!(audit_read_checkpoint, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_checkpoint, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_sign_checkpoint, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_check_proof, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_check_consistency, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_verify, module)?)
+}
