@@ -115,7 +115,7 @@ def test_what_is_not_built_is_refused_by_name(trail: Path) -> None:
         log.append("test.event", None, {}, personal={"name": "x"})
 
 
-def test_a_proof_made_beside_the_writer_convinces_whoever_has_the_fingerprint(trail: Path) -> None:
+def test_pf1_a_proof_made_beside_the_writer_convinces_whoever_has_the_fingerprint(trail: Path) -> None:
     with symbi.AuditLog.open(trail, "a") as log:
         event = log.append("test.event", "a", {"n": 1})
         kept = log.checkpoint()

@@ -4,7 +4,8 @@ Not here: the runtime's log. Only its kernel writes that one; this module reads 
 """
 
 from symbi.audit.event import AuditEvent
-from symbi.audit.log import AuditLog, AuditTail, Verification, key_path
+from symbi.audit.keys import key_path, sign_at_rest
+from symbi.audit.log import AuditLog, AuditTail, Verification
 from symbi.audit.proof import Checkpoint, Proof, Proven, check_consistency
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "Verification",
     "check_consistency",
     "key_path",
+    "sign_at_rest",
 ]

@@ -5,7 +5,6 @@ so that a copied trail does not carry the key that could forge it. Whoever wants
 "consistent" keeps the fingerprint elsewhere (`AuditLog.fingerprint`).
 
 Invariants
-- AL1 a key file is 0600, made whole or not at all, and never overwritten.
 - AL2 `append` returns when the record survives a power cut; what cannot be recorded is refused first.
 - AL3 a log that was opened before a fork is refused in the child: its threads are not there.
 """
@@ -14,10 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import stat
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,15 +22,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from symbi import _core
 from symbi.audit.event import AuditEvent, time_of
 from symbi.audit.proof import Checkpoint, Proof
-from symbi.errors import AuditError, CryptoError, InputError, LogUnavailableError, NotBuiltError
+from symbi.errors import AuditError, InputError, LogUnavailableError, NotBuiltError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
-__all__ = ["AuditLog", "AuditTail", "Verification", "key_path"]
+__all__ = ["AuditLog", "AuditTail", "Verification"]
 
-_SEED_BYTES = 32
 _TAIL_BATCH = 1_000  # records taken from the core at once: memory stays flat on a trail of any size
 _GROUP = 10_000  # events handed to the core at once, for the same reason
 TIMEOUT_S = 30.0  # a disk that takes longer for one sync is a disk that failed
@@ -73,59 +68,6 @@ class Verification:
     complete_to: int = 0
     checkpoint: int | None = None
     witnessed: tuple[datetime, datetime] | None = None
-
-
-def key_path(directory: str | os.PathLike[str]) -> Path:
-    """Where an application's log in `directory` keeps its key: `<directory>.key`."""
-    path = Path(directory).absolute()
-    return path.with_name(path.name + ".key")
-
-
-def _seed(directory: Path) -> bytes:
-    """The log's seed; made on its first opening (AL1)."""
-    path = key_path(directory)
-    try:
-        return read_seed(path)
-    except FileNotFoundError:
-        if (directory / "head").exists():
-            message = f"`{path}` is missing: without its key this log can be read and verified, not written"
-            raise CryptoError(message) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_bytes(_SEED_BYTES).hex() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):  # another process was faster: its key counts
-            os.link(made, path)
-    finally:
-        made.unlink(missing_ok=True)
-    parent = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
-    return read_seed(path)
-
-
-def read_seed(path: Path) -> bytes:
-    """The seed in a key file.
-
-    Raises:
-        CryptoError: others may read it, or it is not a key.
-    """
-    with path.open() as file:
-        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-            raise CryptoError(f"`{path}` can be read by others: `chmod 600` it, and consider its key known")
-        text = file.read(_SEED_BYTES * 2 + 2)
-    try:
-        seed = bytes.fromhex(text)
-    except ValueError:
-        seed = b""
-    if len(seed) != _SEED_BYTES:
-        raise CryptoError(f"`{path}` is not a key: {_SEED_BYTES * 2} hex digits were expected")
-    return seed
 
 
 def _details_text(details: Mapping[str, Any] | str) -> str:
@@ -240,7 +182,7 @@ class AuditLog:
             raise InputError(f"`{mode}` is not a mode: `r` or `a`")
         if (path / "head").exists() and _core.audit_summary(os.fspath(path))[2] == "runtime":
             raise AuditError(f"the log in `{path}` belongs to the runtime: only its kernel may write there")
-        writer, told = _core.AuditWriter.open(os.fspath(path), _seed(path), provider)
+        writer, told = _core.AuditWriter.open(os.fspath(path), seed_of(path), provider)
         log_id, created, fingerprint, *_ = told
         return cls(path, writer, log_id, fingerprint, created=created)
 

@@ -5,8 +5,6 @@ Not here: reading a trail (`cli/audit.py`), what holds and what does not (`symbi
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 import uuid
 from contextlib import suppress
@@ -283,7 +281,7 @@ def _checkpoint(options: argparse.Namespace) -> int:
 
 def _signed_now(options: argparse.Namespace) -> str:
     """By the running runtime, by the key beside the trail, or as it was left."""
-    from symbi import _core
+    from symbi.audit import sign_at_rest
     from symbi.control import ask
     from symbi.errors import LogLockedError, RuntimeClosedError
 
@@ -291,34 +289,15 @@ def _signed_now(options: argparse.Namespace) -> str:
         with suppress(RuntimeClosedError):
             return str(ask(options.data, {"command": "audit.checkpoint"}))
     log = open_trail(options)
-    seed = _seed(log.directory)
-    if seed is None:
-        output.note("the trail's key is not here: this is the checkpoint that its writer left")
-        return log.checkpoint().text
     try:
-        return _core.audit_sign_checkpoint(str(log.directory), seed)
+        signed = sign_at_rest(log.directory)
     except LogLockedError:
         output.note("the trail is open elsewhere: this is the last checkpoint that its writer made")
         return log.checkpoint().text
-
-
-def _seed(trail: Path) -> bytes | None:
-    """The trail's signing seed: an application's beside it, a runtime's among its keys; None where neither is."""
-    from symbi.audit.log import key_path, read_seed
-    from symbi.errors import CryptoError
-
-    if key_path(trail).exists():
-        return read_seed(key_path(trail))
-    try:
-        with (trail.absolute().parent / "keys" / "signing.key").open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise CryptoError(f"`{file.name}` can be read by others: `chmod 600` it")
-            seed = file.read(33)
-    except FileNotFoundError:
-        return None
-    if len(seed) != 32:
-        raise CryptoError(f"`{file.name}` is not a key of 32 bytes")
-    return seed
+    if signed is None:
+        output.note("the trail's key is not here: this is the checkpoint that its writer left")
+        return log.checkpoint().text
+    return signed.text
 
 
 def _prove(options: argparse.Namespace) -> int:

@@ -46,7 +46,7 @@ fn copy(bench: &Bench) -> Bench {
 }
 
 #[test]
-fn a5_every_record_of_a_log_is_proven_and_checked_with_nothing_but_the_fingerprint() {
+fn a5_pr1_pr2_every_record_of_a_log_is_proven_and_checked_with_nothing_but_the_fingerprint() {
     let bench = Bench::new();
     append(&bench, 300);
     let prover = bench.reader().prover(None).unwrap();
@@ -79,7 +79,7 @@ fn a5_any_changed_bit_of_a_proof_is_refused() {
 }
 
 #[test]
-fn tiles_are_a_projection_that_is_never_trusted_over_the_log() {
+fn ti1_tiles_are_a_projection_that_is_never_trusted_over_the_log() {
     let bench = Bench::new();
     append(&bench, 700);
     let whole = bench.reader().prover(None).unwrap().prove(5, None).unwrap();
@@ -97,7 +97,7 @@ fn tiles_are_a_projection_that_is_never_trusted_over_the_log() {
 }
 
 #[test]
-fn checkpoints_of_every_size_agree_with_the_tree_over_the_log() {
+fn ke2_checkpoints_of_every_size_agree_with_the_tree_over_the_log() {
     let bench = Bench::new();
     let log = bench.open();
     let mut made = Vec::new();
@@ -240,7 +240,7 @@ fn a_range_is_verified_by_itself_and_says_so() {
 }
 
 #[test]
-fn a_checkpoint_after_a_rotation_is_signed_by_the_key_whose_turn_it_is() {
+fn cp2_a_checkpoint_after_a_rotation_is_signed_by_the_key_whose_turn_it_is() {
     let bench = Bench::new();
     let log = bench.open();
     let before = log.checkpoint().unwrap();
@@ -255,7 +255,7 @@ fn a_checkpoint_after_a_rotation_is_signed_by_the_key_whose_turn_it_is() {
 }
 
 #[test]
-fn segments_that_were_closed_have_a_checkpoint_and_proofs_reach_into_sealed_ones() {
+fn ti2_segments_that_were_closed_have_a_checkpoint_and_proofs_reach_into_sealed_ones() {
     let mut bench = Bench::new();
     bench.options.segment_bytes_max = 4_000;
     append(&bench, 60);
@@ -286,7 +286,7 @@ fn witnesses_that_are_asked_for_must_have_signed() {
 }
 
 #[test]
-fn a_checkpoint_is_not_signed_over_what_the_log_did_not_write() {
+fn ke1_a_checkpoint_is_not_signed_over_what_the_log_did_not_write() {
     let bench = Bench::new();
     let log = bench.open();
     for _ in 0..5 {
