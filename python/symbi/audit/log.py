@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from symbi import _core
 from symbi.audit.event import AuditEvent, time_of
+from symbi.audit.keys import seed_of
 from symbi.audit.proof import Checkpoint, Proof
 from symbi.errors import AuditError, InputError, LogUnavailableError, NotBuiltError
 
