@@ -3,6 +3,8 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, ClassVar, Literal, NoReturn, Self, TypeAlias, final
 
+from symbi.errors import SymbiError
+
 __all__ = [
     "Allow",
     "AllowWithConditions",
@@ -393,6 +395,7 @@ class Kernel:
         network_io_mbps: int = 1048576,
         accelerators: int = 0,
         scheduling: dict[str, Any] | None = None,
+        supervision: dict[str, int] | None = None,
         tenants: list[tuple[str, int, int | None]] = ...,
         agents_max: int = 10000,
         mailbox_depth_max: int = 1024,
@@ -410,7 +413,7 @@ class Kernel:
     def policy_digest(self) -> str: ...
     def erring_rules(self) -> int: ...
     def policy_problems(self) -> str: ...
-    def create_agent(
+    def create_agents(
         self,
         by: str,
         *,
@@ -428,7 +431,9 @@ class Kernel:
         execution_timeout_ms: int | None,
         tenant: str = "default",
         supervision: _Supervision | None = None,
-    ) -> tuple[str, int]: ...
+        assessed: str | None = None,
+        count: int = 1,
+    ) -> tuple[list[str], int]: ...
     def clone_agent(self, by: str, agent: str) -> tuple[str, int]: ...
     def begin_run(
         self,
@@ -443,9 +448,18 @@ class Kernel:
         duration_ms: int | None = None,
         retry_of: str | None = None,
     ) -> tuple[str, int, _Moves]: ...
-    def end_run(
-        self, run: str, outcome: str, kind: str = ..., text: str = ...
-    ) -> tuple[int | None, _Moves]: ...
+    def begin_runs(
+        self,
+        by: str,
+        asks: list[tuple[str, bytes]],
+        labels: list[str],
+        priority: int,
+        *,
+        tier: str = "interactive",
+        deadline_ms: int | None = None,
+        duration_ms: int | None = None,
+    ) -> tuple[list[str | SymbiError], _Moves]: ...
+    def end_runs(self, ended: list[tuple[str, str, str, str]]) -> tuple[int | None, _Moves]: ...
     def run_suspended(self, run: str) -> _Moves: ...
     def run_resumed(self, run: str) -> None: ...
     def cancel_run(self, by: str, run: str) -> tuple[int | None, _Moves]: ...

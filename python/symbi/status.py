@@ -71,6 +71,9 @@ class SystemStatus:
     tasks_dead: int = 0
     tasks_dead_dropped: int = 0
     breakers: dict[str, str] = field(default_factory=dict)
+    runs_suspended: int = 0
+    preemptions: int = 0
+    deadlines_missed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,7 @@ def system_status(
         states[row["state"]] = states.get(row["state"], 0) + 1
     opened = kernel.opened
     failures = kernel.failures()
+    runs = kernel.count_runs()
     dead, dropped = kernel.dead_tasks()
     known = [(usage.memory_bytes, usage.cpu_time_us) for usage in usages]
     return SystemStatus(
@@ -136,6 +140,9 @@ def system_status(
         tasks_dead=len(dead),
         tasks_dead_dropped=dropped,
         breakers={dependency: state for dependency, state, *_ in kernel.breakers()},
+        runs_suspended=sum(runs["suspended"].values()),
+        preemptions=runs["preemptions"],
+        deadlines_missed=runs["deadlines_missed"],
     )
 
 

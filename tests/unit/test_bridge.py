@@ -21,7 +21,7 @@ BOUND_S = 10.0
 async def test_br1_a_thousand_waiters_are_woken_in_any_order(tmp_path: Path) -> None:
     async with Runtime.open(data=tmp_path) as rt:
         start = rt.kernel.durable()
-        numbers = [rt.kernel.create_agent("host", **_SHAPE)[1] for _ in range(1000)]
+        numbers = [rt.kernel.create_agents("host", **_SHAPE)[1] for _ in range(1000)]
         assert numbers[-1] >= start + 999
         waits = [rt.bridge.durable(seq) for seq in reversed(numbers)]
         await asyncio.wait_for(asyncio.gather(*waits), BOUND_S)
@@ -49,7 +49,7 @@ async def test_br2_who_waits_when_it_closes_is_told(tmp_path: Path) -> None:
 @pytest.mark.asyncio
 async def test_br1_a_waiter_that_gave_up_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
     async with Runtime.open(data=tmp_path) as rt:
-        seq = rt.kernel.create_agent("host", **_SHAPE)[1]
+        seq = rt.kernel.create_agents("host", **_SHAPE)[1]
         gone = asyncio.create_task(rt.bridge.durable(1 << 40))
         await asyncio.sleep(0)
         gone.cancel()
@@ -69,7 +69,7 @@ async def test_br2_a_closed_bridge_takes_no_waiter(tmp_path: Path) -> None:
 @pytest.mark.asyncio
 async def test_br4_who_stops_waiting_for_a_mailbox_leaves_nothing_behind(tmp_path: Path) -> None:
     async with Runtime.open(data=tmp_path) as rt:
-        identity, _ = rt.kernel.create_agent("host", **_SHAPE)
+        (identity,), _ = rt.kernel.create_agents("host", **_SHAPE)
         before = rt.bridge.waiting
         for _ in range(100):
             waiting = asyncio.create_task(rt.bridge.mailbox(identity))

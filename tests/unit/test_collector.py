@@ -54,7 +54,7 @@ class House:
         self.bridge = Bridge(kernel, loop, self.collector.bell)
 
     def agent(self, name: str) -> str:
-        return self.kernel.create_agent("host", name=name, **SHAPE)[0]
+        return self.kernel.create_agents("host", name=name, **SHAPE)[0][0]
 
     async def settled(self) -> None:
         """Until there is no garbage and no timer."""

@@ -92,7 +92,7 @@ def test_no_key_and_no_variable_stands_in_two_rows() -> None:
 def test_the_typed_view_has_exactly_the_settings_that_have_a_part() -> None:
     """CS2: what does not exist has no field that a program could read."""
     config = Config.load(environ={})
-    sections = ("runtime", "security", "policy", "audit", "log")
+    sections = ("runtime", "security", "policy", "audit", "supervision", "log")
     fields = {
         f"{section}.{field.name}"
         for section in sections
@@ -497,3 +497,20 @@ def test_every_variable_of_ours_that_the_tree_reads_is_documented() -> None:
         for name in pattern.findall(file.read_text(encoding="utf-8"))
     }
     assert found - known == set()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        ({"supervision.breaker_open_ms": 70_000}, ("breaker_open_max_ms", "70000")),
+        ({"supervision.agent_retries": 500}, ("runtime_retries", "500")),
+        ({"supervision.breaker_failures": 33}, ("breaker_failures", "32")),
+        ({"supervision.agent_refill_ms": 0}, ("agent_refill_ms", "1")),
+    ],
+)
+def test_breakers_and_budgets_that_cannot_be_are_refused(
+    overrides: dict[str, object], names: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.load(environ={}, overrides=overrides)
+    assert all(name in str(caught.value) for name in names)

@@ -213,6 +213,39 @@ async def test_su2_an_effect_that_nobody_knows_of_is_not_repeated_and_the_task_i
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(("done", "answer", "lines"), [(True, None, ["one"]), (False, 2, ["one", "one"])])
+async def test_what_a_person_says_of_a_call_goes_for_the_next_attempt(
+    tmp_path: Path, done: bool, answer: int | None, lines: list[str]
+) -> None:
+    LINES.clear()
+    answers: list[Any] = []
+
+    async def cut_off(ctx: symbi.AgentContext) -> None:
+        FATE["hang"] = not answers
+        call = asyncio.ensure_future(ctx.tools.call("line.append", {"text": "one"}))
+        if not answers:
+            answers.append("it hangs")
+            await FATE["hanging"].wait()
+            call.cancel()
+            raise TimeoutError("it does not answer")
+        answers.append(await call)
+
+    FATE["hanging"] = asyncio.Event()
+    patient = symbi.Supervision(backoff_ms=200, jitter="none")
+    agent = symbi.AgentConfig(name="cut-off", function=cut_off, isolation="in_process", supervision=patient)
+    async with symbi.Runtime.open(data=tmp_path / "d", policy=policy(tmp_path)) as rt:
+        rests = asyncio.ensure_future(resting(rt))
+        run = asyncio.ensure_future(rt.run(await rt.schedule_agent(agent)))
+        await rests
+        [unknown] = rt.kernel.unknown_operations()
+        rt.kernel.resolve("operator:1000", unknown["operation"], done)
+        await run
+        assert rt.dead_tasks() == []
+    assert answers[1:] == [answer]
+    assert lines == LINES
+
+
+@pytest.mark.asyncio
 async def test_a_tool_that_is_declared_idempotent_is_called_again(tmp_path: Path) -> None:
     assert put.idempotent
     assert not append.idempotent
@@ -422,3 +455,15 @@ def test_an_agents_file_may_say_how_it_is_supervised(tmp_path: Path) -> None:
     )
     supervision = read(Entry(file, "main")).supervision
     assert supervision == symbi.Supervision(retries=5, retry_on=("MyError",))
+
+
+@pytest.mark.asyncio
+async def test_budgets_of_retries_are_as_large_as_they_were_configured(tmp_path: Path) -> None:
+    config = symbi.Config.load(environ={}, overrides={"supervision.agent_retries": 1})
+    flaky = Flaky(*[TimeoutError("again")] * 4)
+    async with symbi.Runtime.open(config, data=tmp_path) as rt:
+        agent = await rt.schedule_agent(flaky.agent)
+        with pytest.raises(AgentError):
+            await rt.run(agent)
+        [dead] = rt.dead_tasks()
+        assert (dead.attempts, dead.reason) == (2, "agent_budget")

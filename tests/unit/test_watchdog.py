@@ -189,3 +189,22 @@ async def test_policy_ends_an_agent_that_holds_up_the_loop_when_it_lets_go(tmp_p
             await rt.run(blocking.config())
         assert caught.value.kind == "loop_block_ms"
         assert not blocking.went_on
+
+
+@pytest.mark.asyncio
+async def test_a_rule_may_end_the_agent_that_holds_up_the_loop_and_not_only_its_task(tmp_path: Path) -> None:
+    rule = '@on_violation("terminate") forbid (principal, action == Action::"limit.breach", resource);'
+    async with opened(tmp_path, rule) as rt:
+        blocking = Blocking(rt)
+        agent = await rt.schedule_agent(blocking.config())
+        with pytest.raises(symbi.AgentError):
+            await rt.run(agent)
+        for _ in range(1_000):  # the host is told by a bell of its loop
+            if rt.kernel.agent_state(agent.id) is None:
+                break
+            await asyncio.sleep(0)
+        assert rt.kernel.agent_state(agent.id) is None
+        assert not rt.takes_runs(agent.id)
+    with symbi.AuditLog.open(tmp_path / "data" / "trail") as log:
+        (breach,) = log.query(event_type="limit.breach")
+    assert (breach.details["verdict"], breach.details["consequence"]) == ("ended", "terminate")

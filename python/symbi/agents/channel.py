@@ -56,6 +56,11 @@ def _default(value: object) -> Any:
     raise TypeError(f"a `{type(value).__name__}` cannot be sent: use JSON types, bytes or symbi.Part{mend}")
 
 
+_ENCODER: Final = json.JSONEncoder(
+    default=_default, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+)
+
+
 def encode(message: object) -> bytes:
     """One line, without its newline.
 
@@ -63,9 +68,7 @@ def encode(message: object) -> bytes:
         TypeError: a value of a kind that cannot be sent; the text names it.
         ValueError: a float that is not finite, or a circle.
     """
-    line = json.dumps(
-        message, default=_default, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    ).encode("utf-8", "strict")
+    line = _ENCODER.encode(message).encode("utf-8", "strict")
     if b'"$' in line:
         _check_plain(message)
     return line

@@ -186,16 +186,23 @@ class AgentContext:
         context: The knowledge base.
         log: The agent's own lines.
         agent_id: Its id. `name`: what policies call it. `run_id`: this run.
+        task_id: The task, the same in every attempt at it: what keys that must not change are made of.
     """
 
-    __slots__ = ("_channel", "_yielded_ns", "agent_id", "bus", "context", "log", "name", "run_id", "tools")
+    __slots__ = (
+        *("_channel", "_yielded_ns", "agent_id", "bus", "context", "log", "name", "run_id"),
+        *("task_id", "tools"),
+    )
 
-    def __init__(self, channel: Channel, *, agent_id: str, name: str, run_id: str) -> None:
+    def __init__(
+        self, channel: Channel, *, agent_id: str, name: str, run_id: str, task_id: str | None = None
+    ) -> None:
         self._channel = channel
         self._yielded_ns = 0
         self.agent_id = agent_id
         self.name = name
         self.run_id = run_id
+        self.task_id = run_id if task_id is None else task_id
         self.bus = AgentBus(channel)
         self.tools = AgentTools(channel)
         self.context = AgentKnowledge(channel)

@@ -276,23 +276,46 @@ def worker_target(config: AgentConfig) -> tuple[Path, str]:
 _signature = functools.lru_cache(maxsize=256)(inspect.signature)
 
 
+@functools.lru_cache(maxsize=256)
+def takes_context(function: AgentFunction) -> bool:
+    """Whether its first parameter is the context."""
+    parameters = list(_signature(function).parameters.values())
+    return bool(parameters) and (
+        parameters[0].name in ("ctx", "context") or "AgentContext" in str(parameters[0].annotation)
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _is_plain(function: AgentFunction) -> bool:
+    """Whether calling it binds its arguments and does nothing else, and all of them have names."""
+    kinds = [parameter.kind for parameter in _signature(function).parameters.values()]
+    return inspect.isfunction(function) and inspect.Parameter.POSITIONAL_ONLY not in kinds
+
+
 def bind(
-    function: AgentFunction, context: AgentContext, arguments: dict[str, Any]
+    function: AgentFunction, context: AgentContext | None, arguments: dict[str, Any]
 ) -> Coroutine[Any, Any, Any]:
     """The call of an agent's function with its input bound by parameter name.
+
+    Args:
+        function: A coroutine function.
+        context: Its first argument, if it takes one (`takes_context`).
+        arguments: By name.
 
     Raises:
         InputError: a parameter is missing, or the input has a name that the function does not take.
     """
+    first = (context,) if takes_context(function) else ()
+    if _is_plain(function):
+        try:
+            return function(*first, **arguments)
+        except TypeError:  # said below in the words of its parameters
+            pass
     signature = _signature(function)
-    names = list(signature.parameters)
-    takes_context = bool(names) and (
-        names[0] in ("ctx", "context") or "AgentContext" in str(signature.parameters[names[0]].annotation)
-    )
     try:
-        bound = signature.bind(*([context] if takes_context else []), **arguments)
+        bound = signature.bind(*first, **arguments)
     except TypeError as error:
-        wanted = ", ".join(names[1:] if takes_context else names) or "nothing"
+        wanted = ", ".join(list(signature.parameters)[len(first) :]) or "nothing"
         raise InputError(
             f"the input does not fit `{function.__name__}`: {error}; it takes {wanted}"
         ) from None

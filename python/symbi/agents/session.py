@@ -97,8 +97,10 @@ class Session:
         """Whether a run can be sent."""
         return self._end is None and not self._pump.done()
 
-    async def run(self, run: str, arguments: dict[str, Any], gate: Gate) -> Any:
-        """Run one task to its result. Cancelling this leaves the worker as it is, for the caller to give up (SE3).
+    async def run(self, run: str, task: str, arguments: dict[str, Any], gate: Gate) -> Any:
+        """Run one attempt of a task to its result.
+
+        Cancelling this leaves the worker as it is, for the caller to give up (SE3).
 
         Raises:
             AgentError: the agent's code failed. SandboxLimitError: a limit ended it. SandboxError: it ended.
@@ -108,7 +110,8 @@ class Session:
         future = asyncio.get_running_loop().create_future()
         self._runs[run] = future
         self._gate = gate
-        message = {"type": "run", "run": run, "agent": self._agent, "name": self._name, "input": arguments}
+        message: dict[str, Any] = {"type": "run", "run": run, "task": task, "input": arguments}
+        message |= {"agent": self._agent, "name": self._name}
         try:
             await self._send(encode(message))
             return await future

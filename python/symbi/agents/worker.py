@@ -106,7 +106,8 @@ class Worker:
 
     async def _run(self, message: dict[str, Any]) -> None:
         run = message["run"]
-        context = AgentContext(self, agent_id=message["agent"], name=message["name"], run_id=run)
+        of = {"agent_id": message["agent"], "name": message["name"], "task_id": message["task"]}
+        context = AgentContext(self, run_id=run, **of)
         try:
             value = await bind(self._function, context, message["input"])
             self.say({"type": "result", "run": run, "value": value})

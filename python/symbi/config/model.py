@@ -24,7 +24,15 @@ from symbi.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["AuditSettings", "Config", "LogSettings", "PolicySettings", "RuntimeSettings", "SecuritySettings"]
+__all__ = [
+    "AuditSettings",
+    "Config",
+    "LogSettings",
+    "PolicySettings",
+    "RuntimeSettings",
+    "SecuritySettings",
+    "SupervisionSettings",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,21 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SupervisionSettings:
+    """`[supervision]`: circuit breakers and budgets of retries. What ends in `_ms` in milliseconds."""
+
+    breaker_failures: int
+    breaker_memory_ms: int
+    breaker_open_ms: int
+    breaker_open_max_ms: int
+    breaker_probes: int
+    agent_retries: int
+    agent_refill_ms: int
+    runtime_retries: int
+    runtime_refill_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """`[log]`."""
 
@@ -85,6 +108,7 @@ class Config:
     security: SecuritySettings
     policy: PolicySettings
     audit: AuditSettings
+    supervision: SupervisionSettings
     log: LogSettings
     warnings: tuple[str, ...]
     file: Path | None
@@ -139,6 +163,7 @@ class Config:
             security=SecuritySettings(**section("security")),
             policy=PolicySettings(**section("policy")),
             audit=AuditSettings(**section("audit")),
+            supervision=SupervisionSettings(**section("supervision")),
             log=LogSettings(**section("log")),
             warnings=resolved.warnings,
             file=resolved.file,
@@ -150,6 +175,13 @@ class Config:
 
     def _refuse_the_impossible(self) -> None:
         """What each value allows alone and all together do not (CM1)."""
+        for key, larger in (("breaker_open_ms", "breaker_open_max_ms"), ("agent_retries", "runtime_retries")):
+            low, high = getattr(self.supervision, key), getattr(self.supervision, larger)
+            if high < low:
+                raise ConfigError(
+                    f"{self.origins[f'supervision.{larger}']}: `supervision.{larger}` is {high}, less than "
+                    f"`supervision.{key}`, which is {low} by {self.origins[f'supervision.{key}']}"
+                )
         if self.runtime.mode != "production":
             return
         weak = {

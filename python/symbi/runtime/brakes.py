@@ -19,7 +19,7 @@ from symbi.errors import InputError, LifecycleError, SymbiError
 
 if TYPE_CHECKING:
     from symbi.runtime import Runtime
-    from symbi.runtime.runs import Active
+    from symbi.runtime.active import Active
 
 __all__ = ["GRACE_S_MAX", "Brakes"]
 
@@ -58,7 +58,8 @@ class Brakes:
             if timer is not None:
                 timer.cancel()
             self._runtime.forget(agent)
-            await asyncio.shield(runs.in_background(self._clear_away(agent, ended, force=force)))
+            if ended or self._runtime.workers.houses(agent):
+                await asyncio.shield(runs.in_background(self._clear_away(agent, ended, force=force)))
         elif grace_s is not None:
             self._arm(agent, grace_s, by)
         with contextlib.suppress(SymbiError):  # it is stopped, whatever the log does

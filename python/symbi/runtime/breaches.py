@@ -23,7 +23,7 @@ from symbi.status import ComponentHealth
 
 if TYPE_CHECKING:
     from symbi.runtime import Runtime
-    from symbi.runtime.runs import Active
+    from symbi.runtime.active import Active
     from symbi.sandbox.base import Sandbox
     from symbi.sandbox.watch import Watch
 
@@ -101,8 +101,7 @@ class Breaches:
             return
         watch, sandbox = watched
         watch.stop()
-        result = active.result
-        error = result.exception() if result.done() and not result.cancelled() else None
+        error = active.error
         if active.ending is None and isinstance(error, SandboxLimitError):
             used, bound = _figures(sandbox, error.limit)
             self._report(active, error.limit, used, bound, hard=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from functools import partial
 from typing import TYPE_CHECKING
 
 from symbi.errors import LogUnavailableError, RuntimeClosedError
@@ -42,7 +43,7 @@ class Bridge:
         self._kernel = kernel
         self._loop = loop
         self._on_bell = on_bell
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[int, int, Callable[[Exception | None], None]]] = []
         self._tie = 0
         self._mailboxes: dict[str, list[asyncio.Future[None]]] = {}
         self._closed = False
@@ -56,13 +57,20 @@ class Bridge:
         """
         if seq is None or self._kernel.durable() > seq:
             return
-        self._check()
         future = self._loop.create_future()
+        self.tell(seq, partial(_answer, future))
+        await future
+
+    def tell(self, seq: int, told: Callable[[Exception | None], None]) -> None:
+        """Have `told` called when record `seq` is on disk, now where it is; with the error, where it never will be."""
+        if self._kernel.durable() > seq:
+            told(None)
+            return
+        self._check()
         self._tie += 1
-        heapq.heappush(self._waiting, (seq, self._tie, future))
+        heapq.heappush(self._waiting, (seq, self._tie, told))
         if self._kernel.want(seq) or self._kernel.log_problem() is not None:
             self._release()
-        await future
 
     async def mailbox(self, agent: str) -> None:
         """Wait until something has come into the mailbox of `agent` that was empty before."""
@@ -105,9 +113,7 @@ class Bridge:
         while self._waiting:
             durable = self._kernel.durable()
             while self._waiting and self._waiting[0][0] < durable:
-                future = heapq.heappop(self._waiting)[2]
-                if not future.done():
-                    future.set_result(None)
+                heapq.heappop(self._waiting)[2](None)
             if not self._waiting:
                 return
             if problem is not None:
@@ -118,9 +124,8 @@ class Bridge:
 
     def _fail(self, error: Exception) -> None:
         waiting, self._waiting = self._waiting, []
-        for _, _, future in waiting:
-            if not future.done():
-                future.set_exception(error)
+        for _, _, told in waiting:
+            told(error)
 
     def close(self) -> None:
         """Let go of the loop; whoever still waits gets `RuntimeClosedError` (BR2)."""
@@ -136,3 +141,12 @@ class Bridge:
                     if not future.done():
                         future.set_exception(RuntimeClosedError("the runtime was closed"))
         self._mailboxes.clear()
+
+
+def _answer(future: asyncio.Future[None], error: Exception | None) -> None:
+    if future.done():  # who waited went away
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

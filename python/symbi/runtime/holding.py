@@ -87,19 +87,18 @@ class Gate:
     Attributes:
         asked: It is to stand still.
         standing: It does, and the kernel was told.
-        clock: Its timers.
         trouble: Why it could not be frozen; empty where it could.
     """
 
     __slots__ = (
-        *("_following", "_frozen", "_inside", "_open", "_sandbox", "_stood"),
-        *("asked", "clock", "standing", "trouble"),
+        *("_clock", "_following", "_frozen", "_inside", "_open", "_sandbox", "_stood"),
+        *("asked", "standing", "trouble"),
     )
 
     def __init__(self, stood: Callable[[], None]) -> None:
         self.asked = False
         self.standing = False
-        self.clock = Clock()
+        self._clock: Clock | None = None  # made when it is to run: most runs have no timer and are never held
         self.trouble = ""
         self._stood = stood
         self._inside = 0  # calls of `ctx` under way: its coroutine waits in them
@@ -107,6 +106,13 @@ class Gate:
         self._sandbox: Sandbox | None = None
         self._frozen = False
         self._following: asyncio.Task[None] | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """Its timers."""
+        if self._clock is None:
+            self._clock = Clock()
+        return self._clock
 
     # What the runtime does
 
@@ -134,7 +140,8 @@ class Gate:
     def end(self, *, thaw: bool) -> None:
         """The run is over: nothing waits here any more. `thaw`: its sandbox serves others, and is not left frozen."""
         self.asked = self.standing = False
-        self.clock.clear()
+        if self._clock is not None:
+            self._clock.clear()
         self._let_go()
         if thaw:
             self._follow()

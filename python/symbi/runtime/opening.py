@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel
         memory_mb=_memory_mb(),
         cpu_millicores=(os.cpu_count() or 1) * 1000,
         sandboxes=256,
+        supervision=asdict(runtime.config.supervision),
         agents_max=settings.max_concurrent_agents,
         mailbox_bytes_max=settings.message_buffer_size,
     )

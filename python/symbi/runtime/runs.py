@@ -3,149 +3,53 @@
 Why: whatever an agent is made of, a run is asked for, waits for its turn, does its work within its time, and is
 recorded as ended; these steps are here, once, for coroutines, workers and programs alike. The work has a task of its
 own, so that whoever waits for it can go away, and everything that ends it (its caller, a time limit, a stop, a breach)
-ends it in one and the same way.
-Not here: whose turn it is (the kernel), standing still (`holding`), where the work happens (`workers`),
-stopping agents (`brakes`).
+ends it in one and the same way. Runs that end in one turn of the loop are recorded in one call.
+Not here: whose turn it is (the kernel), many at once (`together`), standing still (`holding`), where the work happens
+(`workers`), stopping agents (`brakes`).
 
 Invariants
 - RN1 a run that is ended from outside starts no new effect: the kernel is told before its code hears of it.
 - RN2 who waits for a run is answered when nothing of it moves any more: its coroutine has unwound, its sandbox is
   frozen or gone. A frozen one is removed in the background.
 - RN3 a run is recorded as ended once, by the first reason.
+- RN4 what goes wrong with the end of one run keeps no other from its end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from contextvars import copy_context
-from dataclasses import dataclass
-from time import time_ns
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from symbi.agents.channel import decode, encode
 from symbi.agents.context import AgentContext
-from symbi.agents.definition import bind
+from symbi.agents.definition import bind, takes_context
 from symbi.errors import (
     AgentError,
     InputError,
     LifecycleError,
+    LogUnavailableError,
     PolicyDenied,
     SymbiError,
     SymbiTimeoutError,
 )
+from symbi.runtime.active import CANCELLED, Active, Outcome
 from symbi.runtime.holding import GATE, Gate
 from symbi.runtime.leaving import Leaving
 from symbi.runtime.trying import Resting, Trial, obey, tried
 from symbi.tools.guarding import PRINCIPAL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Coroutine
 
     from symbi.agents.handle import AgentHandle
     from symbi.runtime import Runtime
+    from symbi.runtime.asking import Request
 
-__all__ = ["PRIORITY_NORMAL", "TIERS", "Active", "Request", "Runs"]
+__all__ = ["Runs"]
 
-PRIORITY_NORMAL: Final = 128
-TIERS: Final = ("realtime", "interactive", "batch")
-TIMEOUT_S_MAX: Final = 86_400.0  # a day, as `execution_timeout_s`
 PROGRAM_S: Final = 300.0  # of a program that names no limit
-TEXT_CHARS_MAX: Final = 4_096  # of an error's text in the record, sealed
 BRAKE_S: Final = 5.0  # how long an end waits for a coroutine that does not let go
-
-Outcome = tuple[str, str, str]
-_CANCELLED: Final[Outcome] = ("cancelled", "", "")
-_DONE: Final[Outcome] = ("done", "", "")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked for: checked, and decided on as it stands here."""
-
-    line: bytes
-    arguments: dict[str, Any]
-    labels: list[str]
-    priority: int
-    tier: str
-    timeout_s: float | None
-    deadline_s: float | None
-
-    @classmethod
-    def of(
-        cls,
-        given: Mapping[str, Any] | None,
-        *,
-        timeout_s: float | None,
-        priority: int,
-        tier: str,
-        deadline_s: float | None,
-        labels: Iterable[str],
-    ) -> Request:
-        """The request of `Runtime.run`.
-
-        Raises:
-            InputError: a value that cannot be; the text names it and what is accepted.
-        """
-        for name, value in (("timeout_s", timeout_s), ("deadline_s", deadline_s)):
-            if value is not None and not 0 < value <= TIMEOUT_S_MAX:
-                raise InputError(f"`{name}` is more than 0 and at most {TIMEOUT_S_MAX}, and is {value}")
-        if not 0 <= priority <= 255:
-            raise InputError(f"`priority` is 0 to 255, and is {priority}")
-        if tier not in TIERS:
-            raise InputError(f"`tier` is one of {', '.join(f'`{one}`' for one in TIERS)}, and is `{tier}`")
-        if (tier == "realtime") != (deadline_s is not None):
-            raise InputError('`deadline_s` goes with tier="realtime", which needs it')
-        line, arguments = _bound(given)
-        return cls(line, arguments, sorted(labels), priority, tier, timeout_s, deadline_s)
-
-
-class Active:
-    """A run that has begun and not ended.
-
-    Attributes:
-        agent: Whose. `run`: its id. `request`: what was asked for.
-        gate: Where it stands still, and its timers.
-        started: It was handed out.
-        result: What it yields, or the error that its caller gets.
-        ending: Where something from outside ends it: the task that does.
-    """
-
-    __slots__ = (
-        *("_context", "_start", "agent", "begun_us", "ending", "gate", "last", "outcome"),
-        *("request", "result", "run", "seq", "started", "trial", "work"),
-    )
-
-    def __init__(
-        self, agent: AgentHandle, run: str, request: Request, gate: Gate, start: Callable[[Active], None]
-    ) -> None:
-        self.agent = agent
-        self.run = run
-        self.request = request
-        self.gate = gate
-        self.begun_us = time_ns() // 1000
-        self.started = False
-        self.work: asyncio.Task[None] | None = None
-        self.result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.outcome = _CANCELLED
-        self.seq: int | None = None
-        self.ending: asyncio.Task[None] | None = None
-        self.last: asyncio.Task[bool] | None = None  # the stop of an agent that ends with this run
-        self._start = start
-        self._context = copy_context()  # its caller's, whoever hands it out
-        self.trial: Trial | None = None  # of who waits for the verdict on it
-
-    def start(self) -> None:
-        """Its turn has come (RT1)."""
-        if self.ending is None and not self.started:
-            self.started = True
-            self._context.run(self._start, self)
-
-    def fail(self, error: BaseException) -> None:
-        """It ends with this error, unless it has ended already."""
-        if not self.result.done():
-            self.result.set_exception(error)
-            self.result.exception()  # its caller may have gone away
 
 
 class Runs:
@@ -155,6 +59,7 @@ class Runs:
         self._runtime = runtime
         self.active: dict[str, Active] = {}
         self._background: set[asyncio.Task[Any]] = set()
+        self._ended: list[Active] = []  # in this turn of the loop
         self._callers = 0  # that wait for the end of their run
         self._none_left: asyncio.Event | None = None
         self.resting = Resting()
@@ -176,21 +81,20 @@ class Runs:
 
     async def attempt(self, agent: AgentHandle, request: Request, trial: Trial | None = None) -> Any:
         """One run, from the decision to its recorded end."""
-        active = await self._begin(agent, request, self._set_to_work, trial)
+        active = await self._begin(agent, request, self.set_to_work, trial)
         self._callers += 1
         try:
-            value = await active.result
-        except asyncio.CancelledError:
-            self.end(active, _CANCELLED, None)
-            raise
-        finally:
             try:
-                await self._finish(active)
-            finally:
-                self._callers -= 1
-                if self._none_left is not None and not self._callers:
-                    self._none_left.set()
-        return value
+                await self._until_over(active)
+            except asyncio.CancelledError:
+                self.end(active, CANCELLED, None)
+                await self._until_over(active)
+                raise
+        finally:
+            self._callers -= 1
+            if self._none_left is not None and not self._callers:
+                self._none_left.set()
+        return active.answer()
 
     async def stream(self, agent: AgentHandle, request: Request) -> AsyncGenerator[bytes, None]:
         """As `Runtime.stream`."""
@@ -200,15 +104,15 @@ class Runs:
         turn = asyncio.Event()
         trial = None if agent.config.supervision is None else Trial(None)
         active = await self._begin(agent, request, lambda _: turn.set(), trial)
-        active.result.add_done_callback(lambda _: turn.set())  # it may end before its turn comes
+        active.on_done = turn.set  # it may end before its turn comes
         try:
             await turn.wait()
-            if not active.result.done():
+            if not active.done:
                 sandbox = await workers.program(agent)
                 active.gate.house(sandbox)
                 self._runtime.breaches.watch(active, sandbox)
                 sandbox.arm(agent.config.limits.execution_timeout_s or PROGRAM_S)
-                while not active.result.done() and (line := await sandbox.receive()) is not None:
+                while not active.done and (line := await sandbox.receive()) is not None:
                     await active.gate.passing()
                     yield line
                 ended = await sandbox.wait()
@@ -217,24 +121,25 @@ class Runs:
                     active.fail(
                         AgentError(f"`{agent.name}` ended with code {ended.code}: {text}", kind="exit")
                     )
-            if not active.result.done():
-                active.result.set_result(None)
-            active.result.result()
+            active.finish(None)
+            active.answer()
         except SymbiError as error:
             active.fail(error)
-            active.result.result()
+            active.answer()
         finally:
-            if not active.result.done():
-                self.end(active, _CANCELLED, None)
+            if not active.done:
+                self.end(active, CANCELLED, None)
             await workers.end_program(agent.id)
-            await self._finish(active)
+            if active.ending is None:
+                self._hand_in(active)
+            await self._until_over(active)
             if trial is not None:
                 await obey(self._runtime, agent, trial)
 
     def stop(self, active: Active, by: str = "host") -> None:
         """End a run because its agent is stopped."""
         error = AgentError(f"`{active.agent.name}` was stopped", kind="stopped")
-        self.end(active, _CANCELLED, error, by=by)
+        self.end(active, CANCELLED, error, by=by)
 
     def end(self, active: Active, outcome: Outcome, error: SymbiError | None, *, by: str = "host") -> None:
         """End a run from outside: no new effect of it starts from here on (RN1), once (RN3).
@@ -245,7 +150,7 @@ class Runs:
             error: What its caller gets; None where the caller itself went away.
             by: Who ends it.
         """
-        if active.ending is not None or (active.result.done() and not active.result.cancelled()):
+        if active.ending is not None or active.done:
             return
         active.outcome = outcome
         with contextlib.suppress(SymbiError):  # its agent is gone, and nothing of it starts either
@@ -269,6 +174,7 @@ class Runs:
         """Wait for everything that is being ended, and until its callers have their answers (RT2, RT3)."""
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
+        self._flush()
         if self._callers:
             self._none_left = asyncio.Event()
             with contextlib.suppress(TimeoutError):
@@ -294,28 +200,42 @@ class Runs:
                 request.labels,
                 request.priority,
                 tier=request.tier,
-                deadline_ms=None if request.deadline_s is None else max(1, round(request.deadline_s * 1000)),
+                deadline_ms=request.deadline_ms,
                 retry_of=None if trial is None else trial.retry_of,
             )
-        gate = Gate(lambda: runtime.moves.stood(run))
-        active = self.active[run] = Active(agent, run, request, gate, start)
+        active = self.admit(agent, run, request, start, trial)
+        runtime.moves.apply(moves)
+        return active
+
+    def admit(
+        self,
+        agent: AgentHandle,
+        run: str,
+        request: Request,
+        start: Callable[[Active], None],
+        trial: Trial | None = None,
+    ) -> Active:
+        """A run that the kernel has accepted; its time begins."""
+        active = Active(agent, run, request, Gate(partial(self._runtime.moves.stood, run)), start)
         active.trial = trial
+        self.active[run] = active
         if request.timeout_s is not None:
             text = f"`{agent.name}` took longer than {request.timeout_s} s"
-            gate.clock.arm(request.timeout_s, lambda: self._too_late(active, text))
-        runtime.moves.apply(moves)
+            active.gate.clock.arm(request.timeout_s, lambda: self._too_late(active, text))
         return active
 
     def _too_late(self, active: Active, text: str) -> None:
         self.end(active, ("failed", "timeout", text), SymbiTimeoutError(text))
 
-    def _set_to_work(self, active: Active) -> None:
-        active.work = asyncio.get_running_loop().create_task(self._work(active))
+    def set_to_work(self, active: Active) -> None:
+        """Its turn has come: its code runs in a task of its own, in its caller's context."""
+        work = self._in_process if active.agent.config.isolation == "in_process" else self._elsewhere
+        active.work = asyncio.get_running_loop().create_task(self._work(active, work), context=active.context)
 
-    async def _work(self, active: Active) -> None:
+    async def _work(self, active: Active, work: Callable[[Active], Coroutine[Any, Any, Any]]) -> None:
         """The task of one run: whatever comes out of it is the run's result."""
         try:
-            value = await self._execute(active)
+            value = await work(active)
             if active.gate.asked and self._is_held(active):
                 await active.gate.passing()  # what it yields waits, too (HO1)
         except asyncio.CancelledError:
@@ -323,40 +243,53 @@ class Runs:
         except Exception as error:  # noqa: BLE001 - its caller gets it
             active.fail(error)
         else:
-            if not active.result.done():
-                active.result.set_result(value)
+            active.finish(value)
+        if active.ending is None:
+            self._hand_in(active)
 
     def _is_held(self, active: Active) -> bool:
         """Whether its agent is suspended. One that was only asked for its place gives it back by ending."""
         return self._runtime.kernel.agent_state(active.agent.id) == "suspended"
 
-    async def _execute(self, active: Active) -> Any:
+    async def _elsewhere(self, active: Active) -> Any:
+        """In the agent's worker."""
         agent, gate = active.agent, active.gate
         if agent.config.program:
             raise InputError(f"`{agent.name}` is a program: read it with `rt.stream(agent)`")
-        if agent.config.isolation == "in_process":
-            return await self._in_process(active)
         session = await self._runtime.workers.session(agent)
         await gate.passing()
         gate.house(session.sandbox)
         self._runtime.breaches.watch(active, session.sandbox)
         self._limit(active)
-        return await session.run(active.run, active.request.arguments, gate)
+        return await session.run(active.run, active.task, active.request.arguments, gate)
 
     async def _in_process(self, active: Active) -> Any:
+        """In this task. What the agent's own code raises is its failure, whichever side of a pipe it runs on."""
         agent, gate = active.agent, active.gate
         function = agent.config.function
         if function is None:
             raise InputError(f"`{agent.name}` has no function")
         GATE.set(gate)
         PRINCIPAL.set((self._runtime, agent.id))
-        await gate.passing()
-        channel = _Direct(self._runtime, agent.id, gate)
-        context = AgentContext(channel, agent_id=agent.id, name=agent.name, run_id=active.run)
+        if gate.asked:
+            await gate.passing()
+        context = self._context(active) if takes_context(function) else None
         work = bind(function, context, active.request.arguments)
         self._runtime.breaches.guard_loop(active)
         self._limit(active)
-        return await _as_behind_a_pipe(work)
+        try:
+            return await work
+        except PolicyDenied:
+            raise
+        except Exception as error:
+            raise AgentError(f"{type(error).__name__}: {error}", kind=type(error).__name__) from error
+
+    def _context(self, active: Active) -> AgentContext:
+        agent = active.agent
+        channel = _Direct(self._runtime, agent.id, active.gate)
+        return AgentContext(
+            channel, agent_id=agent.id, name=agent.name, run_id=active.run, task_id=active.task
+        )
 
     def _limit(self, active: Active) -> None:
         """The agent's own time limit: of the work alone."""
@@ -377,33 +310,64 @@ class Runs:
             _, refusing = await asyncio.wait([active.work], timeout=BRAKE_S)
             if refusing:
                 self._runtime.faults.note("agents", "agent.refuses_to_end")
-        self._record(active)
+        self._hand_in(active)
+        self._flush()
 
-    async def _finish(self, active: Active) -> None:
-        """What a run's caller waits for on its way out."""
-        if active.ending is None:
-            self._record(active)
-        else:
-            await asyncio.shield(active.ending)
+    async def _until_over(self, active: Active) -> None:
+        """What a run's caller waits for on its way out: its end on disk (RT2), and its agent's, where that ends too."""
+        if not active.over:
+            over = asyncio.Event()
+            active.on_over = lambda _: over.set()
+            await over.wait()
         if active.last is not None:
             await asyncio.shield(active.last)
-        await self._runtime.bridge.durable(active.seq)  # RT2
 
-    def _record(self, active: Active) -> None:
-        """Record how it ended, and hand on what it held (RN3)."""
-        outcome = active.outcome if active.ending is not None else _outcome(active.result)
-        self._runtime.breaches.over(active)  # before its end: an agent is held while it runs
-        active.gate.end(thaw=active.ending is None)
-        del self.active[active.run]
-        if outcome[0] == "failed":
-            self._runtime.faults.note("agents", _code(active.result, outcome), active.agent.id)
+    def _hand_in(self, active: Active) -> None:
+        """It has ended. Those of one turn of the loop are recorded together, at its end."""
+        if not self._ended:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._ended.append(active)
+
+    def _flush(self) -> None:
+        """Record how they ended, and hand on what they held (RN3)."""
+        ended, self._ended = self._ended, []
+        if not ended:
+            return
+        runtime = self._runtime
         try:
+            seq, moves = runtime.kernel.end_runs([self._close(active) for active in ended])
+            runtime.moves.apply(moves)
+            if seq is None:
+                problem = runtime.kernel.log_problem()
+                raise LogUnavailableError(f"how a run ended cannot be recorded: {problem}")
+            runtime.bridge.tell(seq, partial(self._settle, ended))
+        except SymbiError as error:
+            self._settle(ended, error)
+        for active in ended:
+            active.last = runtime.brakes.after_run(active.agent.id)
+
+    def _close(self, active: Active) -> tuple[str, str, str, str]:
+        """The last of a run in this process; how it ended, for the kernel."""
+        outcome = active.how()
+        del self.active[active.run]
+        try:
+            self._runtime.breaches.over(active)  # before its end: an agent is held while it runs
+            active.gate.end(thaw=active.ending is None)
+            if outcome[0] == "failed":
+                code = active.error.code if isinstance(active.error, SymbiError) else outcome[1]
+                self._runtime.faults.note("agents", code, active.agent.id)
             if active.trial is not None:
                 active.trial.judge(self._runtime, active.run, outcome)
-            active.seq, moves = self._runtime.kernel.end_run(active.run, *outcome)
-            self._runtime.moves.apply(moves)
-        finally:
-            active.last = self._runtime.brakes.after_run(active.agent.id)
+        except Exception as error:  # noqa: BLE001 - RN4
+            active.fail(error)
+        return active.run, *outcome
+
+    def _settle(self, ended: list[Active], trouble: Exception | None) -> None:
+        """Their ends are on disk, or never will be: then nobody gets a result (RT2)."""
+        for active in ended:
+            if trouble is not None and active.error is None:
+                active.error = trouble
+            active.settle()
 
 
 class _Direct:
@@ -421,42 +385,3 @@ class _Direct:
 
     async def checkpoint(self) -> None:
         await self._gate.passing()
-
-
-def _bound(given: Mapping[str, Any] | None) -> tuple[bytes, dict[str, Any]]:
-    """The input as one line, and as the agent gets it: decoded from that line, which is what is decided on."""
-    if given is not None and not hasattr(given, "keys"):
-        kind = type(given).__name__
-        raise InputError(f'the input is bound by name: give a dict, such as {{"ticket": …}}, not a {kind}')
-    try:
-        line = encode(dict(given or {}))
-        return line, decode(line)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the input cannot be given to an agent: {error}") from None
-
-
-def _outcome(result: asyncio.Future[Any]) -> Outcome:
-    """How a run ended by itself."""
-    error = result.exception()
-    if error is None:
-        return _DONE
-    if isinstance(error, AgentError) and error.kind:
-        kind = error.kind
-    else:
-        kind = error.code if isinstance(error, SymbiError) else type(error).__name__
-    return "failed", kind, str(error)[:TEXT_CHARS_MAX]
-
-
-def _code(result: asyncio.Future[Any], outcome: Outcome) -> str:
-    error = None if result.cancelled() else result.exception()
-    return error.code if isinstance(error, SymbiError) else outcome[1]
-
-
-async def _as_behind_a_pipe(work: Coroutine[Any, Any, Any]) -> Any:
-    """What an agent's own code raises is its failure, whichever side of the pipe it runs on."""
-    try:
-        return await work
-    except PolicyDenied:
-        raise
-    except Exception as error:
-        raise AgentError(f"{type(error).__name__}: {error}", kind=type(error).__name__) from error

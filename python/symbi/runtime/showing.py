@@ -14,7 +14,7 @@ from symbi.errors import InputError, LifecycleError
 
 if TYPE_CHECKING:
     from symbi.runtime import Runtime
-    from symbi.runtime.runs import Active
+    from symbi.runtime.active import Active
 
 __all__ = ["describe", "why"]
 

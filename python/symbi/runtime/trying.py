@@ -22,7 +22,8 @@ from symbi.errors import AgentError, EffectUnknownError, SymbiError
 if TYPE_CHECKING:
     from symbi.agents.handle import AgentHandle
     from symbi.runtime import Runtime
-    from symbi.runtime.runs import Request, Runs
+    from symbi.runtime.asking import Request
+    from symbi.runtime.runs import Runs
 
 __all__ = ["Resting", "Trial", "obey", "tried"]
 
@@ -32,16 +33,18 @@ class Trial:
 
     Attributes:
         retry_of: The attempt before; None for the first.
+        task: The first attempt; None where this is it.
         run: This attempt, once it has ended.
         verdict: `none`, `retry`, `restart`, `escalate` or `dead`.
         error_class: What the failure is; None where there was none.
         after_s: Seconds until the next attempt.
     """
 
-    __slots__ = ("after_s", "error_class", "retry_of", "run", "verdict")
+    __slots__ = ("after_s", "error_class", "retry_of", "run", "task", "verdict")
 
-    def __init__(self, retry_of: str | None) -> None:
+    def __init__(self, retry_of: str | None, task: str | None = None) -> None:
         self.retry_of = retry_of
+        self.task = task
         self.run: str | None = None
         self.verdict = "none"
         self.error_class: str | None = None
@@ -96,9 +99,10 @@ async def tried(runs: Runs, runtime: Runtime, agent: AgentHandle, request: Reque
     """
     now = asyncio.get_running_loop().time
     ends = None if request.timeout_s is None else now() + request.timeout_s
+    first: str | None = None
     last: str | None = None
     while True:
-        trial = Trial(last)
+        trial = Trial(last, first)
         error: SymbiError | None = None
         value = None
         try:
@@ -112,6 +116,7 @@ async def tried(runs: Runs, runtime: Runtime, agent: AgentHandle, request: Reque
             _give_up(runtime, last)
             raise error or AgentError(f"`{agent.name}` did not run", kind="not_scheduled")
         last = trial.run
+        first = first or last
         if trial.error_class == "unknown_effect":
             error = _unknown(agent, error)  # SU2
         await obey(runtime, agent, trial)

@@ -97,7 +97,8 @@ class Watchdog:
         if self._thread is None and not self._closing.is_set():
             self._thread = threading.Thread(target=self._watch, name="symbi-watchdog", daemon=True)
             self._thread.start()
-        self._busy.set()
+        if not self._busy.is_set():
+            self._busy.set()
 
     def leave(self, run: str) -> None:
         """It has ended."""

@@ -12,6 +12,7 @@ Not here: starting sandboxes (`symbi.sandbox`), the worker's pipe (`symbi.agents
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from symbi.agents.definition import declared
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from symbi.agents.definition import AgentConfig
     from symbi.agents.handle import AgentHandle
     from symbi.agents.session import Session
+    from symbi.limits import ResourceLimits
     from symbi.runtime import Runtime
     from symbi.sandbox.base import Sandbox
     from symbi.sandbox.orchestrator import Orchestrator
@@ -63,6 +65,22 @@ class Workers:
         from symbi.sandbox.base import SecurityTier
 
         return tier_of(config, SecurityTier.parse(self._runtime.config.security.default_sandbox_tier))
+
+    def held(self, config: AgentConfig) -> ResourceLimits:
+        """What a run of such an agent reserves.
+
+        In this process: what it asked for with `reserve`. In a sandbox: its limits, and the memory that it gets where
+        it names none, for memory is not shared. The processor is: its default ceiling of one core reserves nothing.
+        """
+        if config.isolation == "in_process":
+            return config.reserve
+        from symbi.sandbox.base import fill_limits
+
+        return replace(config.limits, memory_mb=fill_limits(config.limits).memory_mb)
+
+    def houses(self, agent: str) -> bool:
+        """Whether it lives in a sandbox now, or one of it is being removed."""
+        return agent in self._sessions or agent in self._programs or agent in self._removing
 
     async def session(self, agent: AgentHandle) -> Session:
         """The agent's worker, started anew where the last one has ended."""

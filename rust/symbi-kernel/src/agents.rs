@@ -1,6 +1,9 @@
 //! Agents: created, cloned, listed, and who asks for an operation.
 //!
 //! Not here: their runs (`runs`), holding them still (`suspension`), ending them (`stop`).
+//!
+//! Invariants
+//! - K120 agents that are asked for together are all made, or none of them.
 
 use std::sync::Arc;
 
@@ -14,7 +17,7 @@ use crate::Principal;
 use crate::action::action;
 use crate::json::Object;
 use crate::kernel::{Kernel, lock};
-use crate::monitor::{Asked, Barred};
+use crate::monitor::{Asked, Barred, Granted};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::registry::{Agent, AgentSpec, AgentView, LABELS_MAX, NAME_CHARS_MAX};
 
@@ -47,6 +50,15 @@ impl From<EntityError> for AgentError {
     fn from(error: EntityError) -> Self {
         Self::Invalid(error.to_string())
     }
+}
+
+/// An agent that may be, and is not recorded yet.
+struct Permitted {
+    id: AgentId,
+    agent: Agent,
+    asked: Asked<'static>,
+    granted: Granted,
+    details: String,
 }
 
 /// What an operator must know of it to judge later attempts.
@@ -88,45 +100,90 @@ impl Kernel {
     /// # Errors
     /// Refused by policy, or its configuration cannot be.
     pub fn create_agent(&self, by: Principal, spec: Arc<AgentSpec>) -> Result<(AgentId, u64), AgentError> {
+        let (ids, seq) = self.create_agents(by, spec, 1)?;
+        let id = ids.first().copied().ok_or(AgentError::Absent("agent"))?;
+        Ok((id, seq))
+    }
+
+    /// Creates `count` agents of one specification: each is decided on and recorded by itself, in one call. Answers the
+    /// number of the last record.
+    ///
+    /// # Errors
+    /// As [`Kernel::create_agent`]; then none of them was made (K120).
+    pub fn create_agents(
+        &self,
+        by: Principal,
+        spec: Arc<AgentSpec>,
+        count: usize,
+    ) -> Result<(Vec<AgentId>, u64), AgentError> {
         check(&spec)?;
-        if !self.agents().promise(self.agents_max()) {
+        if !self.agents().promise(count, self.agents_max()) {
             let text = format!(
-                "there are {} agents, the most that `runtime.max_concurrent_agents` allows",
+                "there are {} agents, and `runtime.max_concurrent_agents` allows {}",
+                self.count_agents(),
                 self.agents_max()
             );
             return Err(AgentError::Invalid(text));
         }
-        self.create_promised(by, spec).inspect_err(|_| self.agents().fulfil())
+        let made = self.create_promised(by, &spec, count);
+        self.agents().fulfil(count);
+        made
     }
 
-    fn create_promised(&self, by: Principal, spec: Arc<AgentSpec>) -> Result<(AgentId, u64), AgentError> {
+    fn create_promised(
+        &self,
+        by: Principal,
+        spec: &Arc<AgentSpec>,
+        count: usize,
+    ) -> Result<(Vec<AgentId>, u64), AgentError> {
+        let mut permitted: Vec<Permitted> = Vec::with_capacity(count);
+        for _ in 0..count {
+            match self.permit_agent(by, spec) {
+                Ok(one) => permitted.push(one),
+                Err(error) => {
+                    permitted.iter().for_each(|one| self.release(one.granted.reservations())); // K21, K120
+                    return Err(error);
+                }
+            }
+        }
+        let seq = self
+            .record_internals(permitted.iter().map(|one| (&one.asked, &one.granted, one.details.as_str())))?;
+        for one in &permitted {
+            let registered = self.bus().register(one.id, None); // before anybody can write to it
+            debug_assert!(registered.is_ok(), "a fresh id is not on the bus");
+        }
+        let ids = permitted.iter().map(|one| one.id).collect();
+        let mut agents = self.agents();
+        permitted.into_iter().for_each(|one| agents.insert(one.id, one.agent));
+        Ok((ids, seq))
+    }
+
+    /// Decides whether one more agent may be. Refused, it never became one: nothing moves to Failed.
+    fn permit_agent(&self, by: Principal, spec: &Arc<AgentSpec>) -> Result<Permitted, AgentError> {
         let id = AgentId::random(self.entropy());
-        let mut agent = Agent::new(Arc::clone(&spec), State::Initializing);
-        let entity = agent.entity(id)?;
-        agent.forget_entity();
-        let asked = self.ask(by, "agent.create", entity)?;
+        let mut agent = Agent::new(Arc::clone(spec), State::Initializing);
+        let asked = self.ask(by, "agent.create", agent.entity(id)?)?;
         agent.read(&asked.labels); // what it is made of was written by who made it
         check_labels(&agent.labels)?;
         let asked = Asked { agent: Some(id), resource: agent.entity(id)?, ..asked };
         agent.forget_entity();
-        let granted = self.decide(&asked)?; // refused, it never became one: nothing to move to Failed
+        let granted = self.decide(&asked)?;
         agent.step(Cause::Validated)?;
-        let (_, seq) = self.record_internal(&asked, granted, |details| {
-            describe_supervision(spec.supervision.as_ref(), details)
-                .string("name", &spec.name)
-                .string("kind", &spec.kind)
-                .string("isolation", if spec.in_process { "in_process" } else { "sandbox" })
-                .string("tier", spec.tier.as_str())
-                .string("tenant", &spec.tenant)
-                .strings("capabilities", spec.capabilities.iter().map(String::as_str))
-                .strings("transitions", ["initializing>ready"])
-        })?;
-        let registered = self.bus().register(id, None); // before anybody can write to it
-        debug_assert!(registered.is_ok(), "a fresh id is not on the bus");
-        let mut agents = self.agents();
-        agents.fulfil();
-        agents.insert(id, agent);
-        Ok((id, seq))
+        let details = describe_supervision(spec.supervision.as_ref(), self.describe(&asked, &granted))
+            .string("name", &spec.name)
+            .string("kind", &spec.kind)
+            .string("isolation", if spec.in_process { "in_process" } else { "sandbox" })
+            .string("tier", spec.tier.as_str())
+            .string("tenant", &spec.tenant)
+            .strings("capabilities", spec.capabilities.iter().map(String::as_str))
+            .strings("transitions", ["initializing>ready"]);
+        let details = match spec.assessed {
+            Some(assessed) if spec.tier.number() < assessed.number() => {
+                details.flag("below_assessment", true).string("assessed_tier", assessed.as_str())
+            }
+            Some(_) | None => details,
+        };
+        Ok(Permitted { id, agent, asked, granted, details: details.finish() })
     }
 
     /// Another instance of what `agent` is: decided and recorded as any.

@@ -9,6 +9,7 @@
 //! - K65 a breach is recorded with its numbers before anything follows from it; what cannot be recorded ends the task.
 //! - K66 a hard limit has ended the task: no policy makes it go on, but one can hold its agent.
 //! - K67 policies that do not speak of limits leave what is near one alone: only a `forbid` ends or holds.
+//! - K122 an agent whose breach a rule answers with its end is held before anything else of it begins, and its host ends it.
 
 use symbi_audit::Event;
 use symbi_policy::{Consequence, Reason, Value};
@@ -108,7 +109,8 @@ impl Kernel {
         };
         let weighed = self.weigh(&asked);
         let denied = weighed.decision.reason.is_some_and(|reason| reason != Reason::NoPermit); // K67
-        let held = denied && weighed.decision.consequence() == Some(Consequence::Suspend);
+        let consequence = weighed.decision.consequence().filter(|_| denied);
+        let held = consequence == Some(Consequence::Suspend);
         let verdict = match (held, breach.hard || denied) {
             _ if !breach.hard && !self.enforce() => Verdict::Tolerated,
             (true, _) => Verdict::Suspended,
@@ -124,6 +126,12 @@ impl Kernel {
             .flag("hard", breach.hard)
             .string("verdict", verdict.as_str())
             .strings("rules", rules);
+        let details = match consequence {
+            Some(consequence) if verdict != Verdict::Tolerated => {
+                details.string("consequence", consequence.as_str())
+            }
+            Some(_) | None => details,
+        };
         let details = if breach.text.is_empty() {
             details
         } else {
@@ -141,6 +149,9 @@ impl Kernel {
         let Ok(receipt) = self.log().append(&event) else {
             return Ok(Judged { verdict: Verdict::Ended, seq: None, moves: Moves::default() }); // K65
         };
+        if verdict == Verdict::Ended && self.enforce() && consequence == Some(Consequence::Terminate) {
+            self.condemn(breach.agent, Cause::ResourceConstraint); // K122
+        }
         if verdict != Verdict::Suspended {
             return Ok(Judged { verdict, seq: Some(receipt.seq), moves: Moves::default() });
         }

@@ -26,6 +26,8 @@ pub(crate) struct Expected {
     dependency: String,
     caller: String,
     journal: Option<(RunId, Slot)>,
+    /// Twice is the same as once.
+    repeatable: bool,
 }
 
 /// The same, once the call goes out.
@@ -39,6 +41,11 @@ impl Watch {
     /// Its result is wanted, for a retry.
     pub(crate) fn is_journaled(&self) -> bool {
         self.expected.journal.is_some()
+    }
+
+    /// A failure of this kind stops its task until somebody says what became of the call (K97).
+    pub(crate) fn leaves_doubt(&self, kind: &str) -> bool {
+        self.is_journaled() && !self.expected.repeatable && leaves_doubt(kind)
     }
 }
 
@@ -96,9 +103,10 @@ impl Kernel {
         dependency: String,
         caller: &str,
         remembered: Option<&Remembered>,
+        repeatable: bool,
     ) -> Arc<Expected> {
         let journal = remembered.map(|remembered| (remembered.task, remembered.slot));
-        Arc::new(Expected { dependency, caller: caller.to_owned(), journal })
+        Arc::new(Expected { dependency, caller: caller.to_owned(), journal, repeatable })
     }
 
     /// Whether the breaker lets nothing through now (K95).

@@ -177,7 +177,8 @@ impl Kernel {
         };
         // What is not done again does not depend on anything; and what does not exist cannot fail.
         let depends = known.is_some() && !replays;
-        let expected = depends.then(|| Self::expectation(call.tool, asked.subject.uid().id(), remembered));
+        let expected =
+            depends.then(|| Self::expectation(call.tool, asked.subject.uid().id(), remembered, idempotent));
         let asked = Asked {
             expected,
             replays,
@@ -240,7 +241,7 @@ impl Kernel {
         let name = agent.and_then(|agent| self.agents().get(agent).map(|known| known.spec.name.clone()));
         let caller = name.as_deref().unwrap_or(asked.subject.uid().id());
         let asked = Asked {
-            expected: Some(Self::expectation(format!("sandbox:{}", ask.tier.as_str()), caller, None)),
+            expected: Some(Self::expectation(format!("sandbox:{}", ask.tier.as_str()), caller, None, true)),
             bytes: ask.spec.len() as u64,
             arguments: Some(&ask.spec),
             agent: asked.agent.or(agent),

@@ -127,6 +127,11 @@ impl Journal {
         self.bytes - before
     }
 
+    /// Where the call of this operation stands, of which nobody knows.
+    pub(crate) fn doubt(&self, operation: OperationId) -> Option<Slot> {
+        self.calls.iter().position(|call| call.fate == Fate::Unknown(operation)).map(Slot)
+    }
+
     /// Bytes of results that it keeps.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -17,6 +17,7 @@ mod cancellation;
 mod collect;
 mod denials;
 mod effects;
+mod ends;
 mod exit;
 mod flight;
 mod inheritance;
@@ -54,6 +55,7 @@ pub use agents::AgentError;
 pub use breach::{Breach, Judged, LIMITS, Verdict};
 pub use collect::{Collected, Live};
 pub use effects::{SandboxAsk, ToolCall, ToolSpec};
+pub use ends::{Ended, RunOutcome};
 pub use exit::{PARTS_MAX, PAYLOAD_BYTES_MAX, Payload};
 pub use flight::IN_FLIGHT_MAX;
 pub use kernel::{Kernel, KernelError, KernelOptions, Opened, Policies};
@@ -68,7 +70,7 @@ pub use principal::Principal;
 pub use recovery::Unknown;
 pub use refusal::{Refusal, RefusalCode};
 pub use registry::{AgentSpec, AgentView};
-pub use runs::{Begun, Ended, RunOutcome, Urgency};
+pub use runs::{Begun, BegunMany, Urgency};
 pub use sealed::open_sealed;
 pub use stop::Stopped;
 pub use supervise::Aftermath;
@@ -77,8 +79,8 @@ pub use symbi_scheduler::{
     Cause, Counts, Options as SchedulingOptions, Priority, Share, State, Strategy, Tier, Totals,
 };
 pub use symbi_supervisor::{
-    Class as ErrorClass, DeadTask, DependencyView, Jitter, Reason, Supervision, SupervisionError,
-    Verdict as AttemptVerdict,
+    CircuitOptions, Class as ErrorClass, DeadTask, DependencyView, Jitter, Options as SupervisorOptions,
+    Reason, Size as BudgetSize, Supervision, SupervisionError, Verdict as AttemptVerdict,
 };
 pub use symbi_types::MessageId;
 pub use tenants::TENANT_DEFAULT;

@@ -211,16 +211,7 @@ impl Kernel {
         extra: impl FnOnce(Object) -> Object,
     ) -> Result<(OperationId, u64), Refusal> {
         let details = extra(self.describe(asked, &granted)).finish();
-        let written = self.append(
-            asked.agent,
-            asked.run,
-            Some(granted.operation),
-            "operation",
-            &granted,
-            asked,
-            &details,
-        );
-        match written {
+        match self.append(granted.operation, "operation", &granted, asked, &details) {
             Some(seq) => Ok((granted.operation, seq)),
             None => {
                 self.release(&granted.reservations); // K21
@@ -258,10 +249,7 @@ impl Kernel {
             }
         };
         let journaled = watch.as_ref().is_some_and(Watch::is_journaled);
-        let type_ = "operation.intent";
-        let Some(seq) =
-            self.append(asked.agent, asked.run, Some(operation), type_, &granted, asked, &details)
-        else {
+        let Some(seq) = self.append(operation, "operation.intent", &granted, asked, &details) else {
             self.release(&granted.reservations); // K21
             if let Some(watch) = watch {
                 self.watched(watch, operation, None, false, None);
@@ -299,9 +287,7 @@ impl Kernel {
         result: Arc<[u8]>,
     ) -> Result<Permit, Refusal> {
         let details = self.describe(asked, granted).string("outcome", "replayed").finish();
-        let type_ = "operation.replayed";
-        let op = Some(operation);
-        let Some(seq) = self.append(asked.agent, asked.run, op, type_, granted, asked, &details) else {
+        let Some(seq) = self.append(operation, "operation.replayed", granted, asked, &details) else {
             return Err(self.unavailable());
         };
         Ok(Permit::replayed_from(Arc::clone(self), (operation, asked.agent, asked.run), seq, result))

@@ -3,6 +3,8 @@
 //! Invariants
 //! - K35 a policy set that does not compile, or whose change cannot be recorded, leaves the last good one in force.
 //! - K36 an unknown operation stays reserved until a person says what became of it, and is never repeated by itself.
+//! - K123 what a person says of a call goes for later attempts of its task: one that was not done is made, one that was done
+//!   is answered without a result.
 
 use std::time::Duration;
 
@@ -122,6 +124,7 @@ impl Kernel {
         if resolution == Resolution::Failed {
             self.release(&unknown.reservations);
         }
+        self.handler().resolved(unknown.agent, operation, resolution == Resolution::Done); // K123
         Ok(receipt.seq)
     }
 

@@ -4,7 +4,7 @@
 //! - K18 a state changes only along the lifecycle table; a refused change leaves everything as it was.
 //! - K19 an agent's labels only grow while it lives.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use symbi_policy::{Entity, EntityError, vocabulary};
@@ -32,6 +32,8 @@ pub struct AgentSpec {
     pub in_process: bool,
     /// Where it runs otherwise.
     pub tier: SecurityTier,
+    /// What the assessment of its risk asks for; none where it was not assessed.
+    pub assessed: Option<SecurityTier>,
     /// What it says it needs, such as `tool:git_log`.
     pub capabilities: Vec<String>,
     /// Labels of its inputs.
@@ -106,6 +108,8 @@ pub(crate) struct Agent {
     pub(crate) violation: Option<Box<Violation>>,
     /// The run it is at work on is cancelled: it may ask for nothing (K77).
     pub(crate) cancelled: bool,
+    /// Which one of all it was, for the oldest of a name.
+    born: u64,
     /// Its Cedar entity: made when first needed, again when its labels grow, dropped when it falls idle.
     entity: Option<Entity>,
 }
@@ -139,7 +143,18 @@ impl Agent {
     pub(crate) fn new(spec: Arc<AgentSpec>, state: State) -> Self {
         let labels = spec.labels.clone();
         let (running, holds, violation) = (None, Holds::default(), None);
-        Self { spec, state, labels, running, holds, violation, cancelled: false, listed: false, entity: None }
+        Self {
+            spec,
+            state,
+            labels,
+            running,
+            holds,
+            violation,
+            cancelled: false,
+            listed: false,
+            born: 0,
+            entity: None,
+        }
     }
 
     /// K18.
@@ -194,35 +209,45 @@ fn agent_entity(spec: &AgentSpec, id: AgentId, labels: &LabelSet) -> Result<Enti
 #[derive(Default)]
 pub(crate) struct Registry {
     agents: HashMap<AgentId, Agent>,
-    names: HashMap<Arc<str>, Vec<AgentId>>,
+    names: HashMap<Arc<str>, BTreeSet<(u64, AgentId)>>,
+    born: u64,
     /// Places promised to agents that are being created.
     promised: usize,
 }
 
 impl Registry {
-    /// Promises a place to an agent that is being created; false when there are `most` already. Two that are created at
-    /// once cannot both get the last place.
-    pub(crate) fn promise(&mut self, most: usize) -> bool {
-        let room = self.agents.len() + self.promised < most;
-        self.promised += usize::from(room);
+    /// Promises places to agents that are being created; false when there would be more than `most`. Two that are created
+    /// at once cannot both get the last place.
+    pub(crate) fn promise(&mut self, count: usize, most: usize) -> bool {
+        let room = count <= most.saturating_sub(self.agents.len() + self.promised);
+        self.promised += if room { count } else { 0 };
         room
     }
 
-    /// Takes a promise back, or ends it when its agent is in.
-    pub(crate) fn fulfil(&mut self) {
-        self.promised = self.promised.saturating_sub(1);
+    /// Takes promises back, or ends them when their agents are in.
+    pub(crate) fn fulfil(&mut self, count: usize) {
+        self.promised = self.promised.saturating_sub(count);
     }
 
-    pub(crate) fn insert(&mut self, id: AgentId, agent: Agent) {
-        let name: Arc<str> = agent.spec.name.as_str().into();
-        self.names.entry(name).or_default().push(id);
+    pub(crate) fn insert(&mut self, id: AgentId, mut agent: Agent) {
+        self.born += 1;
+        agent.born = self.born;
+        match self.names.get_mut(agent.spec.name.as_str()) {
+            Some(ids) => {
+                ids.insert((self.born, id));
+            }
+            None => {
+                let name: Arc<str> = agent.spec.name.as_str().into();
+                self.names.insert(name, BTreeSet::from([(self.born, id)]));
+            }
+        }
         self.agents.insert(id, agent);
     }
 
     pub(crate) fn remove(&mut self, id: AgentId) {
         let Some(agent) = self.agents.remove(&id) else { return };
         if let Some(ids) = self.names.get_mut(agent.spec.name.as_str()) {
-            ids.retain(|other| *other != id);
+            ids.remove(&(agent.born, id));
             if ids.is_empty() {
                 self.names.remove(agent.spec.name.as_str());
             }
@@ -247,7 +272,7 @@ impl Registry {
 
     /// The instance that a message to `name` reaches: the oldest one alive.
     pub(crate) fn by_name(&self, name: &str) -> Option<AgentId> {
-        self.names.get(name).and_then(|ids| ids.first()).copied()
+        self.names.get(name).and_then(|ids| ids.first()).map(|(_, id)| *id)
     }
 
     pub(crate) fn len(&self) -> usize {

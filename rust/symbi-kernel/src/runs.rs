@@ -1,28 +1,25 @@
-//! Runs: begun, started when their turn comes, ended.
+//! Runs: asked for, decided, recorded, queued.
 //!
 //! Not here: executing an agent's code. The kernel says when a run starts and is told how it ended. Nor whose turn it is
-//! (`turns`).
+//! (`turns`), and how it ends (`ends`).
 //!
 //! Invariants
-//! - K28 every run that was recorded as started is recorded as finished, unless the process died.
 //! - K74 policy is asked before a run is given to the scheduler, and sees what the scheduler will go by.
+//! - K121 runs that are begun together are decided, recorded and queued as if they had been begun one after the other; one
+//!   that is refused keeps no other from beginning.
 
 use std::sync::Arc;
 
-use symbi_audit::Event;
 use symbi_policy::{Entity, Value};
-use symbi_scheduler::{Cause, Priority, State, Task, TaskError, Tier};
-use symbi_supervisor::Verdict;
+use symbi_scheduler::{Priority, Task, TaskError, Tier};
 use symbi_types::{AgentId, LabelSet, ResourceVector, RunId};
 
 use crate::agents::{AgentError, check_labels};
-use crate::json::Object;
+use crate::ends::RunOutcome;
 use crate::kernel::Kernel;
-use crate::monitor::Asked;
+use crate::monitor::{Asked, Granted};
 use crate::moves::Moves;
-use crate::registry::{AgentSpec, Registry};
-use crate::supervise::Aftermath;
-use crate::turns::Run;
+use crate::registry::AgentSpec;
 use crate::{Principal, exit};
 
 /// How a run waits for its turn.
@@ -44,22 +41,6 @@ impl From<Priority> for Urgency {
     }
 }
 
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunOutcome {
-    /// With a result.
-    Done,
-    /// Its own code failed, or a limit ended it. `kind` is a class or code, `text` is sealed in the log.
-    Failed {
-        /// A class of error or the name of a limit.
-        kind: String,
-        /// What it said.
-        text: String,
-    },
-    /// It was stopped from outside.
-    Cancelled,
-}
-
 /// A run that was accepted.
 #[derive(Clone, Debug)]
 pub struct Begun {
@@ -71,13 +52,11 @@ pub struct Begun {
     pub moves: Moves,
 }
 
-/// A run that ended.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// The record of its outcome; wait for it before the result leaves. None where the log cannot write.
-    pub seq: Option<u64>,
-    /// What follows from it.
-    pub aftermath: Aftermath,
+/// Runs that were asked for together.
+#[derive(Debug)]
+pub struct BegunMany {
+    /// Each by itself, in the order in which they were asked for: the run, or why there is none.
+    pub runs: Vec<Result<RunId, AgentError>>,
     /// What the host does now.
     pub moves: Moves,
 }
@@ -89,9 +68,29 @@ struct Asking<'a> {
     run: RunId,
     resource: Entity,
     spec: Arc<AgentSpec>,
+    input: &'a [u8],
     labels: &'a LabelSet,
     urgency: Urgency,
+    /// Its number, and the attempt before it, where its agent is supervised.
+    attempt: Option<u32>,
+    retry_of: Option<RunId>,
 }
+
+/// A run that may be, and is not recorded yet.
+struct Permitted<'a> {
+    agent: AgentId,
+    run: RunId,
+    labels: LabelSet,
+    task: Task,
+    asked: Asked<'a>,
+    granted: Granted,
+    details: String,
+}
+
+/// Runs that are recorded together. Nobody waits longer for the first of them than it takes to decide on so many.
+const TOGETHER: usize = 64;
+/// Details that are longer are recorded by themselves, in bytes.
+const LONG_BYTES: usize = 16_384;
 
 /// What one run of the agent holds on its node: what its limits allow it, and a sandbox where it runs in one.
 fn need(spec: &AgentSpec) -> ResourceVector {
@@ -146,7 +145,88 @@ impl Kernel {
         urgency: impl Into<Urgency>,
         retry_of: Option<RunId>,
     ) -> Result<Begun, AgentError> {
+        let asking = self.asking(by, agent, input, labels, urgency.into(), retry_of)?;
+        let run = asking.run;
+        let permitted = self.permit_run(asking).inspect_err(|_| self.attempt_refused(run))?;
+        let (mut queued, moves) = self.queue_runs(std::slice::from_ref(&permitted));
+        match queued.pop() {
+            Some(Ok(seq)) => Ok(Begun { run, seq, moves }),
+            Some(Err(error)) => {
+                self.tell_later(moves);
+                Err(error)
+            }
+            None => Err(AgentError::Absent("run")),
+        }
+    }
+
+    /// As [`Kernel::begin_run`] of each, in their order and in one call (K121). None of them is another attempt.
+    pub fn begin_runs(
+        &self,
+        by: Principal,
+        asks: &[(AgentId, &[u8])],
+        labels: &LabelSet,
+        urgency: impl Into<Urgency>,
+    ) -> BegunMany {
         let urgency = urgency.into();
+        let mut runs: Vec<Result<RunId, AgentError>> = Vec::with_capacity(asks.len());
+        let mut moves = Moves::default();
+        let mut permitted: Vec<Permitted<'_>> = Vec::with_capacity(asks.len().min(TOGETHER));
+        let mut places: Vec<usize> = Vec::new();
+        for (at, (agent, input)) in asks.iter().enumerate() {
+            let asking = self.asking(by, *agent, input, labels, urgency, None);
+            let run = asking.as_ref().ok().map(|asking| asking.run);
+            match asking.and_then(|asking| self.permit_run(asking)) {
+                Ok(one) => {
+                    // What it carries is its agent's from its beginning, and the next decision sees that; and a record
+                    // that is too long takes no other with it.
+                    let alone = !one.labels.is_empty() || LONG_BYTES < one.details.len();
+                    if alone || permitted.len() == TOGETHER {
+                        moves.append(self.queue_at(&mut permitted, &mut places, &mut runs));
+                    }
+                    runs.push(Ok(one.run));
+                    places.push(at);
+                    permitted.push(one);
+                    if alone {
+                        moves.append(self.queue_at(&mut permitted, &mut places, &mut runs));
+                    }
+                }
+                Err(error) => {
+                    if let Some(run) = run {
+                        self.attempt_refused(run);
+                    }
+                    runs.push(Err(error));
+                }
+            }
+        }
+        moves.append(self.queue_at(&mut permitted, &mut places, &mut runs));
+        BegunMany { runs, moves }
+    }
+
+    fn queue_at(
+        &self,
+        permitted: &mut Vec<Permitted<'_>>,
+        places: &mut Vec<usize>,
+        runs: &mut [Result<RunId, AgentError>],
+    ) -> Moves {
+        let (queued, moves) = self.queue_runs(permitted);
+        for (place, queued) in places.drain(..).zip(queued) {
+            if let (Some(run), Err(error)) = (runs.get_mut(place), queued) {
+                *run = Err(error);
+            }
+        }
+        permitted.clear();
+        moves
+    }
+
+    fn asking<'a>(
+        &self,
+        by: Principal,
+        agent: AgentId,
+        input: &'a [u8],
+        labels: &'a LabelSet,
+        urgency: Urgency,
+        retry_of: Option<RunId>,
+    ) -> Result<Asking<'a>, AgentError> {
         let (resource, spec) = {
             let mut agents = self.agents();
             let known = agents.get_mut(agent).ok_or(AgentError::Absent("agent"))?;
@@ -154,26 +234,15 @@ impl Kernel {
         };
         let run = RunId::random(self.entropy());
         let attempt = self.attempt_begins(run, agent, &spec, input, retry_of)?;
-        let extra = |details: Object| match (attempt, retry_of) {
-            (Some(attempt), Some(last)) => {
-                details.number("attempt", u64::from(attempt)).display("retry_of", last)
-            }
-            (Some(_) | None, _) => details,
-        };
-        let asking = Asking { by, agent, run, resource, spec, labels, urgency };
-        self.submit_run(asking, input, extra).inspect_err(|_| self.attempt_refused(run))
+        Ok(Asking { by, agent, run, resource, spec, input, labels, urgency, attempt, retry_of })
     }
 
-    fn submit_run(
-        &self,
-        asking: Asking<'_>,
-        input: &[u8],
-        extra: impl FnOnce(Object) -> Object,
-    ) -> Result<Begun, AgentError> {
-        let Asking { by, agent, run, resource, spec, labels, urgency } = asking;
+    /// Decides whether a run may be; nothing is recorded of one that may, and nothing queued.
+    fn permit_run<'a>(&self, asking: Asking<'a>) -> Result<Permitted<'a>, AgentError> {
+        let Asking { by, agent, run, resource, spec, input, urgency, .. } = asking;
         let asked = self.ask(by, "agent.run", resource)?;
         // An input that an agent gives carries what that agent has read.
-        let labels = labels.union(&exit::label_bytes(input, &asked.labels)).union(&asked.labels);
+        let labels = asking.labels.union(&exit::label_bytes(input, &asked.labels)).union(&asked.labels);
         check_labels(&labels)?;
         let asked = Asked {
             labels: labels.clone(),
@@ -186,32 +255,67 @@ impl Kernel {
         };
         let task = self.task(agent, &spec, &urgency)?;
         let granted = self.decide(&asked)?;
-        let (_, seq) = self.record_internal(&asked, granted, |details| {
-            let details = details
-                .number("priority", urgency.priority.0.into())
-                .string("tier", urgency.tier.as_str())
-                .string("tenant", &spec.tenant);
-            extra(match urgency.deadline_ms {
-                Some(deadline_ms) => details.number("deadline_ms", deadline_ms),
-                None => details,
-            })
-        })?;
-        let (submitted, moves) = self.turn(|turns, agents| {
-            turns.insert(run, agent, task);
-            match agents.get_mut(agent) {
-                Some(known) if !known.state.is_final() && known.has_room_for(&labels) => known.read(&labels),
-                _ => return Err("the agent is gone, or carries too many labels".to_owned()),
+        let details = self
+            .describe(&asked, &granted)
+            .number("priority", urgency.priority.0.into())
+            .string("tier", urgency.tier.as_str())
+            .string("tenant", &spec.tenant);
+        let details = match urgency.deadline_ms {
+            Some(deadline_ms) => details.number("deadline_ms", deadline_ms),
+            None => details,
+        };
+        let details = match (asking.attempt, asking.retry_of) {
+            (Some(attempt), Some(last)) => {
+                details.number("attempt", u64::from(attempt)).display("retry_of", last)
             }
-            turns.submit(run).map_err(|error| error.to_string())
-        });
-        if let Err(text) = submitted {
-            let kind = "not_scheduled".to_owned();
-            let ended = self.end_run(run, &RunOutcome::Failed { kind, text: text.clone() }); // K28
-            self.tell_later(moves);
-            self.tell_later(ended.map(|ended| ended.moves).unwrap_or_default());
-            return Err(AgentError::Invalid(text));
+            (Some(_) | None, _) => details,
+        };
+        Ok(Permitted { agent, run, labels, task, asked, granted, details: details.finish() })
+    }
+
+    /// Records runs that may be, and gives them to the scheduler (K74). Answers the record to wait for, of each.
+    fn queue_runs(&self, permitted: &[Permitted<'_>]) -> (Vec<Result<u64, AgentError>>, Moves) {
+        if permitted.is_empty() {
+            return (Vec::new(), Moves::default());
         }
-        Ok(Begun { run, seq, moves })
+        let records = permitted.iter().map(|one| (&one.asked, &one.granted, one.details.as_str()));
+        let seq = match self.record_internals(records) {
+            Ok(seq) => seq,
+            Err(refusal) => {
+                permitted.iter().for_each(|one| self.attempt_refused(one.run));
+                return (permitted.iter().map(|_| Err(refusal.clone().into())).collect(), Moves::default());
+            }
+        };
+        let (submitted, mut moves) = self.turn(|turns, agents| {
+            let mut submit = |one: &Permitted<'_>| {
+                turns.insert(one.run, one.agent, one.task);
+                match agents.get_mut(one.agent) {
+                    Some(known) if !known.state.is_final() && known.has_room_for(&one.labels) => {
+                        known.read(&one.labels);
+                    }
+                    _ => return Err("the agent is gone, or carries too many labels".to_owned()),
+                }
+                turns.submit(one.run).map_err(|error| error.to_string())
+            };
+            permitted.iter().map(&mut submit).collect::<Vec<_>>()
+        });
+        let ended = |one: &Permitted<'_>, text: &String| {
+            let outcome = RunOutcome::Failed { kind: "not_scheduled".to_owned(), text: text.clone() };
+            self.end_run(one.run, &outcome).map(|ended| ended.moves).unwrap_or_default() // K28
+        };
+        let queued = permitted
+            .iter()
+            .zip(submitted)
+            .map(|(one, submitted)| match submitted {
+                Ok(()) => Ok(seq),
+                Err(text) => {
+                    moves.append(ended(one, &text));
+                    self.attempt_refused(one.run);
+                    Err(AgentError::Invalid(text))
+                }
+            })
+            .collect();
+        (queued, moves)
     }
 
     /// The run as the scheduler takes it; refused here where the scheduler would never start it.
@@ -234,69 +338,6 @@ impl Kernel {
             Err(error) => Err(AgentError::Invalid(describe(&error))),
         }
     }
-
-    /// Records how a run ended and gives back what it held (K27, K28).
-    ///
-    /// # Errors
-    /// No such run.
-    pub fn end_run(&self, run: RunId, outcome: &RunOutcome) -> Result<Ended, AgentError> {
-        let agent = self.turns().runs.get(&run).ok_or(AgentError::Absent("run"))?.agent;
-        let gives_up = self.judge(run, outcome).is_some_and(|judged| judged.verdict == Verdict::Escalate);
-        let (ended, transitions) = {
-            let mut turns = self.turns();
-            let ended = turns.remove(run).ok_or(AgentError::Absent("run"))?; // of two that end it at once, one goes on
-            let transitions = match ended.phase.is_begun() {
-                true => rest(&mut self.agents(), &ended, gives_up),
-                false => Vec::new(),
-            };
-            (ended, transitions)
-        };
-        let judged = self.settle_attempt(run, agent, outcome);
-        let details = match outcome {
-            RunOutcome::Done if judged.class.is_some() => {
-                self.describe_error("unknown_effect", "").string("outcome", "failed") // K97
-            }
-            RunOutcome::Done => Object::new().string("outcome", "done"),
-            RunOutcome::Cancelled => Object::new().string("outcome", "cancelled"),
-            RunOutcome::Failed { kind, text } => self.describe_error(kind, text).string("outcome", "failed"),
-        };
-        let took_ns = self.moment().mono_ns.saturating_sub(ended.started_ns);
-        let details = judged
-            .describe(details)
-            .number("took_us", if ended.phase.is_begun() { took_ns / 1_000 } else { 0 })
-            .strings("transitions", transitions)
-            .finish();
-        let event =
-            Event { agent_id: Some(ended.agent), run: Some(run), ..Event::new("run.finished", &details) };
-        let seq = self.log().append(&event).ok().map(|receipt| receipt.seq);
-        let ((), moves) = self.turn(|_, _| ());
-        Ok(Ended { seq, aftermath: judged, moves })
-    }
-}
-
-/// The agent's task is over: Running → Ready. One that stood still for others passes Running; one that is held stays
-/// Suspended, without a task. One that failed more often than its supervision allows (`gives_up`) goes Running →
-/// Suspended → Terminated, and its host clears away what is left of it with [`Kernel::stop_agent`].
-fn rest(agents: &mut Registry, ended: &Run, gives_up: bool) -> Vec<&'static str> {
-    let mut transitions = vec!["ready>running"];
-    let Some(known) = agents.get_mut(ended.agent) else { return transitions };
-    known.running = None;
-    known.cancelled = false;
-    known.forget_entity();
-    if gives_up {
-        while let Ok((before, _)) = known.step(Cause::SupervisionExhausted) {
-            let running = before == State::Running;
-            transitions.push(if running { "running>suspended" } else { "suspended>terminated" });
-        }
-        return transitions;
-    }
-    if known.state == State::Suspended && known.holds.is_empty() && known.step(Cause::Cleared).is_ok() {
-        transitions.push("suspended>running");
-    }
-    if known.step(Cause::TaskCompleted).is_ok() {
-        transitions.push("running>ready");
-    }
-    transitions
 }
 
 /// A refusal of the scheduler in the words of who asked: a run is what it calls a task.

@@ -19,11 +19,11 @@ use symbi_supervisor::{
 use symbi_types::{AgentId, OperationId, RunId};
 
 use crate::agents::AgentError;
+use crate::ends::RunOutcome;
 use crate::journal::{Fate, Journal, Slot};
 use crate::json::Object;
 use crate::kernel::Kernel;
 use crate::registry::AgentSpec;
-use crate::runs::RunOutcome;
 
 /// Longest input that is kept, sealed, for the inspection of a dead task.
 const INPUT_BYTES_MAX: usize = 65_536;
@@ -126,6 +126,17 @@ impl Handler {
         if let Some(task) = self.tasks.get_mut(&task) {
             self.kept += task.journal.settle(slot, operation, fate, room);
         }
+    }
+
+    /// Somebody knows by now what became of a call: its task, which may be tried again, goes by that. The result of one that
+    /// is done stays unknown, and is empty.
+    pub(crate) fn resolved(&mut self, agent: Option<AgentId>, operation: OperationId, done: bool) {
+        let of_agent = self.tasks.iter().filter(|(_, task)| Some(task.agent) == agent);
+        let found =
+            of_agent.filter_map(|(first, task)| Some((*first, task.journal.doubt(operation)?))).next();
+        let Some((task, slot)) = found else { return };
+        let fate = if done { Fate::Done(operation, Some(Arc::from(&[][..]))) } else { Fate::Not };
+        self.keep(task, slot, operation, fate);
     }
 
     /// K94.

@@ -13,12 +13,12 @@ use symbi_types::{AgentId, RunId};
 
 use crate::Principal;
 use crate::agents::AgentError;
+use crate::ends::RunOutcome;
 use crate::json::Object;
 use crate::kernel::Kernel;
 use crate::monitor::Asked;
 use crate::moves::Moves;
 use crate::registry::{Holds, Registry};
-use crate::runs::RunOutcome;
 use crate::turns::{Phase, Turns};
 
 /// An agent or a run that was held, let go, or cancelled.

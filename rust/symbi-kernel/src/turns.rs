@@ -80,7 +80,7 @@ pub(crate) struct Turns {
     /// What the kernel decided by itself, and the host has not been told.
     pub(crate) untold: Moves,
     /// Agents that policy ends; the host stops them.
-    pub(crate) condemned: Vec<AgentId>,
+    condemned: Vec<AgentId>,
     next_task: u64,
 }
 
@@ -135,6 +135,13 @@ impl Turns {
         if matches!(known.phase, Phase::Running | Phase::Resuming) {
             known.phase = Phase::Suspending;
             moves.suspend(run);
+        }
+    }
+
+    /// Policy ends the agent; the host is told once.
+    pub(crate) fn condemn(&mut self, agent: AgentId) {
+        if !self.condemned.contains(&agent) {
+            self.condemned.push(agent);
         }
     }
 

@@ -50,8 +50,8 @@ impl Kernel {
             {
                 known.violation = Some(Box::new(Violation { request }));
             }
-            if consequence == Consequence::Terminate && !turns.condemned.contains(&agent) {
-                turns.condemned.push(agent); // the host ends its work, and it with that
+            if consequence == Consequence::Terminate {
+                turns.condemn(agent); // the host ends its work, and it with that
             }
             moved
         });
@@ -65,6 +65,18 @@ impl Kernel {
             .finish();
         let event = Event { agent_id: Some(agent), ..Event::new("policy.violation", &details) };
         let _ = self.log().append(&event); // the refusal is recorded, and the agent stands still all the same
+        self.tell_later(told);
+        self.ring();
+    }
+
+    /// The agent is held, and its host is told to end it.
+    pub(crate) fn condemn(&self, agent: AgentId, cause: Cause) {
+        let mut told = Moves::default();
+        let (_, moves) = self.turn(|turns, agents| {
+            turns.condemn(agent);
+            hold(turns, agents, agent, cause, &mut told) // one without a task has nothing to be held at
+        });
+        told.append(moves);
         self.tell_later(told);
         self.ring();
     }

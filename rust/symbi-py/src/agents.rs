@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 use symbi_kernel as core;
 use symbi_types::ResourceLimits;
 
-use crate::convert::{agent_id, input, labels_in, principal, texts};
+use crate::convert::{agent_id, input, labels_in, parsed, principal, texts};
 use crate::errors::enter;
 use crate::kernel::Kernel;
 use crate::supervise::{SupervisionTuple, supervision_in};
@@ -16,9 +16,10 @@ use crate::supervise::{SupervisionTuple, supervision_in};
 impl Kernel {
     #[pyo3(signature = (by, *, name, kind, in_process, tier, capabilities, labels, memory_mb, cpu_millicores,
         disk_io_mbps, network_io_mbps, connections, execution_timeout_ms, tenant="default",
-        supervision=None))]
+        supervision=None, assessed=None, count=1))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments: the fields of a specification")]
-    fn create_agent(
+    /// `count` agents of one specification: each decided on and recorded, all of them or none; and the record to wait for.
+    fn create_agents(
         &self,
         py: Python<'_>,
         by: &str,
@@ -36,12 +37,15 @@ impl Kernel {
         execution_timeout_ms: Option<u64>,
         tenant: &str,
         supervision: Option<SupervisionTuple>,
-    ) -> PyResult<(String, u64)> {
+        assessed: Option<&str>,
+        count: usize,
+    ) -> PyResult<(Vec<String>, u64)> {
         let spec = core::AgentSpec {
             name,
             kind,
             in_process,
             tier: tier.parse().map_err(input)?,
+            assessed: assessed.map(parsed).transpose()?,
             capabilities,
             labels: labels_in(labels)?,
             tenant: tenant.to_owned(),
@@ -56,8 +60,8 @@ impl Kernel {
             supervision: supervision.map(supervision_in).transpose()?,
         };
         let by = principal(by)?;
-        let (id, seq) = enter(py, || self.core.create_agent(by, Arc::new(spec)))?;
-        Ok((id.to_string(), seq))
+        let (ids, seq) = enter(py, || self.core.create_agents(by, Arc::new(spec), count))?;
+        Ok((ids.iter().map(ToString::to_string).collect(), seq))
     }
 
     /// Another instance of what `agent` is: one decision and one record, without building the specification anew.

@@ -80,7 +80,9 @@ impl From<core::KernelError> for Raise {
             core::KernelError::Keys(_) => Raise::new("CryptoError", text),
             core::KernelError::Store(_) => Raise::new("KnowledgeError", text),
             core::KernelError::Builtin(_) => Raise::new("PolicyError", text),
-            core::KernelError::Data { .. } | core::KernelError::Node(_) => Raise::new("ConfigError", text),
+            core::KernelError::Data { .. }
+            | core::KernelError::Node(_)
+            | core::KernelError::Supervision(_) => Raise::new("ConfigError", text),
             core::KernelError::Recovery(_) | core::KernelError::Wake(_) => Raise::new("SymbiError", text),
         }
     }

@@ -14,6 +14,7 @@ use symbi_types::{ResourceVector, SystemClock, SystemEntropy};
 use crate::convert::{input, policies_in, principal, scheduling_in, tenant_in};
 use crate::errors::{Raise, enter};
 use crate::permits::Permit;
+use crate::supervise::supervisor_in;
 
 /// Adds this module's classes to `symbi._core`.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -33,7 +34,7 @@ impl Kernel {
     #[staticmethod]
     #[pyo3(signature = (data, *, trail=None, sources=None, counters=Vec::new(), enforce=true, provider="aws-lc",
         signers=2, memory_mb=0, cpu_millicores=0, sandboxes=0, disk_io_mbps=1_048_576,
-        network_io_mbps=1_048_576, accelerators=0, scheduling=None, tenants=Vec::new(), agents_max=10_000, mailbox_depth_max=1024,
+        network_io_mbps=1_048_576, accelerators=0, scheduling=None, supervision=None, tenants=Vec::new(), agents_max=10_000, mailbox_depth_max=1024,
         mailbox_bytes_max=1_048_576))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of one constructor")]
     fn open(
@@ -52,6 +53,7 @@ impl Kernel {
         network_io_mbps: u64,
         accelerators: u64,
         scheduling: Option<&Bound<'_, PyDict>>,
+        supervision: Option<&Bound<'_, PyDict>>,
         tenants: Vec<(String, u32, Option<usize>)>,
         agents_max: usize,
         mailbox_depth_max: usize,
@@ -74,6 +76,7 @@ impl Kernel {
                 sandboxes,
             },
             scheduling: scheduling.map(scheduling_in).transpose()?.unwrap_or_default(),
+            supervision: supervision.map(supervisor_in).transpose()?.unwrap_or_default(),
             tenants: tenants.into_iter().map(tenant_in).collect(),
             agents_max,
             mailbox_depth_max,

@@ -3,7 +3,8 @@
 //! Every call that may change who runs answers with `(start, suspend, resume)`: three lists of run ids.
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
+use pyo3::types::{PyDict, PyList};
 use symbi_kernel as core;
 
 use crate::convert::{MovesTuple, agent_id, input, labels_in, moves_out, parsed, principal, run_outcome};
@@ -36,18 +37,49 @@ impl Kernel {
         Ok((begun.run.to_string(), begun.seq, moves_out(&begun.moves)))
     }
 
-    #[pyo3(signature = (run, outcome, kind=String::new(), text=String::new()))]
-    fn end_run(
+    /// As `begin_run` of each `(agent, input)`, in one call: run ids, or in their place the error that refused one; and what
+    /// the host does now.
+    #[pyo3(signature = (by, asks, labels, priority, *, tier="interactive", deadline_ms=None, duration_ms=None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments: what is asked of the runs")]
+    fn begin_runs<'py>(
+        &self,
+        py: Python<'py>,
+        by: &str,
+        asks: Vec<(PyBackedStr, PyBackedBytes)>,
+        labels: Vec<String>,
+        priority: u8,
+        tier: &str,
+        deadline_ms: Option<u64>,
+        duration_ms: Option<u64>,
+    ) -> PyResult<(Bound<'py, PyList>, MovesTuple)> {
+        let (by, tier, labels) = (principal(by)?, parsed(tier)?, labels_in(labels)?);
+        let parsed: Vec<_> =
+            asks.iter().map(|(agent, input)| Ok((agent_id(agent)?, &input[..]))).collect::<PyResult<_>>()?;
+        let urgency = core::Urgency { tier, priority: core::Priority(priority), deadline_ms, duration_ms };
+        let begun = py.detach(|| self.core.begin_runs(by, &parsed, &labels, urgency));
+        let runs = PyList::empty(py);
+        for run in begun.runs {
+            match run {
+                Ok(run) => runs.append(run.to_string())?,
+                Err(error) => runs.append(PyErr::from(Raise::from(error)).into_value(py))?,
+            }
+        }
+        Ok((runs, moves_out(&begun.moves)))
+    }
+
+    /// Records how runs ended, each `(run, outcome, kind, text)`: the record to wait for, none where the log cannot write, and
+    /// what the host does now. A run that there is not is passed over.
+    fn end_runs(
         &self,
         py: Python<'_>,
-        run: &str,
-        outcome: &str,
-        kind: String,
-        text: String,
+        ended: Vec<(PyBackedStr, PyBackedStr, String, String)>,
     ) -> PyResult<(Option<u64>, MovesTuple)> {
-        let (run, outcome) = (parsed(run)?, run_outcome(outcome, kind, text)?);
-        let ended = enter(py, || self.core.end_run(run, &outcome))?;
-        Ok((ended.seq, moves_out(&ended.moves)))
+        let ended: Vec<_> = ended
+            .into_iter()
+            .map(|(run, outcome, kind, text)| Ok((parsed(&run)?, run_outcome(&outcome, kind, text)?)))
+            .collect::<PyResult<_>>()?;
+        let (seq, moves) = py.detach(|| self.core.end_runs(&ended));
+        Ok((seq, moves_out(&moves)))
     }
 
     /// The host says that the run stands still.

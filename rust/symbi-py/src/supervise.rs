@@ -33,6 +33,27 @@ pub(crate) fn supervision_in(given: SupervisionTuple) -> PyResult<core::Supervis
     })
 }
 
+/// Settings of breakers and retry budgets by name, times in milliseconds; those that are not there have their default.
+pub(crate) fn supervisor_in(given: &Bound<'_, PyDict>) -> PyResult<core::SupervisorOptions> {
+    let mut options = core::SupervisorOptions::default();
+    for (name, value) in given {
+        let ns = || PyResult::Ok(value.extract::<u64>()?.saturating_mul(1_000_000));
+        match name.extract::<String>()?.as_str() {
+            "breaker_failures" => options.circuit.failures = value.extract()?,
+            "breaker_memory_ms" => options.circuit.memory_ns = ns()?,
+            "breaker_open_ms" => options.circuit.open_ns = ns()?,
+            "breaker_open_max_ms" => options.circuit.open_max_ns = ns()?,
+            "breaker_probes" => options.circuit.probes = value.extract()?,
+            "agent_retries" => options.agent.capacity = value.extract()?,
+            "agent_refill_ms" => options.agent.refill_ns = ns()?,
+            "runtime_retries" => options.runtime.capacity = value.extract()?,
+            "runtime_refill_ms" => options.runtime.refill_ns = ns()?,
+            other => return Err(input(format!("`{other}` is not a setting of the error handler"))),
+        }
+    }
+    Ok(options)
+}
+
 #[pymethods]
 impl Kernel {
     /// What follows if `run` ends like this; None where its agent is not supervised.

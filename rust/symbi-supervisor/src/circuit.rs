@@ -83,7 +83,8 @@ pub struct Circuit {
     generation: u64,
 }
 
-const REMEMBERED: u32 = 32;
+/// Outcomes that a circuit remembers.
+pub(crate) const REMEMBERED: u32 = 32;
 
 impl Default for Circuit {
     fn default() -> Self {

@@ -25,5 +25,5 @@ pub use dead::{DEAD_BYTES_MAX, DEAD_MAX, DeadTask, DeadTasks};
 pub use policy::{
     BACKOFF_MS_MAX, Jitter, RESTARTS_MAX, RETRIES_MAX, Supervision, SupervisionError, WORDS_MAX,
 };
-pub use supervisor::{Effects, Failed, Judgement, Options, Reason, Supervisor, Verdict};
+pub use supervisor::{Effects, Failed, Judgement, Options, OptionsError, Reason, Supervisor, Verdict};
 pub use window::{FAILURES_MAX, FailureWindow};

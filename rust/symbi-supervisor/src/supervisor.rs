@@ -18,7 +18,7 @@ use symbi_types::AgentId;
 
 use crate::breakers::Breakers;
 use crate::budget::{Budgets, Lack, Size};
-use crate::circuit::CircuitOptions;
+use crate::circuit::{CircuitOptions, REMEMBERED};
 use crate::class::Class;
 use crate::counts::Counts;
 use crate::dead::DeadTasks;
@@ -52,6 +52,42 @@ impl Default for Options {
             agent: Size { capacity: 10, refill_ns: 6 * SECOND_NS },
             runtime: Size { capacity: 200, refill_ns: SECOND_NS / 20 },
         }
+    }
+}
+
+/// Settings that cannot be together. The text names them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct OptionsError(String);
+
+impl Options {
+    /// Whether they can be: a circuit stays open for some time and at most for its longest; the runtime has retries for at
+    /// least one name; what refills takes time.
+    ///
+    /// # Errors
+    /// The first setting that cannot be, and why.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        let Self { circuit, agent, runtime } = self;
+        let refused = |text: &str| Err(OptionsError(text.to_owned()));
+        if circuit.failures == 0 || REMEMBERED < circuit.failures {
+            return Err(OptionsError(format!(
+                "a breaker opens after 1 to {REMEMBERED} failures, not {}",
+                circuit.failures
+            )));
+        }
+        if circuit.probes == 0 || circuit.open_ns == 0 || circuit.memory_ns == 0 {
+            return refused("a breaker needs at least one probe, and some time to stay open and to remember");
+        }
+        if circuit.open_max_ns < circuit.open_ns {
+            return refused("a breaker's longest time open is shorter than its first");
+        }
+        if agent.refill_ns == 0 || runtime.refill_ns == 0 {
+            return refused("a retry comes back after some time, not at once");
+        }
+        if runtime.capacity < agent.capacity {
+            return refused("the runtime has fewer retries than one agent's name may spend");
+        }
+        Ok(())
     }
 }
 

@@ -53,6 +53,8 @@ pub struct KernelOptions {
     pub mailbox_depth_max: usize,
     /// See `mailbox_depth_max`.
     pub mailbox_bytes_max: usize,
+    /// Breakers and retry budgets.
+    pub supervision: symbi_supervisor::Options,
     /// Operations of each agent.
     pub admission: AdmissionLimits,
     /// Time.
@@ -89,6 +91,9 @@ pub enum KernelError {
     /// The node that agents run on.
     #[error(transparent)]
     Node(#[from] symbi_scheduler::OptionsError),
+    /// Breakers or retry budgets.
+    #[error(transparent)]
+    Supervision(#[from] symbi_supervisor::OptionsError),
     /// The wake-up descriptor.
     #[error("no wake-up descriptor: {0}")]
     Wake(std::io::Error),
@@ -152,6 +157,7 @@ impl Kernel {
     /// # Errors
     /// [`KernelError`] says what could not be opened. Nothing is repaired silently.
     pub fn open(options: KernelOptions) -> Result<Arc<Self>, KernelError> {
+        options.supervision.check()?;
         let trail = options.trail.clone().unwrap_or_else(|| options.data.join("trail"));
         prepare(&options.data).map_err(|source| KernelError::Data { path: options.data.clone(), source })?;
         let storage = options.storage.clone().unwrap_or_else(|| Arc::new(symbi_types::SystemStorage));
@@ -243,7 +249,7 @@ impl Kernel {
             agents_max: options.agents_max,
             turns: Mutex::new(Turns::new(scheduler, tenants)),
             tools: Mutex::default(),
-            handler: Mutex::new(Handler::new(symbi_supervisor::Options::default())),
+            handler: Mutex::new(Handler::new(options.supervision)),
             bus,
             store,
             unapplied: Mutex::default(),

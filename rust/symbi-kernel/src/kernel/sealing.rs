@@ -46,7 +46,10 @@ impl Sealing {
 impl Kernel {
     /// Keyed digest of arguments, in hex: equal arguments are recognisable here and guessable nowhere.
     pub(crate) fn digest(&self, arguments: &[u8]) -> String {
-        self.digest_bytes(arguments).iter().map(|byte| format!("{byte:02x}")).collect()
+        const DIGITS: [char; 16] =
+            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+        let digit = |at: u8| DIGITS.get(usize::from(at)).copied().unwrap_or_default();
+        self.digest_bytes(arguments).iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 
     /// The same, as bytes.

@@ -3,12 +3,13 @@
 //! Not here: when it is written (`monitor`), the form of a record (`symbi-audit`).
 
 use symbi_audit::Event;
-use symbi_types::{AgentId, OperationId, RunId};
+use symbi_types::OperationId;
 
 use super::{Asked, Granted};
 use crate::Principal;
 use crate::json::Object;
 use crate::kernel::{Kernel, lock};
+use crate::refusal::Refusal;
 
 /// Longest class of an error in a record, in characters.
 const KIND_CHARS_MAX: usize = 64;
@@ -47,35 +48,71 @@ impl Kernel {
         details.string("subject", &asked.subject.uid().to_string()).raw("counters", &counts.finish()) // K22
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one record, in its order")]
     pub(super) fn append(
         &self,
-        agent: Option<AgentId>,
-        run: Option<RunId>,
-        op: Option<OperationId>,
-        event_type: &str,
+        op: OperationId,
+        event_type: &'static str,
         granted: &Granted,
         asked: &Asked<'_>,
         details: &str,
     ) -> Option<u64> {
-        let decision = match (&granted.redact, granted.enforced) {
-            (_, false) => "unenforced",
-            (Some(_), _) => "redact",
-            (None, _) => "allow",
+        let seq = self.log().append(&event(op, event_type, granted, asked, details)).ok()?.seq;
+        self.count_share(asked, seq);
+        Some(seq)
+    }
+
+    /// The one record each of internal operations, in their order, into the log's buffer (K24). Answers the number of the
+    /// last one.
+    ///
+    /// # Errors
+    /// The log cannot write: none of them may happen, and what they had reserved is given back (K21).
+    pub(crate) fn record_internals<'a>(
+        &self,
+        grants: impl IntoIterator<Item = (&'a Asked<'a>, &'a Granted, &'a str)> + Clone,
+    ) -> Result<u64, Refusal> {
+        let written = |(asked, granted, details): (&'a Asked<'a>, &'a Granted, &'a str)| {
+            event(granted.operation, "operation", granted, asked, details)
         };
-        let event = Event {
-            agent_id: agent,
-            run,
-            op,
-            decision: Some(decision),
-            policy: Some(&granted.policies.digest),
-            labels: &asked.labels,
-            ..Event::new(event_type, details)
-        };
-        let seq = self.log().append(&event).ok()?.seq;
+        let events: Vec<Event<'_>> = grants.clone().into_iter().map(written).collect();
+        match self.log().append_many(&events).map(|taken| taken.end.checked_sub(1)) {
+            Ok(Some(seq)) => {
+                grants.into_iter().for_each(|(asked, ..)| self.count_share(asked, seq));
+                Ok(seq)
+            }
+            Ok(None) | Err(_) => {
+                grants.into_iter().for_each(|(_, granted, _)| self.release(&granted.reservations));
+                Err(self.unavailable())
+            }
+        }
+    }
+
+    fn count_share(&self, asked: &Asked<'_>, seq: u64) {
         if let Principal::Agent(agent) = asked.principal {
             lock(&self.shares).add(agent, seq);
         }
-        Some(seq)
+    }
+}
+
+/// The record of one operation.
+fn event<'a>(
+    op: OperationId,
+    event_type: &'a str,
+    granted: &'a Granted,
+    asked: &'a Asked<'_>,
+    details: &'a str,
+) -> Event<'a> {
+    let decision = match (&granted.redact, granted.enforced) {
+        (_, false) => "unenforced",
+        (Some(_), _) => "redact",
+        (None, _) => "allow",
+    };
+    Event {
+        agent_id: asked.agent,
+        run: asked.run,
+        op: Some(op),
+        decision: Some(decision),
+        policy: Some(&granted.policies.digest),
+        labels: &asked.labels,
+        ..Event::new(event_type, details)
     }
 }

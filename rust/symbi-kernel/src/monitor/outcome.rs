@@ -20,6 +20,10 @@ impl Kernel {
         result: Option<Vec<u8>>,
     ) -> Option<u64> {
         let mut pending = lock(&self.pending).remove(operation)?;
+        let doubt = match (outcome, &pending.watch) {
+            (Some(Outcome::Failed { kind, .. }), Some(watch)) => watch.leaves_doubt(kind),
+            (Some(_) | None, _) => false,
+        };
         if let Some(watch) = pending.watch.take() {
             self.watched(watch, operation, outcome, acted, result);
         }
@@ -44,7 +48,7 @@ impl Kernel {
             ..Event::new("operation.outcome", &details)
         };
         let seq = self.log().append(&event).ok().map(|receipt| receipt.seq);
-        if word == "unknown" {
+        if word == "unknown" || doubt {
             self.remember_unknown(operation, &pending.intent);
         } else if pending.reported && seq.is_some() {
             lock(&self.unknown).remove(&operation); // K78

@@ -93,6 +93,34 @@ fn k66_after_a_hard_limit_the_agent_can_be_held_and_its_next_run_waits() {
 }
 
 #[test]
+fn k122_a_rule_may_end_the_agent_and_not_only_its_task() {
+    let text = "permit(principal, action, resource);
+        @id(\"bomb\") @on_violation(\"terminate\")
+        forbid(principal, action == Action::\"limit.breach\", resource) when { context.limit == \"pids\" };";
+    let mut world = World::with(Some(policies(text, &[])));
+    let kernel = world.kernel();
+    let (soft, hard, other) = (agent(&kernel, "soft"), agent(&kernel, "hard"), agent(&kernel, "other"));
+    run(&kernel, soft);
+    let ending = run(&kernel, hard);
+    assert_eq!(judge(&kernel, soft, "pids", false).verdict, Verdict::Ended);
+    assert_eq!(judge(&kernel, hard, "pids", true).verdict, Verdict::Ended);
+    assert_eq!(judge(&kernel, other, "memory_mb", true).verdict, Verdict::Ended);
+    let kind = "sandbox.limit".to_owned();
+    kernel.end_run(ending.run, &RunOutcome::Failed { kind, text: String::new() }).unwrap();
+    let next = run(&kernel, hard);
+    assert!(!next.moves.start.contains(&next.run), "K122: nothing more of it begins");
+    assert_eq!(kernel.take_condemned(), [soft, hard], "K122: its host ends it, told once");
+    assert_eq!(kernel.take_condemned(), []);
+    kernel.close().unwrap();
+    let said: Vec<_> =
+        world.of_type("limit.breach").iter().map(|one| details(one)["consequence"].clone()).collect();
+    assert_eq!(
+        said,
+        [serde_json::json!("terminate"), serde_json::json!("terminate"), serde_json::Value::Null]
+    );
+}
+
+#[test]
 fn k65_where_the_trail_cannot_be_written_what_is_near_a_limit_is_ended() {
     let mut world = World::open_to_all().on_disk();
     let kernel = world.kernel();

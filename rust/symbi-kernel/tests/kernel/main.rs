@@ -23,5 +23,6 @@ mod permits;
 mod policies;
 mod stall;
 mod supervise;
+mod together;
 mod turns;
 mod world;

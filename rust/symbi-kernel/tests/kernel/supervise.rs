@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use symbi_kernel::{
-    AgentError, AgentSpec, AttemptVerdict as Verdict, Begun, Kernel, Outcome, Permit, Principal, Priority,
-    RefusalCode, RunOutcome, SandboxAsk, Supervision, ToolCall, ToolSpec,
+    AgentError, AgentSpec, AttemptVerdict as Verdict, Begun, Kernel, KernelError, Outcome, Permit, Principal,
+    Priority, RefusalCode, Resolution, RunOutcome, SandboxAsk, Supervision, ToolCall, ToolSpec,
 };
 use symbi_types::{AgentId, LabelSet, RunId, SecurityTier};
 
 use crate::world::{
-    OPEN, SOON, World, act, agent, ask, at_most, call, details, policies, refusal, run, spec, take, tool,
+    OPEN, OPERATOR, SOON, World, act, agent, ask, at_most, call, details, policies, refusal, run, spec, take,
+    tool,
 };
 
 const INPUT: &[u8] = br#"{"ticket":"the input of the task"}"#;
@@ -483,4 +484,85 @@ fn k98_what_is_kept_for_all_tasks_together_is_bounded() {
     assert_eq!(ended.aftermath.reason.as_str(), "effects", "its result was not kept");
     kernel.end_run(runs[0], &RunOutcome::Done).unwrap();
     fail(&kernel, start(64)); // there is room again
+}
+
+#[test]
+fn k123_a_call_that_a_person_says_failed_is_made_by_the_next_attempt() {
+    let mut world = World::open_to_all();
+    let kernel = world.kernel();
+    let one = supervised(&kernel, "one", thrice());
+    tool(&kernel, "append");
+    let first = begin(&kernel, one, None).unwrap().run;
+    lose(&kernel, one, "append");
+    fail(&kernel, first);
+    let unknown = kernel.unknown_operations()[0].operation;
+    kernel.resolve(OPERATOR, unknown, Resolution::Failed).unwrap();
+    let second = begin(&kernel, one, Some(first)).unwrap().run;
+    assert_eq!(effect(&kernel, one, "append", "line"), "line", "K123: it is made");
+    let ended = kernel.end_run(second, &RunOutcome::Done).unwrap();
+    assert_eq!(ended.aftermath.class, None, "K123");
+}
+
+#[test]
+fn k123_a_call_that_a_person_says_was_done_is_answered_without_a_result_and_not_made() {
+    let mut world = World::open_to_all();
+    let kernel = world.kernel();
+    let (one, other) = (supervised(&kernel, "one", thrice()), supervised(&kernel, "other", thrice()));
+    tool(&kernel, "append");
+    tool(&kernel, "post");
+    let first = begin(&kernel, one, None).unwrap().run;
+    lose(&kernel, one, "append");
+    let permit = ask(&kernel, one, "post").unwrap();
+    take(&kernel, &permit);
+    permit.settle(&Outcome::Failed { kind: "ReadTimeout".to_owned(), text: String::new() }).unwrap();
+    fail(&kernel, first);
+    let strange = begin(&kernel, other, None).unwrap().run;
+    lose(&kernel, other, "append");
+    fail(&kernel, strange);
+    let unknown = kernel.unknown_operations();
+    assert_eq!(unknown.len(), 3, "an answer that did not come in time is nobody's knowledge");
+    for operation in unknown.iter().filter(|known| known.agent == Some(one)) {
+        kernel.resolve(OPERATOR, operation.operation, Resolution::Done).unwrap();
+    }
+    begin(&kernel, one, Some(first)).unwrap();
+    assert_eq!(effect(&kernel, one, "append", "never"), "", "K123: no result, and no call");
+    assert_eq!(effect(&kernel, one, "post", "never"), "", "K123");
+    begin(&kernel, other, Some(strange)).unwrap();
+    let left = ask(&kernel, other, "append").unwrap_err();
+    assert!(
+        matches!(left, AgentError::EffectUnknown(_)),
+        "what was said of one task says nothing of others: {left}"
+    );
+}
+
+#[test]
+fn breakers_and_budgets_are_as_large_as_they_were_asked_for() {
+    let mut world = World::open_to_all();
+    world.supervision.circuit.failures = 2;
+    world.supervision.agent.capacity = 1;
+    let kernel = world.kernel();
+    let one = supervised(&kernel, "one", thrice());
+    tool(&kernel, "t");
+    for _ in 0..2 {
+        let permit = ask(&kernel, one, "t").unwrap();
+        take(&kernel, &permit);
+        permit
+            .settle(&Outcome::Failed { kind: "ConnectionRefusedError".to_owned(), text: String::new() })
+            .unwrap();
+    }
+    assert_eq!(refusal(ask(&kernel, one, "t")).code, RefusalCode::Unavailable);
+    let first = begin(&kernel, one, None).unwrap().run;
+    fail(&kernel, first);
+    let second = begin(&kernel, one, Some(first)).unwrap().run;
+    let ended = kernel.end_run(second, &failed("TimeoutError")).unwrap();
+    assert_eq!(ended.aftermath.verdict, Verdict::Dead, "one retry was all there was");
+}
+
+#[test]
+fn breakers_and_budgets_that_cannot_be_are_refused_when_the_runtime_opens() {
+    let mut world = World::open_to_all();
+    world.supervision.runtime.capacity = 0;
+    let refused = world.try_kernel_at(&world.data()).map(|_| ());
+    assert!(matches!(refused, Err(KernelError::Supervision(_))), "{refused:?}");
+    assert!(!world.data().join("trail").exists(), "before anything is made");
 }

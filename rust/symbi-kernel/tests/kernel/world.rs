@@ -9,7 +9,8 @@ use symbi_audit::{Reader, Record, VerifyOptions};
 use symbi_crypto::Provider;
 use symbi_kernel::{
     AdmissionLimits, AgentError, AgentSpec, Begun, Kernel, KernelError, KernelOptions, Outcome, Passage,
-    Permit, Policies, Principal, Priority, Refusal, SchedulingOptions, Share, ToolCall, ToolSpec,
+    Permit, Policies, Principal, Priority, Refusal, SchedulingOptions, Share, SupervisorOptions, ToolCall,
+    ToolSpec,
 };
 use symbi_policy::{CounterSpec, Kind, Per, Source};
 use symbi_testkit::{Disk, FakeClock, SeededEntropy};
@@ -35,6 +36,7 @@ pub struct World {
     pub agents_max: usize,
     pub capacity: ResourceVector,
     pub scheduling: SchedulingOptions,
+    pub supervision: SupervisorOptions,
     pub tenants: Vec<(String, Share)>,
     pub seed: u64,
 }
@@ -84,6 +86,7 @@ impl World {
             agents_max: 1_000,
             capacity: ResourceVector::from_array([4_096, 8_000, 1_000, 1_000, 0, 2]),
             scheduling: SchedulingOptions::default(),
+            supervision: SupervisorOptions::default(),
             tenants: Vec::new(),
             seed: 7,
         }
@@ -129,6 +132,7 @@ impl World {
             signers: 1,
             capacity: self.capacity,
             scheduling: self.scheduling,
+            supervision: self.supervision,
             tenants: self.tenants.clone(),
             agents_max: self.agents_max,
             mailbox_depth_max: 64,
@@ -206,6 +210,7 @@ pub fn spec(name: &str) -> AgentSpec {
         kind: "program".to_owned(),
         in_process: false,
         tier: SecurityTier::Docker,
+        assessed: None,
         capabilities: vec!["knowledge:write".to_owned()],
         labels: LabelSet::default(),
         tenant: "default".to_owned(),
