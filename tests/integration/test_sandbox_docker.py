@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,6 +149,21 @@ async def test_a_frozen_sandbox_can_be_stopped(
     """The brakes work in every state."""
     sandbox = await backend.start(python_spec(tier, ECHO))
     await sandbox.pause()
+    await asyncio.wait_for(sandbox.stop(force=True), 8)
+    assert await containers(backend._engine, owner) == []
+
+
+@pytest.mark.asyncio
+async def test_a_halted_sandbox_computes_no_more_and_can_be_stopped(
+    backend: DockerBackend, python_spec: SpecMaker, tier: SecurityTier, owner: Owner
+) -> None:
+    """Its processor time stands, whatever it was doing; and what halted it does not keep it from being killed."""
+    sandbox = await backend.start(python_spec(tier, "print('here', flush=True)\nwhile True: pass"))
+    assert await sandbox.receive() == b"here"
+    await sandbox.halt()
+    stood = sandbox.usage().cpu_time_us
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", "sum(range(10_000_000))"], check=True)
+    assert sandbox.usage().cpu_time_us == stood
     await asyncio.wait_for(sandbox.stop(force=True), 8)
     assert await containers(backend._engine, owner) == []
 

@@ -511,6 +511,6 @@ def test_every_variable_of_ours_that_the_tree_reads_is_documented() -> None:
 def test_breakers_and_budgets_that_cannot_be_are_refused(
     overrides: dict[str, object], names: tuple[str, ...]
 ) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(symbi.ConfigError) as caught:
         Config.load(environ={}, overrides=overrides)
     assert all(name in str(caught.value) for name in names)

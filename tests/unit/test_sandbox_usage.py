@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from symbi.sandbox.control_group import Freezer
 from symbi.sandbox.usage import ControlGroupMeter, Meter, ProcessMeter, Usage
 from symbi.sandbox.watch import Watch
 
@@ -180,3 +181,40 @@ async def test_a_watch_reads_less_and_less_often_while_nothing_changes() -> None
         pauses.append(round(watch._pause_s * 1000))
     assert pauses == [50, 100, 200, 400, 50, 100]
     watch.stop()
+
+
+# A group frozen past its engine
+
+CONTAINER = "0123456789abcdef" * 4
+FROZEN_BY = {
+    1: ("3:freezer:/docker/{id}\n", "freezer/docker/{id}/freezer.state", "FROZEN", "THAWED"),
+    2: ("0::/system.slice/docker-{id}.scope\n", "system.slice/docker-{id}.scope/cgroup.freeze", "1", "0"),
+}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_container_is_frozen_and_thawed_by_its_group_alone(host: Host, version: int) -> None:
+    membership, switch, frozen, thawed = (text.format(id=CONTAINER) for text in FROZEN_BY[version])
+    events = f"{switch.rpartition('/')[0]}/cgroup.events"
+    host.lay(membership, {switch: thawed, events: "populated 1\nfrozen 0\n"})
+    freezer = Freezer.of(7, CONTAINER, host.root, host.processes)
+    assert freezer is not None
+    assert not freezer.frozen
+    freezer.freeze()
+    assert (host.root / switch).read_text() == frozen
+    host.write(events, "populated 1\nfrozen 1\n")
+    assert freezer.frozen
+    freezer.thaw()
+    assert (host.root / switch).read_text() == thawed
+
+
+def test_cg1_no_group_is_frozen_that_is_not_the_containers_own(host: Host) -> None:
+    membership, switch, _, thawed = (text.format(id=CONTAINER) for text in FROZEN_BY[2])
+    host.lay(membership, {switch: thawed})
+    assert Freezer.of(7, "f" * 64, host.root, host.processes) is None, "another container's"
+    assert Freezer.of(7, "", host.root, host.processes) is None, "a name that fits everything"
+    assert Freezer.of(8, CONTAINER, host.root, host.processes) is None, "nobody"
+    (host.processes / "7" / "cgroup").write_text(f"0::/{CONTAINER}/inner\n")
+    assert Freezer.of(7, CONTAINER, host.root, host.processes) is None, "below it"
+    (host.processes / "7" / "cgroup").write_text("0::/\n")
+    assert Freezer.of(7, CONTAINER, host.root, host.processes) is None, "everybody's"

@@ -228,3 +228,25 @@ async def test_a_task_has_one_id_in_all_its_attempts(tmp_path: Path) -> None:
     assert tasks[0] == tasks[1] == tasks[2] == runs[0]
     assert len(set(runs)) == 4
     assert tasks[3] == runs[3]
+
+
+@pytest.mark.asyncio
+async def test_rn4_what_goes_wrong_with_the_end_of_one_run_keeps_no_other_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with symbi.Runtime.open(data=tmp_path) as rt:
+        agents = await rt.schedule_agents([echo] * 3)
+        known = rt.breaches.over
+
+        def over(active: Any) -> None:
+            if active.agent.id == agents[1].id:
+                raise OSError("its meter is gone")
+            known(active)
+
+        monkeypatch.setattr(rt.breaches, "over", over)
+        tasks = [(agent, {"value": number}) for number, agent in enumerate(agents)]
+        first, broken, last = await rt.run_many(tasks, return_exceptions=True)
+        assert (first, last) == (0, 2)
+        assert broken == 1, "what it yielded is its own"
+        assert not rt.runs.active
+    assert len(of_type(tmp_path, "run.finished")) == 3

@@ -199,7 +199,7 @@ class Workers:
     async def _freeze(self, sandbox: Sandbox) -> None:
         try:
             async with asyncio.timeout(FREEZE_S):
-                await sandbox.pause()
+                await sandbox.halt()
         except (SymbiError, TimeoutError) as error:  # then its removal alone ends it
             self._runtime.faults.note("sandbox", getattr(error, "code", SymbiTimeoutError.code))
 

@@ -380,6 +380,10 @@ class Sandbox(Protocol):
         """Let it run on."""
         ...
 
+    async def halt(self) -> None:
+        """Freeze it for good, as fast as can be: nothing but `stop(force=True)` follows."""
+        ...
+
     async def stop(self, *, force: bool = False) -> SandboxExit:
         """End it, and remove every trace of it. Safe to call twice, and while other calls wait.
 

@@ -225,6 +225,10 @@ class DegradedSandbox:
         self._paused = False
         self.arm(self._left_s)
 
+    async def halt(self) -> None:
+        """See `Sandbox.halt`."""
+        await self.pause()
+
     async def stop(self, *, force: bool = False) -> SandboxExit:
         """See `Sandbox.stop`."""
         process = self._process

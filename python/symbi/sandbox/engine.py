@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from symbi.errors import SandboxError, SandboxUnavailableError
+from symbi.sandbox.control_group import Freezer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,11 +224,17 @@ def remove(client: APIClient, container: str) -> None:
 
 
 def thaw(client: APIClient, container: str) -> None:
-    """Let a paused container run on, so that it can be killed: `runsc kill` hangs on a frozen one."""
+    """Let a frozen container run on, so that it can be killed: `runsc kill` hangs on a frozen one."""
     from docker.errors import APIError
 
-    with suppress(APIError):  # it is not paused, or it is gone: both are what we want
-        client.unpause(container)
+    with suppress(APIError):  # it is gone: that is what we want
+        try:
+            client.unpause(container)
+        except APIError:  # the daemon did not pause it; perhaps its group was frozen past the daemon
+            found = client.inspect_container(container)
+            freezer = Freezer.of(int(found["State"].get("Pid") or 0), str(found["Id"]))
+            if freezer is not None:
+                freezer.thaw()
 
 
 def _attach(client: Any, container: str) -> socket.socket:
