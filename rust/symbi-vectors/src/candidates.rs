@@ -49,7 +49,7 @@ impl Candidates {
         self.cursor = 0;
     }
 
-    /// Keeps `key` if it is among the nearest; whether it is.
+    /// Keeps `key` if it is among the nearest; whether `next` would give it now.
     #[inline(always)]
     pub(crate) fn push(&mut self, key: u64) -> bool {
         let length = self.keys.len();
@@ -60,12 +60,15 @@ impl Candidates {
             self.keys.pop();
         }
         let mut place = self.keys.len();
+        self.keys.push(key);
         while place > 0 && self.keys[place - 1] > key {
+            self.keys[place] = self.keys[place - 1];
             place -= 1;
         }
-        self.keys.insert(place, key);
+        self.keys[place] = key;
+        let leads = place <= self.cursor;
         self.cursor = self.cursor.min(place);
-        true
+        leads
     }
 
     /// The nearest that was not given yet.
@@ -91,13 +94,9 @@ impl Candidates {
         &self.keys
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.keys.len() == self.limit
-    }
-
-    /// The farthest that is kept.
-    pub(crate) fn last(&self) -> Option<u64> {
-        self.keys.last().copied()
+    /// The farthest that is kept, once there are as many as may be: nothing farther is.
+    pub(crate) fn bound(&self) -> Option<u64> {
+        self.keys.get(self.limit - 1).copied()
     }
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn answer(
         None if store.hidden > 0 => scratch.among(store, from, ef, |slot| store.is_live(slot)),
         None => scratch.walk(store, from, 0, ef),
     }
-    rescore::exact(store, scratch, k)?;
+    rescore::exact(store, scratch, k, ef)?;
     if scratch.hits.len() < k.min(allowed) {
         return everything(store, scratch, k, ef, filter); // QU1
     }

@@ -19,25 +19,26 @@ fn deviations(ef: usize) -> f32 {
 }
 
 /// Leaves in `scratch.hits` the `k` nearest of `scratch.candidates`.
-pub(crate) fn exact(store: &Store, scratch: &mut Scratch, k: usize) -> Result<()> {
+pub(crate) fn exact(store: &Store, scratch: &mut Scratch, k: usize, ef: usize) -> Result<()> {
     let Scratch { query, candidates, hits, .. } = scratch;
     let rows = store.vectors.view();
     let keys = candidates.keys();
-    let deviations = deviations(keys.len());
+    let deviations = deviations(ef);
     hits.clear();
+    if let Some(&first) = keys.first() {
+        rows.fetch(slot_of(first));
+    }
     let (mut squares, mut worst) = (0.0_f32, f32::INFINITY);
     for (place, &key) in keys.iter().enumerate() {
         let (slot, estimate) = (slot_of(key), distance_of(key));
         if place >= k && estimate > worst + deviations * (squares / place as f32).sqrt() {
             break;
         }
-        if let Some(&next) = keys.get(place + 1) {
-            rows.fetch(slot_of(next));
-        }
+        let next = keys.get(place + 1).map_or(&[][..], |&next| rows.floats(slot_of(next)));
         if let Some(sums) = &store.sums {
             sums.check_vector(&store.vectors, slot)?;
         }
-        let distance = store.codec.exact(&query.exact, rows.floats(slot));
+        let distance = store.codec.exact_ahead(&query.exact, rows.floats(slot), next);
         squares += (distance - estimate) * (distance - estimate);
         let id = store.ids.get(slot as usize).copied().unwrap_or(u64::MAX);
         let hit = (distance, id);

@@ -25,7 +25,8 @@ pub(crate) fn scan(
     if slots.len() <= EXACT_MAX {
         return exact(store, scratch, slots, k);
     }
-    scratch.candidates.reset(ef.max(4 * k));
+    let kept = ef.max(4 * k);
+    scratch.candidates.reset(kept);
     let mut slots = slots.peekable();
     while slots.peek().is_some() {
         let Scratch { query, slots: some, distances, candidates, .. } = &mut *scratch;
@@ -36,7 +37,7 @@ pub(crate) fn scan(
             candidates.push(key(distance, slot));
         }
     }
-    rescore::exact(store, scratch, k)
+    rescore::exact(store, scratch, k, kept)
 }
 
 fn exact(store: &Store, scratch: &mut Scratch, slots: impl Iterator<Item = u32>, k: usize) -> Result<()> {

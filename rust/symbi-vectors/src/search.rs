@@ -72,41 +72,49 @@ impl Scratch {
         self.slots.clear();
         self.slots.push(from);
         self.estimate(store);
-        self.keep();
+        self.keep(store, layer);
         while let Some(next) = self.candidates.next() {
-            self.neighbours(store, slot_of(next), layer);
-            self.estimate(store);
-            self.keep();
             if let Some(following) = self.candidates.peek()
                 && layer == 0
             {
                 store.graph.fetch(slot_of(following));
             }
+            self.neighbours(store, slot_of(next), layer);
+            self.estimate(store);
+            self.keep(store, layer);
         }
     }
 
+    /// Keeps what was estimated; the links of what will be expanded next are asked for at once.
     #[inline(always)]
-    fn keep(&mut self) {
+    fn keep(&mut self, store: &Store, layer: u32) {
         for (&slot, &distance) in self.slots.iter().zip(&self.distances) {
-            self.candidates.push(key(distance, slot));
+            if self.candidates.push(key(distance, slot)) && layer == 0 {
+                store.graph.fetch(slot);
+            }
         }
     }
 
     /// The links of `slot` that were not seen yet, in `slots`.
     #[inline(always)]
     fn neighbours(&mut self, store: &Store, slot: u32, layer: u32) {
-        self.slots.clear();
+        let mut fresh = 0;
         if layer <= store.graph.level(slot) {
-            for word in store.graph.list(slot, layer) {
+            let list = store.graph.list(slot, layer);
+            self.slots.resize(list.len(), NONE);
+            for word in list {
                 let link = word.load(Ordering::Acquire);
                 if link == NONE {
                     break;
                 }
-                if self.visited.insert(link) {
-                    self.slots.push(link);
+                // Half of all links were seen before, in no order that could be foreseen: so no branch.
+                if let Some(place) = self.slots.get_mut(fresh) {
+                    *place = link;
                 }
+                fresh += usize::from(self.visited.insert(link));
             }
         }
+        self.slots.truncate(fresh);
     }
 
     /// As `walk` in the lowest layer, keeping only what `accept` takes; the others are passed through (SE1).
@@ -123,18 +131,15 @@ impl Scratch {
         loop {
             for (&slot, &distance) in self.slots.iter().zip(&self.distances) {
                 let key = key(distance, slot);
-                let near =
-                    !self.candidates.is_full() || self.candidates.last().is_some_and(|last| key < last);
-                if near {
+                if self.candidates.bound().is_none_or(|bound| key < bound) {
                     self.frontier.push(Reverse(key));
-                    if accept(slot) {
-                        self.candidates.push(key);
-                    }
+                }
+                if accept(slot) {
+                    self.candidates.push(key);
                 }
             }
             let Some(Reverse(next)) = self.frontier.pop() else { break };
-            let farthest = self.candidates.last().map_or(f32::INFINITY, distance_of);
-            if self.candidates.is_full() && distance_of(next) > farthest {
+            if self.candidates.bound().is_some_and(|bound| distance_of(next) > distance_of(bound)) {
                 break;
             }
             self.neighbours(store, slot_of(next), 0);

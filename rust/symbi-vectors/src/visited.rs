@@ -1,7 +1,8 @@
 //! Which slots a search has seen, without clearing a table for each.
 //!
-//! Why: a table of epochs is one load and one store a slot; a hash set is twenty times that, and clearing a bitmap
-//! of a million slots costs more than the search.
+//! Why: a table of epochs is one load and one store a slot, without a branch; a hash set is many times that, and
+//! clearing a bitmap of a million slots for each search is a hundred kilobytes. Epochs are bytes, so that the table of
+//! 20,000 slots lies in the nearest cache; it is cleared once in 255 searches.
 //!
 //! Invariants
 //! - VI1 a slot is new exactly once after each `begin`, also when the epoch wraps round.
@@ -9,8 +10,8 @@
 /// See the header.
 #[derive(Debug, Default)]
 pub(crate) struct Visited {
-    epochs: Vec<u16>,
-    epoch: u16,
+    epochs: Vec<u8>,
+    epoch: u8,
 }
 
 impl Visited {
@@ -21,7 +22,7 @@ impl Visited {
         }
         self.epoch = self.epoch.wrapping_add(1);
         if self.epoch == 0 {
-            self.epochs.fill(0); // VI1: 65,535 searches ago may otherwise look like now
+            self.epochs.fill(0); // VI1: 255 searches ago may otherwise look like now
             self.epoch = 1;
         }
     }
@@ -29,13 +30,9 @@ impl Visited {
     /// Whether `slot` was not seen since `begin`; from now on it was.
     #[inline(always)]
     pub(crate) fn insert(&mut self, slot: u32) -> bool {
-        match self.epochs.get_mut(slot as usize) {
-            Some(epoch) if *epoch != self.epoch => {
-                *epoch = self.epoch;
-                true
-            }
-            _ => false,
-        }
+        let Some(epoch) = self.epochs.get_mut(slot as usize) else { return false };
+        let before = std::mem::replace(epoch, self.epoch);
+        before != self.epoch
     }
 }
 
@@ -43,7 +40,7 @@ impl Visited {
 mod tests {
     use super::*;
 
-    /// VI1: also past 65,536 searches.
+    /// VI1: also past 256 searches.
     #[test]
     fn vi1_new_once_after_each_begin() {
         let mut visited = Visited::default();

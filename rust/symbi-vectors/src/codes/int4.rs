@@ -40,8 +40,8 @@ pub(super) fn encode(kernels: &Kernels, rotated: &[f32], code: &mut [u8]) -> f32
 }
 
 /// The query as signed bytes, padded with zeros to `padded`; returns factor and offset of the integer sum.
-pub(super) fn prepare(rotated: &[f32], padded: usize, bytes: &mut Vec<i8>) -> (f32, f32) {
-    let (step, sum) = int8::signed(rotated, padded, bytes);
+pub(super) fn prepare(kernels: &Kernels, rotated: &[f32], padded: usize, bytes: &mut Vec<i8>) -> (f32, f32) {
+    let (step, sum) = int8::signed(kernels, rotated, padded, bytes);
     (step, -step * CENTRE * sum)
 }
 

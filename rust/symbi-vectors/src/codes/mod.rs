@@ -15,7 +15,7 @@ mod binary;
 mod int4;
 mod int8;
 
-use crate::kernels::{Affine, Kernels, View};
+use crate::kernels::{Affine, Kernels, View, fetch};
 use crate::options::{Metric, Options, Quantization};
 use crate::rotate::Rotation;
 
@@ -100,10 +100,10 @@ impl Codec {
         rotation.apply(self.kernels, &mut query.rotated);
         let padded = 8 * self.code_bytes;
         let (w1, w0) = match self.code {
-            Quantization::Int8 => int8::prepare(&query.rotated, padded / 8, &mut query.bytes),
-            Quantization::Int4 => int4::prepare(&query.rotated, padded / 4, &mut query.bytes),
+            Quantization::Int8 => int8::prepare(self.kernels, &query.rotated, padded / 8, &mut query.bytes),
+            Quantization::Int4 => int4::prepare(self.kernels, &query.rotated, padded / 4, &mut query.bytes),
             Quantization::Binary | Quantization::None => {
-                binary::prepare(&query.rotated, padded / 64, &mut query.planes)
+                binary::prepare(self.kernels, &query.rotated, padded / 64, &mut query.planes)
             }
         };
         query.affine = match self.metric {
@@ -153,10 +153,19 @@ impl Codec {
     /// Exact distance of two vectors as they are stored.
     #[inline]
     pub(crate) fn exact(&self, left: &[f32], right: &[f32]) -> f32 {
+        self.exact_ahead(left, right, &[])
+    }
+
+    /// As `exact`, asking for the lines of `next` meanwhile.
+    #[inline]
+    pub(crate) fn exact_ahead(&self, left: &[f32], right: &[f32], next: &[f32]) -> f32 {
         match self.metric {
-            Metric::Cosine => 1.0 - (self.kernels.dot)(left, right),
-            Metric::Dot => -(self.kernels.dot)(left, right),
-            Metric::L2 => (self.kernels.squared)(left, right),
+            Metric::Cosine => 1.0 - (self.kernels.dot_ahead)(left, right, next),
+            Metric::Dot => -(self.kernels.dot_ahead)(left, right, next),
+            Metric::L2 => {
+                fetch(next);
+                (self.kernels.squared)(left, right)
+            }
         }
     }
 }

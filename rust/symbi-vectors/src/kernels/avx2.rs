@@ -5,14 +5,14 @@
 #![expect(clippy::indexing_slicing, reason = "every index is below a length that was asserted")]
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256,
+    __m256, __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps,
     _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_srli_epi16, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps,
-    _mm256_xor_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_movemask_ps, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_srai_epi32, _mm256_srli_epi16,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _mm256_xor_si256,
 };
 
-use super::rows::{each_row, trailer};
+use super::rows::{each_row, fetch_line, trailer};
 use super::{Affine, Kernels, View, portable};
 
 /// The caller of anything here has asked this first.
@@ -33,6 +33,7 @@ macro_rules! offered {
 pub(super) const KERNELS: Kernels = Kernels {
     name: "avx2",
     dot: offered!(dot(a, b)),
+    dot_ahead: offered!(dot_ahead(a, b, next)),
     squared: offered!(squared(a, b)),
     dot_many: offered!(dot_many(q, rows, slots, affine, out)),
     squared_many: offered!(squared_many(q, rows, slots, affine, out)),
@@ -43,6 +44,9 @@ pub(super) const KERNELS: Kernels = Kernels {
     int4_pair: offered!(int4_pair(a, b)),
     hadamard: offered!(hadamard(values, factor)),
     int4_fit: offered!(int4_fit(values, inverse)),
+    energy: offered!(energy(values)),
+    bytes: offered!(bytes(values, out)),
+    planes: offered!(planes(values, inverse, out)),
 };
 
 #[inline]
@@ -90,12 +94,22 @@ fn sum_floats(sums: __m256) -> f32 {
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn dot(left: &[f32], right: &[f32]) -> f32 {
+    dot_ahead(left, right, &[])
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn dot_ahead(left: &[f32], right: &[f32], next: &[f32]) -> f32 {
     assert!(left.len() == right.len(), "KN3");
     let mut sums = [_mm256_setzero_ps(); 4];
     let whole = left.len() / 32 * 32;
+    let ahead = !next.is_empty();
     for start in (0..whole).step_by(32) {
         for (lane, sum) in sums.iter_mut().enumerate() {
             let at = start + 8 * lane;
+            if ahead && lane % 2 == 0 {
+                fetch_line(next.as_ptr().wrapping_add(at));
+            }
             // SAFETY: at + 8 ≤ whole ≤ the length of both.
             let (a, b) =
                 unsafe { (_mm256_loadu_ps(left.as_ptr().add(at)), _mm256_loadu_ps(right.as_ptr().add(at))) };
@@ -240,4 +254,42 @@ fn hadamard(values: &mut [f32], factor: f32) {
 #[target_feature(enable = "avx2")]
 fn int4_fit(values: &[f32], inverse: f32) -> (f32, f32) {
     portable::int4_fit_body(values, inverse)
+}
+
+#[target_feature(enable = "avx2")]
+fn energy(values: &[f32]) -> f32 {
+    portable::energy_body(values)
+}
+
+#[target_feature(enable = "avx2")]
+fn bytes(values: &[f32], out: &mut [i8]) -> (f32, i32) {
+    portable::bytes_body(values, out)
+}
+
+#[target_feature(enable = "avx2")]
+fn planes(values: &[f32], inverse: f32, out: &mut [u64]) -> i32 {
+    let words = out.len() / 4;
+    assert!(values.len() <= 64 * words, "KN3");
+    out.fill(0);
+    let mut sums = _mm256_setzero_si256();
+    for (at, components) in values.chunks(8).enumerate() {
+        let mut levels = [portable::plane_level(0.0, 0.0); 8];
+        for (level, &value) in levels.iter_mut().zip(components) {
+            *level = portable::plane_level(value, inverse);
+        }
+        // SAFETY: an array of eight words is what a register holds.
+        let levels = unsafe { _mm256_loadu_si256(levels.as_ptr().cast()) };
+        sums = _mm256_add_epi32(sums, _mm256_srai_epi32::<28>(_mm256_slli_epi32::<28>(levels)));
+        let shifted = [
+            _mm256_slli_epi32::<31>(levels),
+            _mm256_slli_epi32::<30>(levels),
+            _mm256_slli_epi32::<29>(levels),
+            _mm256_slli_epi32::<28>(levels),
+        ];
+        for (plane, signs) in shifted.into_iter().enumerate() {
+            let set = _mm256_movemask_ps(_mm256_castsi256_ps(signs)) as u64;
+            out[plane * words + at / 8] |= set << (8 * (at % 8));
+        }
+    }
+    sum_ints(sums)
 }

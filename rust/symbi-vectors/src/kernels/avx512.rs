@@ -5,14 +5,18 @@
 #![expect(clippy::indexing_slicing, reason = "every index is below a length that was asserted")]
 
 use std::arch::x86_64::{
-    __m512i, __mmask8, __mmask16, _mm512_add_epi64, _mm512_add_ps, _mm512_and_si512, _mm512_dpbusd_epi32,
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_loadu_epi64, _mm512_maskz_loadu_ps,
+    __m512, __m512i, __mmask8, __mmask16, _mm_storeu_si128, _mm512_abs_ps, _mm512_add_epi32,
+    _mm512_add_epi64, _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_cvtepi32_epi8,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps,
+    _mm512_maskz_loadu_epi64, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_permute_ps,
     _mm512_popcnt_epi64, _mm512_reduce_add_epi32, _mm512_reduce_add_epi64, _mm512_reduce_add_ps,
-    _mm512_set1_epi8, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi64, _mm512_srli_epi16,
-    _mm512_sub_epi64, _mm512_sub_ps, _mm512_xor_si512,
+    _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_slli_epi64, _mm512_srai_epi32,
+    _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_epi64, _mm512_sub_ps, _mm512_test_epi32_mask,
+    _mm512_xor_si512,
 };
 
-use super::rows::{each_row, trailer};
+use super::rows::{each_row, fetch_line, trailer};
 use super::{Affine, Kernels, View, portable};
 
 /// The caller of anything here has asked this first.
@@ -38,6 +42,7 @@ macro_rules! offered {
 pub(super) const KERNELS: Kernels = Kernels {
     name: "avx512",
     dot: offered!(dot(a, b)),
+    dot_ahead: offered!(dot_ahead(a, b, next)),
     squared: offered!(squared(a, b)),
     dot_many: offered!(dot_many(q, rows, slots, affine, out)),
     squared_many: offered!(squared_many(q, rows, slots, affine, out)),
@@ -48,6 +53,9 @@ pub(super) const KERNELS: Kernels = Kernels {
     int4_pair: offered!(int4_pair(a, b)),
     hadamard: offered!(hadamard(values, factor)),
     int4_fit: offered!(int4_fit(values, inverse)),
+    energy: offered!(energy(values)),
+    bytes: offered!(bytes(values, out)),
+    planes: offered!(planes(values, inverse, out)),
 };
 
 /// The 64 bytes at `at`.
@@ -68,12 +76,22 @@ fn as_bytes(query: &[i8]) -> &[u8] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
 fn dot(left: &[f32], right: &[f32]) -> f32 {
+    dot_ahead(left, right, &[])
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
+fn dot_ahead(left: &[f32], right: &[f32], next: &[f32]) -> f32 {
     assert!(left.len() == right.len(), "KN3");
     let mut sums = [_mm512_setzero_ps(); 4];
     let whole = left.len() / 64 * 64;
+    let ahead = !next.is_empty();
     for start in (0..whole).step_by(64) {
         for (lane, sum) in sums.iter_mut().enumerate() {
             let at = start + 16 * lane;
+            if ahead {
+                fetch_line(next.as_ptr().wrapping_add(at));
+            }
             // SAFETY: at + 16 ≤ whole ≤ the length of both.
             let (a, b) =
                 unsafe { (_mm512_loadu_ps(left.as_ptr().add(at)), _mm512_loadu_ps(right.as_ptr().add(at))) };
@@ -342,12 +360,96 @@ fn int4_pair(left: &[u8], right: &[u8]) -> (i32, i32, i32) {
     )
 }
 
+/// Adds and subtracts neighbours: `swapped` holds each lane's partner, `signs` is 1 for the first of a pair, -1 for
+/// the second. Multiplying by these is exact, so the sums are those of the portable kernel.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn butterfly(values: __m512, swapped: __m512, signs: __m512) -> __m512 {
+    _mm512_fmadd_ps(values, signs, swapped)
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn hadamard(values: &mut [f32], factor: f32) {
-    portable::hadamard_body(values, factor);
+    if values.len() < 16 {
+        return portable::hadamard_body(values, factor);
+    }
+    let signs = |second: u16| _mm512_mask_blend_ps(second, _mm512_set1_ps(1.0), _mm512_set1_ps(-1.0));
+    let (by1, by2, by4, by8) = (signs(0xAAAA), signs(0xCCCC), signs(0xF0F0), signs(0xFF00));
+    let factor = _mm512_set1_ps(factor);
+    for sixteen in values.as_chunks_mut::<16>().0 {
+        // SAFETY: an array of sixteen floats is what a register holds.
+        let mut held = _mm512_mul_ps(unsafe { _mm512_loadu_ps(sixteen.as_ptr()) }, factor);
+        held = butterfly(held, _mm512_permute_ps::<0b10_11_00_01>(held), by1);
+        held = butterfly(held, _mm512_permute_ps::<0b01_00_11_10>(held), by2);
+        held = butterfly(held, _mm512_shuffle_f32x4::<0b10_11_00_01>(held, held), by4);
+        held = butterfly(held, _mm512_shuffle_f32x4::<0b01_00_11_10>(held, held), by8);
+        // SAFETY: as above.
+        unsafe { _mm512_storeu_ps(sixteen.as_mut_ptr(), held) };
+    }
+    portable::hadamard_from(values, 16);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn int4_fit(values: &[f32], inverse: f32) -> (f32, f32) {
     portable::int4_fit_body(values, inverse)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn energy(values: &[f32]) -> f32 {
+    portable::energy_body(values)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn bytes(values: &[f32], out: &mut [i8]) -> (f32, i32) {
+    assert!(values.len() <= out.len(), "KN3");
+    let mut largest = _mm512_setzero_ps();
+    for at in (0..values.len()).step_by(16) {
+        largest = _mm512_max_ps(largest, _mm512_abs_ps(load_floats(values, at)));
+    }
+    let step = _mm512_reduce_max_ps(largest) / 127.0;
+    let inverse = _mm512_set1_ps(if step > 0.0 { 1.0 / step } else { 0.0 });
+    let mut sums = _mm512_setzero_si512();
+    for at in (0..values.len()).step_by(16) {
+        // Rounded after the product and after the sum, as the portable kernel does.
+        let level = _mm512_mul_ps(load_floats(values, at), inverse);
+        let level = _mm512_castps_si512(_mm512_add_ps(level, _mm512_set1_ps(portable::ROUNDER)));
+        sums = _mm512_add_epi32(sums, _mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(level)));
+        let mut sixteen = [0_u8; 16];
+        // SAFETY: the array is as long as the register.
+        unsafe { _mm_storeu_si128(sixteen.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(level)) };
+        for (place, byte) in out[at..values.len()].iter_mut().zip(sixteen) {
+            *place = byte as i8;
+        }
+    }
+    (step, _mm512_reduce_add_epi32(sums))
+}
+
+/// Up to sixteen floats at `at`, zero past the end.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_floats(values: &[f32], at: usize) -> __m512 {
+    // SAFETY: the mask leaves out what is past the end, and a masked lane is not read.
+    unsafe { _mm512_maskz_loadu_ps(tail_mask(values.len() - at), values.as_ptr().add(at)) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn planes(values: &[f32], inverse: f32, out: &mut [u64]) -> i32 {
+    let words = out.len() / 4;
+    assert!(values.len() <= 64 * words, "KN3");
+    out.fill(0);
+    let mut sums = _mm512_setzero_si512();
+    for (at, components) in values.chunks(16).enumerate() {
+        let mut levels = [portable::plane_level(0.0, 0.0); 16];
+        for (level, &value) in levels.iter_mut().zip(components) {
+            *level = portable::plane_level(value, inverse);
+        }
+        // SAFETY: an array of sixteen words is what a register holds.
+        let levels = unsafe { _mm512_loadu_si512(levels.as_ptr().cast()) };
+        sums = _mm512_add_epi32(sums, _mm512_srai_epi32::<28>(_mm512_slli_epi32::<28>(levels)));
+        for (plane, bit) in [1, 2, 4, 8].into_iter().enumerate() {
+            let set = _mm512_test_epi32_mask(levels, _mm512_set1_epi32(bit));
+            out[plane * words + at / 4] |= u64::from(set) << (16 * (at % 4));
+        }
+    }
+    _mm512_reduce_add_epi32(sums)
 }

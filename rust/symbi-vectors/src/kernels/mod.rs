@@ -5,7 +5,7 @@
 //! Not here: what the integers mean (`codes`), which rows to compare (`search`).
 //!
 //! Invariants
-//! - KN1 on integers every kernel gives the portable one's result, bit for bit.
+//! - KN1 on integers, and on a query's way to integers, every kernel gives the portable one's result, bit for bit.
 //! - KN2 on floats a kernel differs from the portable one by at most 1e-5 of the sum of absolute products.
 //! - KN3 a kernel reads nothing outside the row and the query that it was given.
 
@@ -21,7 +21,7 @@ mod rows;
 use std::sync::OnceLock;
 
 pub(crate) use portable::int4_level;
-pub(crate) use rows::{View, fetch_line};
+pub(crate) use rows::{View, fetch, fetch_line};
 
 /// How an integer sum becomes a distance: `c0 + cn * squared_norm + scale * (w1 * sum + w0)`, the row's two
 /// floats being `scale` and `squared_norm`. Products and sums are rounded one by one, so that kernels agree (KN1).
@@ -53,6 +53,8 @@ pub(crate) struct Kernels {
     pub name: &'static str,
     /// Inner product of two vectors of equal length.
     pub dot: fn(&[f32], &[f32]) -> f32,
+    /// As `dot`, asking on the way for the lines of a third vector, which comes next; it may be empty.
+    pub dot_ahead: fn(&[f32], &[f32], &[f32]) -> f32,
     /// Squared Euclidean distance of two vectors of equal length.
     pub squared: fn(&[f32], &[f32]) -> f32,
     /// `c0 + w1 * dot(query, row)` for rows of floats.
@@ -73,6 +75,13 @@ pub(crate) struct Kernels {
     pub hadamard: fn(&mut [f32], f32),
     /// `(sum of x * y, sum of y * y)` for y = clamp(round(x * inverse + 7.5), 0, 15) - 7.5
     pub int4_fit: fn(&[f32], f32) -> (f32, f32),
+    /// Sum of squares, the same bits everywhere (KN1).
+    pub energy: fn(&[f32]) -> f32,
+    /// Fills the bytes with round(x / step), the largest magnitude being 127; gives `(step, sum of the bytes)`.
+    pub bytes: fn(&[f32], &mut [i8]) -> (f32, i32),
+    /// Fills four planes, one after the other, with clamp(round(x * inverse), -8, 7) in two's complement; gives the
+    /// sum of these integers. A plane has a bit for each component, in words, zero past the last.
+    pub planes: fn(&[f32], f32, &mut [u64]) -> i32,
 }
 
 /// The fastest kernels that this processor can run.

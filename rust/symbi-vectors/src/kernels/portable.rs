@@ -4,12 +4,13 @@
 //! baseline of its target (SSE2, NEON).
 #![expect(clippy::indexing_slicing, reason = "every index is below a length that the loop has taken")]
 
-use super::rows::{each_row, trailer};
+use super::rows::{each_row, fetch_line, trailer};
 use super::{Affine, Kernels, View};
 
 pub(super) const KERNELS: Kernels = Kernels {
     name: "portable",
     dot,
+    dot_ahead,
     squared,
     dot_many,
     squared_many,
@@ -20,6 +21,9 @@ pub(super) const KERNELS: Kernels = Kernels {
     int4_pair,
     hadamard,
     int4_fit,
+    energy,
+    bytes,
+    planes,
 };
 
 const LANES: usize = 8;
@@ -41,6 +45,13 @@ fn reduce(left: &[f32], right: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
 
 pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
     reduce(left, right, |a, b| a * b)
+}
+
+fn dot_ahead(left: &[f32], right: &[f32], next: &[f32]) -> f32 {
+    for line in next.chunks(16) {
+        fetch_line(line.as_ptr());
+    }
+    dot(left, right)
 }
 
 pub(super) fn squared(left: &[f32], right: &[f32]) -> f32 {
@@ -138,8 +149,13 @@ pub(super) fn hadamard_body(values: &mut [f32], factor: f32) {
     for value in values.iter_mut() {
         *value *= factor;
     }
+    hadamard_from(values, 1);
+}
+
+/// The steps from `half` on, a power of two: values `half` apart are added and subtracted, then twice as far.
+#[inline(always)]
+pub(super) fn hadamard_from(values: &mut [f32], mut half: usize) {
     let length = values.len();
-    let mut half = 1;
     // Two steps at a time: half as many passes over the values.
     while half * 4 <= length {
         for block in values.chunks_exact_mut(4 * half) {
@@ -168,7 +184,7 @@ fn hadamard(values: &mut [f32], factor: f32) {
 }
 
 /// Adding and taking away 1.5 × 2^23 rounds a small float to an integer, and vectorises everywhere.
-const ROUNDER: f32 = 12_582_912.0;
+pub(super) const ROUNDER: f32 = 12_582_912.0;
 
 /// The half byte for a component: clamp(round(x * inverse + 7.5), 0, 15), as a float.
 #[inline(always)]
@@ -202,4 +218,72 @@ pub(super) fn int4_fit_body(values: &[f32], inverse: f32) -> (f32, f32) {
 
 fn int4_fit(values: &[f32], inverse: f32) -> (f32, f32) {
     int4_fit_body(values, inverse)
+}
+
+/// Sixteen sums side by side and then in order: the same bits whatever the width of the registers.
+#[inline(always)]
+pub(super) fn energy_body(values: &[f32]) -> f32 {
+    let mut sums = [0.0_f32; 16];
+    let chunks = values.chunks_exact(16);
+    for (lane, value) in chunks.remainder().iter().enumerate() {
+        sums[lane] = value * value;
+    }
+    for chunk in chunks {
+        for lane in 0..16 {
+            sums[lane] += chunk[lane] * chunk[lane];
+        }
+    }
+    sums.iter().sum()
+}
+
+fn energy(values: &[f32]) -> f32 {
+    energy_body(values)
+}
+
+#[inline(always)]
+pub(super) fn bytes_body(values: &[f32], out: &mut [i8]) -> (f32, i32) {
+    let mut largest = [0.0_f32; 16];
+    for chunk in values.chunks(16) {
+        for (kept, value) in largest.iter_mut().zip(chunk) {
+            let size = value.abs();
+            *kept = if size > *kept { size } else { *kept };
+        }
+    }
+    let largest = largest.iter().fold(0.0, |largest: f32, &value| largest.max(value));
+    let step = largest / 127.0;
+    let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+    let mut sum = 0;
+    for (place, value) in out.iter_mut().zip(values) {
+        let level = (value * inverse + ROUNDER).to_bits() as i8; // the integer stands in the lowest bits
+        sum += i32::from(level);
+        *place = level;
+    }
+    (step, sum)
+}
+
+fn bytes(values: &[f32], out: &mut [i8]) -> (f32, i32) {
+    bytes_body(values, out)
+}
+
+/// The integer of a component for the planes, in the lowest bits: clamp(round(x * inverse), -8, 7).
+#[inline(always)]
+pub(super) fn plane_level(value: f32, inverse: f32) -> u32 {
+    let level = value * inverse;
+    let level = if level > 7.0 { 7.0 } else { level };
+    let level = if level < -8.0 { -8.0 } else { level };
+    (level + ROUNDER).to_bits()
+}
+
+pub(super) fn planes(values: &[f32], inverse: f32, out: &mut [u64]) -> i32 {
+    let words = out.len() / 4;
+    out.fill(0);
+    let mut sum = 0;
+    for (at, &value) in values.iter().enumerate() {
+        let level = plane_level(value, inverse);
+        sum += (level << 28) as i32 >> 28;
+        for plane in 0..4 {
+            out[plane * words + at / 64] |= u64::from(level >> plane & 1) << (at % 64);
+        }
+    }
+    sum
 }

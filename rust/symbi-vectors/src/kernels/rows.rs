@@ -13,7 +13,7 @@ pub(crate) struct View<'a> {
 }
 
 /// How many rows ahead are fetched: more than four were measured to be slower.
-pub(crate) const AHEAD: usize = 4;
+const AHEAD: usize = 4;
 
 const LINE_BYTES: usize = 64;
 
@@ -59,12 +59,12 @@ impl<'a> View<'a> {
     }
 }
 
-/// Asks the processor to fetch bytes that will be read soon.
+/// Asks the processor to fetch values that will be read soon.
 #[inline(always)]
-pub(crate) fn fetch(bytes: &[u8]) {
-    let start = bytes.as_ptr();
-    let mut offset = 0;
-    while offset < bytes.len() {
+pub(crate) fn fetch<T>(values: &[T]) {
+    let start = values.as_ptr().cast::<u8>();
+    let (mut offset, bytes) = (0, size_of_val(values));
+    while offset < bytes {
         fetch_line(start.wrapping_add(offset));
         offset += LINE_BYTES;
     }

@@ -76,6 +76,37 @@ fn kn1_codes_give_the_same_bits_everywhere() {
     }
 }
 
+/// KN1: a query becomes the same integers, by the same sums of floats.
+#[test]
+fn kn1_queries_become_the_same_integers_everywhere() {
+    for kernels in available() {
+        for length in [1, 3, 15, 16, 17, 63, 64, 65, 100, 384, 1000, 1536] {
+            let mut values = floats(length, 11);
+            values[length / 2] = -1.75;
+            let plain = portable::KERNELS;
+            assert_eq!((kernels.energy)(&values).to_bits(), (plain.energy)(&values).to_bits());
+            let (mut ours, mut theirs) = (vec![5_i8; length + 9], vec![5_i8; length + 9]);
+            let made = (kernels.bytes)(&values, &mut ours);
+            assert_eq!(made, (plain.bytes)(&values, &mut theirs), "{} bytes {length}", kernels.name);
+            assert_eq!(ours, theirs, "{} bytes {length}", kernels.name);
+            assert_eq!(
+                (made.1, ours[length / 2]),
+                (theirs[..length].iter().map(|&byte| i32::from(byte)).sum(), -127)
+            );
+            assert_eq!(ours[length..], [5; 9], "what is behind the query is left alone");
+            let words = length.div_ceil(64);
+            let (mut ours, mut theirs) = (vec![7_u64; 4 * words], vec![9_u64; 4 * words]);
+            for inverse in [0.0, 3.0, 40.0] {
+                let sum = (kernels.planes)(&values, inverse, &mut ours);
+                assert_eq!(sum, (plain.planes)(&values, inverse, &mut theirs), "{}", kernels.name);
+                assert_eq!(ours, theirs, "{} planes {length}", kernels.name);
+                let level = |at: usize| (values[at] * inverse).clamp(-8.0, 7.0).round_ties_even() as i32;
+                assert_eq!(sum, (0..length).map(level).sum());
+            }
+        }
+    }
+}
+
 /// KN1: the extremes do not overflow, at the largest dimension.
 #[test]
 fn kn1_the_largest_values_do_not_overflow() {
@@ -107,6 +138,7 @@ fn kn2_floats_are_within_the_bound() {
             let exact: f64 = a.iter().zip(&b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
             let dot = f64::from((kernels.dot)(&a, &b));
             assert!((dot - exact).abs() <= 1e-5 * products, "{} dot {length}", kernels.name);
+            assert_eq!((kernels.dot_ahead)(&a, &b, &a), (kernels.dot)(&a, &b), "{}", kernels.name);
             let exact: f64 = a.iter().zip(&b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
             let squared = f64::from((kernels.squared)(&a, &b));
             assert!((squared - exact).abs() <= 1e-5 * exact, "{} squared {length}", kernels.name);
