@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Metric", "Quantization", "VectorFilter", "VectorIndex", "VectorStats"]
+__all__ = ["Metric", "Predicate", "Quantization", "VectorFilter", "VectorIndex", "VectorStats"]
 
 Metric: TypeAlias = Literal["cosine", "l2", "dot"]
 Quantization: TypeAlias = Literal["auto", "none", "int8", "int4", "binary"]
+Predicate: TypeAlias = "Callable[[NDArray[np.uint64]], ArrayLike]"
 
 _SHARED_FROM = 64  # vectors or queries: below it, starting a thread costs more than it saves
 
@@ -90,6 +91,40 @@ class VectorFilter:
             InputError: not a list of whole numbers of 0 or more.
         """
         self._native = _core.VectorFilter(_ids(ids))
+
+    @classmethod
+    def where(cls, index: VectorIndex, predicate: Predicate) -> Self:
+        """The ids of `index` that a predicate lets through, as they are now.
+
+        Args:
+            index: Whose ids are asked about.
+            predicate: Called once with all ids, ascending, uint64 (n,); says which pass, bool (n,).
+
+        Raises:
+            InputError: what the predicate gave is no bool for each id.
+        """
+        ids = index.ids
+        passing = _array(predicate(ids), "what a predicate gives")
+        if passing.dtype != np.bool_ or passing.shape != ids.shape:
+            raise InputError(
+                f"a predicate gives bool {ids.shape}, and this gave {passing.dtype} {passing.shape}"
+            )
+        return cls(ids[passing])
+
+    @classmethod
+    def from_roaring(cls, data: bytes) -> Self:
+        """Takes a 64-bit Roaring bitmap in its portable form, as CRoaring and `pyroaring.BitMap64` write it.
+
+        Raises:
+            InputError: other bytes.
+        """
+        made = cls.__new__(cls)
+        made._native = _core.VectorFilter.from_roaring(data)
+        return made
+
+    def to_roaring(self) -> bytes:
+        """The set as `from_roaring` takes it."""
+        return self._native.to_roaring()
 
     def __len__(self) -> int:
         return len(self._native)
@@ -255,7 +290,7 @@ class VectorIndex:
         k: int = 10,
         *,
         ef: int | None = None,
-        filter: VectorFilter | ArrayLike | None = None,  # noqa: A002 - the word that a reader looks for
+        filter: VectorFilter | Predicate | ArrayLike | None = None,  # noqa: A002 - the word that a reader looks for
         threads: int | None = None,
     ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
         """The vectors nearest to each query, nearest first.
@@ -264,7 +299,8 @@ class VectorIndex:
             queries: Shape (dimension,) or (n, dimension), real numbers, finite.
             k: Hits wanted, 1 to 16,384.
             ef: Candidates kept on the way, `k` to 65,536; default 64, or 2 k. More: better recall, slower.
-            filter: Ids that may be returned; a list of ids is translated for this call.
+            filter: Ids that may be returned. A list of ids, and a predicate (see `VectorFilter.where`), are
+                translated for this call; a `VectorFilter` is when it was made.
             threads: For several queries; default: the processors that the process may use.
 
         Returns:
@@ -282,15 +318,13 @@ class VectorIndex:
         """
         rows = _floats(queries)
         single = rows.ndim == 1
-        if rows.shape[-1:] != (self._dimension,) or rows.ndim > 2:
+        if not 1 <= rows.ndim <= 2 or rows.shape[-1] != self._dimension:
             raise DimensionError(
                 f"queries must have the shape ({self._dimension},) or (n, {self._dimension}), and have {rows.shape}"
             )
         if not 0 < k <= 16_384 or (ef is not None and not k <= ef <= 65_536):
             raise InputError(f"`k` must be 1 to 16,384 and `ef` `k` to 65,536, and they are `{k}` and `{ef}`")
-        chosen = None
-        if filter is not None:
-            chosen = (filter if isinstance(filter, VectorFilter) else VectorFilter(filter))._native
+        chosen = None if filter is None else self._filter(filter)
         count = 1 if single else len(rows)
         # More than there are is asked for by habit; room for all of them is not made before that is known.
         room = min(k, max(len(self._native), 1)) if k > 1024 else k
@@ -303,6 +337,13 @@ class VectorIndex:
             ids = ids.reshape(-1)[: count * width].reshape(shape)
             distances = distances.reshape(-1)[: count * width].reshape(shape)
         return ids, distances
+
+    def _filter(self, given: VectorFilter | Predicate | ArrayLike) -> _core.VectorFilter:
+        if isinstance(given, VectorFilter):
+            return given._native
+        if callable(given):
+            return VectorFilter.where(self, given)._native
+        return VectorFilter(given)._native
 
     @property
     def ids(self) -> NDArray[np.uint64]:

@@ -253,6 +253,31 @@ def test_a_filter_is_made_once_and_follows_changes() -> None:
 # --- threads ---
 
 
+def test_a_filter_comes_from_ids_from_a_predicate_or_from_a_roaring_bitmap() -> None:
+    index, vectors = filled(400, 16, metric="l2")
+    ids = np.arange(0, 4000, 70, dtype=np.uint64)
+    asked: list[int] = []
+
+    def sevenths(all_ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        asked.append(len(all_ids))
+        return all_ids % 70 == 0
+
+    made = symbi.VectorFilter.where(index, sevenths)
+    again = symbi.VectorFilter.from_roaring(made.to_roaring())
+    expected = index.search(vectors[3], 20, filter=ids)[0]
+    assert len(made) == len(again) == len(ids)
+    assert not (expected % 70).any()
+    for one in (made, again, sevenths, ids.tolist()):
+        np.testing.assert_array_equal(index.search(vectors[3], 20, filter=one)[0], expected)
+    assert asked == [400, 400], "a predicate is asked once a filter, about all ids together"
+    for wrong in (lambda _: True, lambda all_ids: all_ids, lambda all_ids: (all_ids > 3)[:-1]):
+        with pytest.raises(symbi.InputError, match="a predicate gives bool"):
+            index.search(vectors[3], filter=wrong)
+    for data in (b"", b"roaring", made.to_roaring()[:-1], made.to_roaring() + b"\0"):
+        with pytest.raises(symbi.InputError, match="Roaring bitmap"):
+            symbi.VectorFilter.from_roaring(data)
+
+
 def test_ix1_vx3_searches_run_beside_changes() -> None:
     """IX1, VX3: every search during replacements sees each id exactly once."""
     index, vectors = filled(300, 16, metric="l2")

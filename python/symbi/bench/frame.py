@@ -187,6 +187,7 @@ class Row:
         provider: The cryptography in it: `aws-lc`, `ring`, `none`.
         runs: Recorded runs, at least `RUNS_MIN`.
         point: Where it stands in a chart; `None`: in none.
+        bars: The title of the bars in which it is drawn beside its peers; empty: in none.
     """
 
     suite: str
@@ -200,6 +201,7 @@ class Row:
     provider: str = "none"
     runs: int = RUNS_MIN
     point: Point | None = None
+    bars: str = ""
 
     def __post_init__(self) -> None:
         if self.runs < RUNS_MIN:

@@ -46,6 +46,10 @@ class Library(Protocol):
         """Ids of the ten nearest to each, (n, 10)."""
         ...
 
+    def held(self) -> int:
+        """Bytes of everything that searches read, but for vectors that stay in a file."""
+        ...
+
 
 class Symbi:
     """Ours, as `symbi.VectorIndex(dimension)` gives it."""
@@ -67,6 +71,9 @@ class Symbi:
 
     def many(self, queries: NDArray[np.float32], threads: int) -> Any:
         return self.index.search(queries, 10, ef=self._ef, threads=threads)[0]
+
+    def held(self) -> int:
+        return self.index.memory_bytes
 
 
 class _Faiss:
@@ -98,6 +105,9 @@ class _Faiss:
         self.faiss.omp_set_num_threads(1)
         return found
 
+    def held(self) -> int:
+        return int(self.faiss.serialize_index(self.index).nbytes)
+
 
 class _Hnswlib:
     def __init__(self, dimension: int) -> None:
@@ -115,6 +125,9 @@ class _Hnswlib:
 
     def many(self, queries: NDArray[np.float32], threads: int) -> Any:
         return self.index.knn_query(queries, 10, num_threads=threads)[0]
+
+    def held(self) -> int:
+        return int(self.index.index_file_size())
 
 
 class _Usearch:
@@ -134,6 +147,9 @@ class _Usearch:
 
     def many(self, queries: NDArray[np.float32], threads: int) -> Any:
         return self.index.search(queries, 10, threads=threads).keys
+
+    def held(self) -> int:
+        return int(self.index.serialized_length)
 
 
 class _Lance:
@@ -163,10 +179,14 @@ class _Lance:
 
     def one(self, query: NDArray[np.float32]) -> Any:
         found = self.table.search(query).distance_type("cosine").ef(self._ef).nprobes(1)
-        return found.limit(10).select(["id"]).to_arrow()["id"].to_numpy()
+        return found.limit(10).select(["id", "_distance"]).to_arrow()["id"].to_numpy()
 
     def many(self, queries: NDArray[np.float32], threads: int) -> Any:  # noqa: ARG002
         return np.stack([self.one(query) for query in queries])
+
+    def held(self) -> int:
+        files = Path(self.directory.name).rglob("_indices/**/*")
+        return sum(file.stat().st_size for file in files if file.is_file())
 
 
 # name -> (package, how it is made from a dimension)

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["STYLE", "Curve", "chart"]
+__all__ = ["STYLE", "Curve", "bars", "chart"]
 
 _WIDTH, _HEIGHT = 760, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 200, 18, 52
 _LABEL_GAP = 17  # between the names of two curves that end close together
 _STEPS = (1, 2, 5)
+_BAR, _BAR_GAP = 22, 10  # height of a bar, and between two
 _LABELS_MAX = 9  # more ticks than this on an axis: only the powers of ten are named
 _DASHES = ("", "7 4", "2 4", "9 3 2 3", "12 5", "1 3")
 
@@ -36,6 +37,7 @@ STYLE = """
 .chart .line { fill: none; stroke-width: 2.2 }
 .chart .ours { stroke-width: 3.4 }
 .chart .mark { stroke-width: 1.6 }
+.chart .bar { fill: var(--c) }
 .s0 { --c: #0060a8 } .s1 { --c: #b34700 } .s2 { --c: #00785a }
 .s3 { --c: #8f3f75 } .s4 { --c: #7a6a00 } .s5 { --c: #555 }
 @media (prefers-color-scheme: dark) {
@@ -109,6 +111,33 @@ def chart(
     for place, curve in enumerate(curves):
         parts += _curve(place, curve, across, upwards, show)
     parts += _names(curves, across, upwards)
+    return "".join((*parts, "</svg>"))
+
+
+def bars(title: str, values: Sequence[tuple[str, float]], show: Callable[[float], str]) -> str:
+    """Lengths from zero, one below the other; the first is ours. Names and values stand beside them (BC1, BC2).
+
+    Args:
+        title: Says what is drawn, with its unit.
+        values: Names and values, 0 or more.
+        show: A value in words.
+    """
+    longest = max((value for _, value in values), default=0) or 1
+    height = len(values) * (_BAR + _BAR_GAP)
+    told = "; ".join(f"{name}: {show(value)}" for name, value in values)
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img">',
+        f"<title>{html.escape(title)}</title><desc>{html.escape(told)}</desc>",
+    ]
+    begin = _LEFT + 40
+    for place, (name, value) in enumerate(values):
+        top = place * (_BAR + _BAR_GAP)
+        length = max(1.0, value / longest * (_WIDTH - begin - 100))
+        middle = top + _BAR / 2 + 5
+        rectangle = f'<rect class="bar" x="{begin}" y="{top}" width="{length:.1f}" height="{_BAR}" rx="2"/>'
+        parts.append(f'<g class="s{0 if place == 0 else 5}">{rectangle}</g>')
+        parts.append(_text(begin - 8, middle, name, "end"))
+        parts.append(_text(begin + length + 8, middle, show(value), "start"))
     return "".join((*parts, "</svg>"))
 
 

@@ -132,7 +132,8 @@ class Report:
         )
         return _PAGE.format(
             style=plot.STYLE,
-            charts="".join(_chart(title, results) for title, results in self.charts().items()),
+            charts="".join(_chart(title, results) for title, results in self.charts().items())
+            + "".join(_bars(result) for result in self.results if result.row.bars),
             machine=html.escape("\n".join(self.machine.lines())),
             loud="" if self.machine.presentable else f'<p class="loud">{html.escape(NOT_RELEASE)}</p>',
             head="".join(f"<th>{html.escape(header)}</th>" for header in HEADERS),
@@ -184,6 +185,15 @@ def _chart(title: str, results: Sequence[Result]) -> str:
     curves = [plot.Curve("symbi", tuple(ours))]
     curves += [plot.Curve(name, tuple(points)) for name, points in theirs.items()]
     drawn = plot.chart(title, label, unit, curves, figure)
+    return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}</figure>"
+
+
+def _bars(result: Result) -> str:
+    """A row beside its peers, as lengths (BR3)."""
+    row = result.row
+    title = f"{row.bars}, {row.unit}, {row.better} is better: {row.name}"
+    values = [("symbi", result.value), *((peer.name, peer.value) for peer in result.peers)]
+    drawn = plot.bars(title, values, figure)
     return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}</figure>"
 
 

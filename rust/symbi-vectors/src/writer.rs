@@ -17,6 +17,7 @@ use crate::error::{Result, VectorError};
 use crate::files::Files;
 use crate::graph::NONE;
 use crate::index::{Index, Mode};
+use crate::journal::Record;
 use crate::kernels::best;
 use crate::link::{link, mend};
 use crate::memory::Rows;
@@ -44,7 +45,7 @@ pub(crate) struct Writer {
 }
 
 /// Finer codes than one bit, for choosing links; made for a build and dropped after it.
-struct Sketch {
+pub(crate) struct Sketch {
     codec: Codec,
     rows: Rows,
 }
@@ -54,6 +55,14 @@ impl Sketch {
         let codec = Codec::new(&Options { quantization: Quantization::Int4, ..*options }, best());
         let rows = Rows::new(codec.stride());
         Self { codec, rows }
+    }
+
+    /// Codes of all that stands in the graph, hidden or not.
+    fn of_all(store: &Store) -> Result<Self> {
+        let mut sketch = Self::new(&store.options);
+        let used = |&slot: &u32| store.states.get(slot as usize).is_some_and(|&state| state != Slot::Free);
+        sketch.cover(store, (0..store.slots() as u32).filter(used))?;
+        Ok(sketch)
     }
 
     /// Codes of the slots `slots`, from their vectors.
@@ -115,12 +124,22 @@ impl Writer {
         Ok(())
     }
 
-    /// A record of the log: everything about it is checked but whether ids are there.
-    pub(crate) fn replay_put(&mut self, index: &Index, ids: &[u64], vectors: &[f32]) -> Result<()> {
-        index.read().check()?;
-        check(&index.read(), ids, vectors, Mode::Upsert)?;
-        let mut sketch = None;
-        self.piece(index, ids, vectors, sketch.as_mut(), 1).map(|_| ())
+    /// Does again what a record of the log says: everything about it is checked but whether ids are there.
+    pub(crate) fn replay(&mut self, index: &Index, record: &Record, fine: &mut Option<Sketch>) -> Result<()> {
+        match record {
+            Record::Remove { ids } => self.remove(index, ids).map(|_| ()),
+            Record::Put { ids, vectors, fine: chosen } => {
+                index.read().check()?;
+                check(&index.read(), ids, vectors, Mode::Upsert)?;
+                if !chosen {
+                    *fine = None;
+                } else if fine.is_none() {
+                    *fine = Some(Sketch::of_all(&index.read())?);
+                }
+                let codes = encode(&index.read(), vectors, 1);
+                self.place(index, ids, vectors, &codes, fine.as_mut(), 1).map(|_| ())
+            }
+        }
     }
 
     pub(crate) fn add(
@@ -157,17 +176,16 @@ impl Writer {
         if index.options.quantization != Quantization::Binary || !worth {
             return Ok(None);
         }
-        let mut sketch = Sketch::new(&index.options);
-        sketch.cover(&store, (0..store.slots() as u32).filter(|&slot| store.is_live(slot)))?;
-        Ok(Some(sketch))
+        Sketch::of_all(&store).map(Some)
     }
 
+    /// A piece of an `add`: made as it is stored, logged (WR2), placed, linked, seen.
     fn piece(
         &mut self,
         index: &Index,
         ids: &[u64],
         vectors: &[f32],
-        mut sketch: Option<&mut Sketch>,
+        sketch: Option<&mut Sketch>,
         threads: usize,
     ) -> Result<usize> {
         let dimension = index.options.dimension;
@@ -179,10 +197,25 @@ impl Writer {
             }
             encode(&store, &vectors, threads)
         };
-        index.write().reserve(ids.len())?;
+        index.write().reserve(ids.len())?; // before it is in the log: no record that cannot be done
         if let Some(files) = &mut self.files {
-            files.journal().put(ids, &vectors)?; // WR2
+            files.journal().put(ids, &vectors, sketch.is_some())?; // WR2
         }
+        self.place(index, ids, &vectors, &codes, sketch, threads)
+    }
+
+    /// Vectors as they are stored, with their codes, into the index; how many replaced another.
+    fn place(
+        &mut self,
+        index: &Index,
+        ids: &[u64],
+        vectors: &[f32],
+        codes: &[u8],
+        mut sketch: Option<&mut Sketch>,
+        threads: usize,
+    ) -> Result<usize> {
+        let dimension = index.options.dimension;
+        index.write().reserve(ids.len())?;
         let slots = {
             let mut store = index.write();
             let stride = store.codec.stride();

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
     _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _mm256_xor_si256,
 };
 
-use super::rows::{each_row, fetch_line, trailer};
+use super::rows::{as_bytes, each_row, each_vector, fetch_line, trailer};
 use super::{Affine, Kernels, View, portable};
 
 /// The caller of anything here has asked this first.
@@ -20,34 +20,9 @@ pub(super) fn supported() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("popcnt")
 }
 
-/// A kernel as a plain function.
-macro_rules! offered {
-    ($kernel:ident($($argument:ident),*)) => {
-        |$($argument),*| {
-            // SAFETY: `available` offers this set only where `supported` has found the features.
-            unsafe { $kernel($($argument),*) }
-        }
-    };
-}
+pub(super) const KERNELS: Kernels = table!("avx2");
 
-pub(super) const KERNELS: Kernels = Kernels {
-    name: "avx2",
-    dot: offered!(dot(a, b)),
-    dot_ahead: offered!(dot_ahead(a, b, next)),
-    squared: offered!(squared(a, b)),
-    dot_many: offered!(dot_many(q, rows, slots, affine, out)),
-    squared_many: offered!(squared_many(q, rows, slots, affine, out)),
-    int8_many: offered!(int8_many(q, rows, slots, affine, out)),
-    int4_many: offered!(int4_many(q, rows, slots, affine, out)),
-    bits_many: offered!(bits_many(q, rows, slots, affine, out)),
-    int8_pair: offered!(int8_pair(a, b)),
-    int4_pair: offered!(int4_pair(a, b)),
-    hadamard: offered!(hadamard(values, factor)),
-    int4_fit: offered!(int4_fit(values, inverse)),
-    energy: offered!(energy(values)),
-    bytes: offered!(bytes(values, out)),
-    planes: offered!(planes(values, inverse, out)),
-};
+widened!("avx2,fma");
 
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -65,12 +40,6 @@ fn widen<const SIGNED: bool>(bytes: &[u8], at: usize) -> __m256i {
     // SAFETY: as in `load`.
     let half = unsafe { _mm_loadu_si128(bytes.as_ptr().add(at).cast()) };
     if SIGNED { _mm256_cvtepi8_epi16(half) } else { _mm256_cvtepu8_epi16(half) }
-}
-
-#[inline]
-fn as_bytes(query: &[i8]) -> &[u8] {
-    // SAFETY: i8 and u8 have the same size and alignment, and every bit pattern is both.
-    unsafe { std::slice::from_raw_parts(query.as_ptr().cast(), query.len()) }
 }
 
 #[inline]
@@ -134,28 +103,6 @@ fn squared(left: &[f32], right: &[f32]) -> f32 {
         sum = _mm256_fmadd_ps(difference, difference, sum);
     }
     sum_floats(sum) + portable::squared(&left[whole..], &right[whole..])
-}
-
-#[target_feature(enable = "avx2,fma")]
-fn dot_many(query: &[f32], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
-    out.clear();
-    for (place, &slot) in slots.iter().enumerate() {
-        if place + 2 < slots.len() {
-            rows.fetch(slots[place + 2]);
-        }
-        out.push(affine.c0 + affine.w1 * dot(query, rows.floats(slot)));
-    }
-}
-
-#[target_feature(enable = "avx2,fma")]
-fn squared_many(query: &[f32], rows: &View<'_>, slots: &[u32], _: &Affine, out: &mut Vec<f32>) {
-    out.clear();
-    for (place, &slot) in slots.iter().enumerate() {
-        if place + 2 < slots.len() {
-            rows.fetch(slots[place + 2]);
-        }
-        out.push(squared(query, rows.floats(slot)));
-    }
 }
 
 #[target_feature(enable = "avx2")]
@@ -249,16 +196,6 @@ fn int4_pair(left: &[u8], right: &[u8]) -> (i32, i32, i32) {
 #[target_feature(enable = "avx2")]
 fn hadamard(values: &mut [f32], factor: f32) {
     portable::hadamard_body(values, factor);
-}
-
-#[target_feature(enable = "avx2")]
-fn int4_fit(values: &[f32], inverse: f32) -> (f32, f32) {
-    portable::int4_fit_body(values, inverse)
-}
-
-#[target_feature(enable = "avx2")]
-fn energy(values: &[f32]) -> f32 {
-    portable::energy_body(values)
 }
 
 #[target_feature(enable = "avx2")]

@@ -16,7 +16,7 @@ use std::arch::x86_64::{
     _mm512_xor_si512,
 };
 
-use super::rows::{each_row, fetch_line, trailer};
+use super::rows::{as_bytes, each_row, each_vector, fetch_line, trailer};
 use super::{Affine, Kernels, View, portable};
 
 /// The caller of anything here has asked this first.
@@ -29,34 +29,9 @@ pub(super) fn supported() -> bool {
         && is_x86_feature_detected!("fma")
 }
 
-/// A kernel as a plain function.
-macro_rules! offered {
-    ($kernel:ident($($argument:ident),*)) => {
-        |$($argument),*| {
-            // SAFETY: `available` offers this set only where `supported` has found the features.
-            unsafe { $kernel($($argument),*) }
-        }
-    };
-}
+pub(super) const KERNELS: Kernels = table!("avx512");
 
-pub(super) const KERNELS: Kernels = Kernels {
-    name: "avx512",
-    dot: offered!(dot(a, b)),
-    dot_ahead: offered!(dot_ahead(a, b, next)),
-    squared: offered!(squared(a, b)),
-    dot_many: offered!(dot_many(q, rows, slots, affine, out)),
-    squared_many: offered!(squared_many(q, rows, slots, affine, out)),
-    int8_many: offered!(int8_many(q, rows, slots, affine, out)),
-    int4_many: offered!(int4_many(q, rows, slots, affine, out)),
-    bits_many: offered!(bits_many(q, rows, slots, affine, out)),
-    int8_pair: offered!(int8_pair(a, b)),
-    int4_pair: offered!(int4_pair(a, b)),
-    hadamard: offered!(hadamard(values, factor)),
-    int4_fit: offered!(int4_fit(values, inverse)),
-    energy: offered!(energy(values)),
-    bytes: offered!(bytes(values, out)),
-    planes: offered!(planes(values, inverse, out)),
-};
+widened!("avx512f,avx512bw,avx512vl,fma");
 
 /// The 64 bytes at `at`.
 #[inline]
@@ -65,12 +40,6 @@ fn load(bytes: &[u8], at: usize) -> __m512i {
     debug_assert!(at + 64 <= bytes.len(), "KN3");
     // SAFETY: the callers assert the length of the whole row or query before their loop; unaligned is allowed.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().add(at).cast()) }
-}
-
-#[inline]
-fn as_bytes(query: &[i8]) -> &[u8] {
-    // SAFETY: i8 and u8 have the same size and alignment, and every bit pattern is both.
-    unsafe { std::slice::from_raw_parts(query.as_ptr().cast(), query.len()) }
 }
 
 #[inline]
@@ -135,28 +104,6 @@ fn squared(left: &[f32], right: &[f32]) -> f32 {
         *sum = _mm512_fmadd_ps(difference, difference, *sum);
     }
     _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]))
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
-fn dot_many(query: &[f32], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
-    out.clear();
-    for (place, &slot) in slots.iter().enumerate() {
-        if place + 2 < slots.len() {
-            rows.fetch(slots[place + 2]);
-        }
-        out.push(affine.c0 + affine.w1 * dot(query, rows.floats(slot)));
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,fma")]
-fn squared_many(query: &[f32], rows: &View<'_>, slots: &[u32], _: &Affine, out: &mut Vec<f32>) {
-    out.clear();
-    for (place, &slot) in slots.iter().enumerate() {
-        if place + 2 < slots.len() {
-            rows.fetch(slots[place + 2]);
-        }
-        out.push(squared(query, rows.floats(slot)));
-    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -387,16 +334,6 @@ fn hadamard(values: &mut [f32], factor: f32) {
         unsafe { _mm512_storeu_ps(sixteen.as_mut_ptr(), held) };
     }
     portable::hadamard_from(values, 16);
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn int4_fit(values: &[f32], inverse: f32) -> (f32, f32) {
-    portable::int4_fit_body(values, inverse)
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn energy(values: &[f32]) -> f32 {
-    portable::energy_body(values)
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]

@@ -10,6 +10,10 @@
 //! - KN3 a kernel reads nothing outside the row and the query that it was given.
 
 #[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod offered;
+
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;

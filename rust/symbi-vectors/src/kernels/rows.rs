@@ -116,3 +116,28 @@ pub(crate) fn each_row(
         out.push(distance(view.row(slot)));
     }
 }
+
+/// As `each_row` for rows of floats, which are long: two of them are fetched ahead.
+#[inline(always)]
+pub(crate) fn each_vector(
+    view: &View<'_>,
+    slots: &[u32],
+    out: &mut Vec<f32>,
+    mut distance: impl FnMut(&[f32]) -> f32,
+) {
+    out.clear();
+    for (place, &slot) in slots.iter().enumerate() {
+        if let Some(&next) = slots.get(place + 2) {
+            view.fetch(next);
+        }
+        out.push(distance(view.floats(slot)));
+    }
+}
+
+/// A query's integers as the bytes that they are.
+#[inline]
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn as_bytes(query: &[i8]) -> &[u8] {
+    // SAFETY: i8 and u8 have the same size and alignment, and every bit pattern is both.
+    unsafe { std::slice::from_raw_parts(query.as_ptr().cast(), query.len()) }
+}

@@ -1,4 +1,4 @@
-//! Recall and speed over files of raw floats, for a profiler: `measure DIMENSION CODE BASE QUERIES [THREADS]`.
+//! Recall and speed over files of raw floats, for a profiler: `recall DIMENSION CODE BASE QUERIES [THREADS]`.
 //!
 //! Not here: figures to be quoted; those are rows of `symbi bench vectors`, from Python, beside other libraries.
 
@@ -18,7 +18,7 @@ fn ran_ns() -> Result<u64, Box<dyn std::error::Error>> {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, dimension, code, base, queries, rest @ ..] = arguments.as_slice() else {
-        return Err("measure DIMENSION CODE BASE QUERIES [THREADS]".into());
+        return Err("recall DIMENSION CODE BASE QUERIES [THREADS]".into());
     };
     let dimension = dimension.parse()?;
     let threads = rest.first().map_or(Ok(1), |threads| threads.parse())?;
