@@ -261,6 +261,20 @@ def test_rows_of_one_chart_are_drawn_as_curves_beside_their_peers(context: Bench
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_a_row_of_bars_is_drawn_beside_its_peers_at_lengths_from_zero(context: BenchContext) -> None:
+    """BR3, BC2: every figure with its name, in proportion."""
+    made = row([200.0] * 6, better="lower", peers=(Peer("other<", series([800.0] * 6), "1"),))
+    fields = {name: getattr(made, name) for name in made.__slots__}
+    results = (frame.run_row(Row(**{**fields, "bars": "memory"}), context),)
+    page = Report(a_machine(), results, (), quick=False).as_html()
+    drawn = page[page.index("<figure>") : page.index("</figure>")]
+    assert "memory, op/s, lower is better: a row" in drawn
+    assert "<desc>symbi: 200; other&lt;: 800</desc>" in drawn
+    widths = [float(width) for width in re.findall(r'class="bar"[^>]* width="([0-9.]+)"', drawn)]
+    assert widths[1] == pytest.approx(4 * widths[0], rel=0.01)
+    assert plot.bars("nothing", [("symbi", 0.0)], figure).count("<rect") == 1
+
+
 @pytest.mark.parametrize(
     ("values", "ticks"),
     [
