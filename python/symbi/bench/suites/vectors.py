@@ -8,18 +8,17 @@ reaches the recall is taken; one that does not reach it shows 0. `m` is 16 and `
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from symbi.bench import neighbours
+from symbi.bench import million, neighbours
 from symbi.bench.frame import BenchContext, NotMeasured, Peer, Point, Row, Sample, percentile
 from symbi.bench.points import clustered, nearest, recall
 from symbi.bench.texts import embedded
@@ -472,10 +471,8 @@ def _million(context: BenchContext, figure: str) -> Sample:
 
     def make() -> dict[str, float]:
         directory, count = context.fresh() / "index", context.scale(_MILLION)
-        command = [sys.executable, "-m", "symbi.bench.million", str(directory), str(count)]
-        ended = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        found: dict[str, float] = json.loads(ended.stdout)
-        return found
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            return pool.submit(million.run, directory, count).result()
 
     found = context.once("vectors/million", make)
     if figure == "p99_ms":
