@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use symbi_crypto::{Provider, PublicKey};
+use symbi_crypto::{Provider, PublicKey, SignatureError, SigningKey};
 use symbi_types::{AgentId, Entropy};
 
+use crate::authority::{Authority, Credential};
 use crate::mailbox::{Bounds, Load, Mailbox};
 use crate::pool::Pool;
 use crate::receive::OpenDesks;
@@ -28,6 +29,8 @@ pub struct BusOptions {
     pub lifetime_us: u64,
     /// Messages under one key, at most 2^32.
     pub messages_per_key_max: u64,
+    /// How long a certificate is valid, in microseconds; then it is renewed.
+    pub certificate_lifetime_us: u64,
     /// Threads that sign, or verify, many messages that are signed one by one.
     pub workers: usize,
 }
@@ -39,6 +42,7 @@ impl Default for BusOptions {
             mailbox_bytes_max: 4 << 20, // four of the largest payloads, or 1,024 of 4 KiB
             lifetime_us: 3_600_000_000, // an hour: an agent that is suspended for a while loses nothing
             messages_per_key_max: 1 << 32,
+            certificate_lifetime_us: 30 * 86_400_000_000, // a month: longer than a message lives, shorter than a job
             workers: 2,
         }
     }
@@ -50,11 +54,19 @@ pub(crate) type Hook = Arc<dyn Fn(AgentId) + Send + Sync>;
 /// What the bus knows of one agent. About a hundred bytes until the agent first speaks or is spoken to (B6).
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    identity: OnceLock<Arc<Identity>>,
+    credential: RwLock<Option<Arc<Credential>>>,
     mailbox: Mutex<Option<Box<Mailbox>>>,
 }
 
 impl Endpoint {
+    pub(crate) fn credential(&self) -> RwLockReadGuard<'_, Option<Arc<Credential>>> {
+        self.credential.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn credential_mut(&self) -> RwLockWriteGuard<'_, Option<Arc<Credential>>> {
+        self.credential.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A thread that panicked here broke an invariant by assertion; the others go on with what it left.
     pub(crate) fn mailbox(&self) -> MutexGuard<'_, Option<Box<Mailbox>>> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
@@ -67,6 +79,7 @@ pub struct Bus {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) provider: Provider,
     pub(crate) endpoints: RwLock<HashMap<AgentId, Arc<Endpoint>>>,
+    pub(crate) authority: Authority,
     pub(crate) pool: Arc<Pool>,
     pub(crate) desks: Desks,
     pub(crate) open_desks: OpenDesks,
@@ -81,10 +94,30 @@ impl fmt::Debug for Bus {
 }
 
 impl Bus {
-    /// A bus without agents.
+    /// A bus without agents, whose certificates are signed by a fresh key that nobody else knows.
     #[must_use]
     pub fn new(options: BusOptions, entropy: Arc<dyn Entropy>, provider: Provider) -> Self {
+        let authority = Authority::random(provider, &*entropy, options.certificate_lifetime_us);
+        Self::of(options, entropy, provider, authority)
+    }
+
+    /// A bus whose certificates are signed by the runtime's key.
+    ///
+    /// # Errors
+    /// [`SignatureError`] for a key whose public half cannot be verified with, which no seed has.
+    pub fn with_authority(
+        options: BusOptions,
+        entropy: Arc<dyn Entropy>,
+        provider: Provider,
+        key: SigningKey,
+    ) -> Result<Self, SignatureError> {
+        let authority = Authority::new(key, options.certificate_lifetime_us)?;
+        Ok(Self::of(options, entropy, provider, authority))
+    }
+
+    fn of(options: BusOptions, entropy: Arc<dyn Entropy>, provider: Provider, authority: Authority) -> Self {
         Self {
+            authority,
             options,
             entropy,
             provider,
@@ -104,15 +137,24 @@ impl Bus {
         *self.hook.write().unwrap_or_else(PoisonError::into_inner) = Some(hook);
     }
 
-    /// Puts an agent on the bus. Without an identity, one is made when it is first needed.
+    /// Puts an agent with keys that exist on the bus, certified as of `now_us`.
     ///
     /// # Errors
     /// [`BusError::AlreadyRegistered`].
-    pub fn register(&self, agent: AgentId, identity: Option<Identity>) -> Result<(), BusError> {
-        let endpoint = Endpoint { identity: OnceLock::new(), mailbox: Mutex::new(None) };
-        if let Some(identity) = identity {
-            endpoint.identity.get_or_init(|| Arc::new(identity));
-        }
+    pub fn register_as(&self, agent: AgentId, identity: Identity, now_us: u64) -> Result<(), BusError> {
+        self.enter(agent, Some(self.certify(agent, identity, now_us)))
+    }
+
+    /// Puts an agent on the bus. Its keys are made when they are first needed.
+    ///
+    /// # Errors
+    /// [`BusError::AlreadyRegistered`].
+    pub fn register(&self, agent: AgentId) -> Result<(), BusError> {
+        self.enter(agent, None)
+    }
+
+    fn enter(&self, agent: AgentId, credential: Option<Arc<Credential>>) -> Result<(), BusError> {
+        let endpoint = Endpoint { credential: RwLock::new(credential), mailbox: Mutex::new(None) };
         match self.endpoints.write().unwrap_or_else(PoisonError::into_inner).entry(agent) {
             Entry::Occupied(_) => Err(BusError::AlreadyRegistered { agent }),
             Entry::Vacant(place) => {
@@ -142,9 +184,10 @@ impl Bus {
     /// The key that an agent's messages are verified with; made now if it was not needed before.
     ///
     /// # Errors
-    /// [`BusError::UnknownAgent`].
-    pub fn public_key(&self, agent: AgentId) -> Result<PublicKey, BusError> {
-        Ok(self.identity(&*self.endpoint(agent)?).public())
+    /// [`BusError::UnknownAgent`], [`BusError::Revoked`].
+    pub fn public_key(&self, agent: AgentId, now_us: u64) -> Result<PublicKey, BusError> {
+        let credential = self.credential(&*self.endpoint(agent)?, agent, now_us)?;
+        Ok(credential.signer().key().public())
     }
 
     /// How many messages and bytes of envelopes an agent has not read.
@@ -209,11 +252,6 @@ impl Bus {
     pub(crate) fn endpoint(&self, agent: AgentId) -> Result<Arc<Endpoint>, BusError> {
         let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
         endpoints.get(&agent).cloned().ok_or(BusError::UnknownAgent { agent })
-    }
-
-    pub(crate) fn identity(&self, endpoint: &Endpoint) -> Arc<Identity> {
-        let fresh = || Arc::new(Identity::random(self.provider, &*self.entropy));
-        Arc::clone(endpoint.identity.get_or_init(fresh))
     }
 
     pub(crate) fn wake(&self, ready: bool, agent: AgentId) {

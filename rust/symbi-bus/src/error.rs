@@ -68,6 +68,12 @@ pub enum BusError {
         /// The message.
         request: MessageId,
     },
+    /// The runtime has taken back the agent's certificate.
+    #[error("the keys of agent `{agent}` were revoked")]
+    Revoked {
+        /// The agent.
+        agent: AgentId,
+    },
     /// The sender cannot seal under the topic's key.
     #[error("no key of topic `{topic}` for `{sender}`")]
     NoTopicKey {
@@ -99,6 +105,7 @@ impl BusError {
             Self::Lifetime { .. } => "bus.lifetime",
             Self::TooManyRequests { .. } => "bus.too_many_requests",
             Self::NoSuchRequest { .. } => "bus.no_such_request",
+            Self::Revoked { .. } => "bus.revoked",
             Self::NoTopicKey { .. } => "bus.no_topic_key",
             Self::NoKey { .. } => "bus.no_key",
         }
@@ -129,6 +136,12 @@ pub enum Refusal {
     /// It is not signed by the agent that it names.
     #[error("the message is not signed by the sender it names")]
     Forged,
+    /// The runtime has taken back the certificate of the key that signed it.
+    #[error("the key that signed the message was revoked")]
+    Revoked,
+    /// It was made when the certificate of the key that signed it was not valid.
+    #[error("the certificate of the message's signer was not valid when it was made")]
+    CertificateExpired,
     /// It was changed after it was sealed.
     #[error("the message was changed on its way")]
     Tampered,
@@ -155,6 +168,8 @@ impl Refusal {
             Self::NotMember => "bus.not_member",
             Self::UnknownEpoch => "bus.unknown_epoch",
             Self::Forged => "bus.forged",
+            Self::Revoked => "bus.revoked",
+            Self::CertificateExpired => "bus.certificate_expired",
             Self::Tampered => "bus.tampered",
             Self::Future => "bus.future",
             Self::Expired => "bus.expired",

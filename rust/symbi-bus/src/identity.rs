@@ -1,29 +1,15 @@
 //! An agent's two keys: one signs, one agrees on session keys. Agents never see them; the runtime holds them.
 
-use std::sync::Arc;
-
 use symbi_crypto::{AgreementKey, Provider, PublicKey, SignatureError, SigningKey, VerifyingKey};
 use symbi_types::Entropy;
 use zeroize::Zeroizing;
-
-/// What others know of a signing key.
-#[derive(Debug)]
-pub(crate) struct Signer {
-    key: VerifyingKey,
-}
-
-impl Signer {
-    pub(crate) const fn key(&self) -> &VerifyingKey {
-        &self.key
-    }
-}
 
 /// Who an agent is on the bus.
 #[derive(Debug)]
 pub struct Identity {
     signing: SigningKey,
     agreement: AgreementKey,
-    signer: Arc<Signer>,
+    verifying: VerifyingKey,
 }
 
 impl Identity {
@@ -32,8 +18,8 @@ impl Identity {
     /// # Errors
     /// [`SignatureError`] for a signing key whose public half cannot be verified with, which no seed has.
     pub fn new(signing: SigningKey, agreement: AgreementKey) -> Result<Self, SignatureError> {
-        let signer = Arc::new(Signer { key: VerifyingKey::new(signing.public())? });
-        Ok(Self { signing, agreement, signer })
+        let verifying = VerifyingKey::new(signing.public())?;
+        Ok(Self { signing, agreement, verifying })
     }
 
     /// A fresh one. About 60 µs.
@@ -65,7 +51,7 @@ impl Identity {
         &self.agreement
     }
 
-    pub(crate) const fn signer(&self) -> &Arc<Signer> {
-        &self.signer
+    pub(crate) const fn verifying(&self) -> &VerifyingKey {
+        &self.verifying
     }
 }

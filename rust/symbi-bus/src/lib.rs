@@ -15,7 +15,9 @@
 //!
 //! Decision: docs/adr/0062-bus-keys-and-replays.md.
 
+mod authority;
 mod bus;
+mod certificate;
 mod deliveries;
 mod envelope;
 mod error;
@@ -37,6 +39,7 @@ mod topic_keys;
 mod window;
 
 pub use bus::{Bus, BusOptions};
+pub use certificate::{Certificate, CertificateError};
 pub use deliveries::{Dead, DeadReason, Deliveries, DeliveryOptions, Finished, Known, Passed};
 pub use envelope::{Inclusion, LIFETIME_US_MAX, OVERHEAD_BYTES_MAX, SecureMessage};
 pub use error::{BusError, Refusal};

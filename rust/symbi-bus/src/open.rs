@@ -1,5 +1,6 @@
 //! The questions that a message must answer before its payload is handed out, each with its own refusal: is it for me, do
-//! I know its key, is it signed by the sender it names, is it unchanged, is its time now, is it new.
+//! I know its key, is it unchanged, is it signed by the sender it names, does the runtime vouch for that sender's key, is its time
+//! now, is it new.
 //!
 //! Not here: where messages come from and go (`receive`).
 //!
@@ -15,9 +16,9 @@ use symbi_crypto::merkle::ProvenTree;
 use symbi_crypto::{NonceCounter, PublicKey, SealingKey, Signed, VerifyingKey, verify_each};
 use symbi_types::{AgentId, MessageId};
 
+use crate::authority::Signer;
 use crate::bus::Endpoint;
 use crate::envelope::{SIGNATURE_BYTES, batch_statement};
-use crate::identity::Signer;
 use crate::pool::Buffer;
 use crate::{Bus, Header, Refusal, SecureMessage, Target};
 
@@ -143,11 +144,16 @@ impl Bus {
         data.extend_from_slice(message.encrypted_payload());
         let whole = keys.seal.open(NonceCounter::nonce(header.counter), message.associated(), data).is_ok();
         match (whole, signed) {
-            (false, _) => Err(Refusal::Tampered),
-            (true, false) => Err(Refusal::Forged),
-            (true, true) if now_us.saturating_add(SKEW_US_MAX) < header.created_us => Err(Refusal::Future),
-            (true, true) if header.expires_us < now_us => Err(Refusal::Expired),
-            (true, true) => Ok(buffer),
+            (false, _) => return Err(Refusal::Tampered),
+            (true, false) => return Err(Refusal::Forged),
+            (true, true) => keys.signer.vouched(header.created_us)?,
+        }
+        if now_us.saturating_add(SKEW_US_MAX) < header.created_us {
+            Err(Refusal::Future)
+        } else if header.expires_us < now_us {
+            Err(Refusal::Expired)
+        } else {
+            Ok(buffer)
         }
     }
 

@@ -12,9 +12,10 @@ use symbi_crypto::merkle::{LEAVES_MAX, MerkleTree};
 use symbi_crypto::{SealError, SealingKey};
 use symbi_types::{AgentId, LabelSet, MessageId};
 
+use crate::authority::Credential;
 use crate::envelope::{DOMAIN, Envelope, Inclusion, SIGNATURE_BYTES, TAG_BYTES, batch_statement, leaf};
 use crate::pool::Pool;
-use crate::{ContentType, Header, Identity, SecureMessage, Target};
+use crate::{ContentType, Header, SecureMessage, Target};
 
 /// What a sealing needs: a key and a number under it that nobody else gets. Taken under a lock, used outside it.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ pub(crate) struct Unsigned {
 
 /// Lays a draft out in memory of the pool and seals it there.
 pub(crate) fn lay_out(
-    from: &Identity,
+    from: &Credential,
     draft: &Draft<'_>,
     in_batch: bool,
     pool: &Pool,
@@ -107,7 +108,7 @@ pub(crate) fn lay_out(
 }
 
 /// Signs one message alone.
-pub(crate) fn sign(from: &Identity, unsigned: Unsigned, pool: &Arc<Pool>) -> SecureMessage {
+pub(crate) fn sign(from: &Credential, unsigned: Unsigned, pool: &Arc<Pool>) -> SecureMessage {
     let mut shared = unsigned.envelope;
     let Some(envelope) = Arc::get_mut(&mut shared) else {
         unreachable!("E3: nobody else has it before it is signed");
@@ -122,7 +123,7 @@ const PARALLEL_MIN: usize = 32;
 
 /// Signs messages one by one, on several threads where there are many, and in order.
 pub(crate) fn sign_each(
-    from: &Identity,
+    from: &Credential,
     unsigned: &mut Vec<Unsigned>,
     workers: usize,
     pool: &Arc<Pool>,
@@ -154,7 +155,7 @@ pub(crate) fn sign_each(
 
 /// Signs messages that were laid out for a batch, 256 at a time, in order (S2). `tree` is memory to work in.
 pub(crate) fn sign_batch(
-    from: &Identity,
+    from: &Credential,
     unsigned: impl ExactSizeIterator<Item = Unsigned>,
     tree: &mut MerkleTree,
     pool: &Arc<Pool>,

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use symbi_crypto::merkle::{MerkleTree, PATH_MAX};
 use symbi_types::{AgentId, LabelSet, MessageId};
 
+use crate::authority::Credential;
 use crate::bus::{Endpoint, full, open};
 use crate::envelope::{LIFETIME_US_MAX, OVERHEAD_BYTES_MAX};
 use crate::mailbox::Place;
 use crate::seal::{Draft, Unsigned, lay_out, sign, sign_batch, sign_each};
 use crate::session::Parties;
-use crate::{Bus, BusError, ContentType, Identity, LABELS_MAX, PAYLOAD_BYTES_MAX, SecureMessage, Target};
+use crate::{Bus, BusError, ContentType, LABELS_MAX, PAYLOAD_BYTES_MAX, SecureMessage, Target};
 
 /// Bytes that an envelope of a batch has after its signature, at most.
 const INCLUSION_BYTES_MAX: usize = 2 + 32 * PATH_MAX;
@@ -144,7 +145,7 @@ impl Bus {
     ) -> Result<Sent, SendError<E>> {
         let id = outgoing.id.unwrap_or_else(|| MessageId::random(&*self.entropy));
         let sender = self.endpoint(outgoing.sender)?;
-        let from = self.identity(&sender);
+        let from = self.credential(&sender, outgoing.sender, now_us)?;
         let (placed, unsigned) = self.prepare(0, id, outgoing, (&sender, &from), false, now_us)?;
         let message = sign(&from, unsigned, &self.pool);
         match record(&message) {
@@ -252,14 +253,17 @@ impl Bus {
         desk: &mut Desk,
     ) {
         let Some(sender) = run.first().map(|first| first.sender) else { return };
-        let endpoint = match self.endpoint(sender) {
-            Ok(endpoint) => endpoint,
+        let known = self.endpoint(sender).and_then(|endpoint| {
+            let from = self.credential(&endpoint, sender, now_us)?;
+            Ok((endpoint, from))
+        });
+        let (endpoint, from) = match known {
+            Ok(known) => known,
             Err(error) => {
                 results.extend(run.iter().map(|_| Err(error.clone())));
                 return;
             }
         };
-        let from = self.identity(&endpoint);
         let first = results.len();
         desk.ids.clear();
         desk.ids.resize(16 * run.len(), 0);
@@ -293,7 +297,7 @@ impl Bus {
         at: usize,
         id: MessageId,
         outgoing: &Outgoing<'_>,
-        (sender, from): (&Endpoint, &Identity),
+        (sender, from): (&Endpoint, &Credential),
         in_batch: bool,
         now_us: u64,
     ) -> Result<(Placed, Unsigned), BusError> {
@@ -323,12 +327,12 @@ impl Bus {
         at: usize,
         id: MessageId,
         outgoing: &Outgoing<'_>,
-        from: &Identity,
+        from: &Credential,
         endpoint: Arc<Endpoint>,
         in_batch: bool,
         (created_us, expires_us): (u64, u64),
     ) -> Result<(Placed, Unsigned), BusError> {
-        let to = self.identity(&endpoint);
+        let to = self.credential(&endpoint, outgoing.recipient, created_us)?;
         let no_key = || BusError::NoKey { sender: outgoing.sender, recipient: outgoing.recipient };
         let target = Target::Agent(outgoing.recipient);
         let alone = Draft::envelope_bytes(&target, outgoing.labels, outgoing.payload.len());

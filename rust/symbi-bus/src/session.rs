@@ -7,17 +7,18 @@
 use symbi_crypto::{AgreementError, Provider};
 use symbi_types::{AgentId, Entropy};
 
+use crate::Target;
+use crate::authority::Credential;
 use crate::seal::Ticket;
 use crate::stream::{Opening, Secret, Stream, epoch_id};
-use crate::{Identity, Target};
 
 /// What a session is opened with.
 #[derive(Clone, Copy)]
 pub(crate) struct Parties<'a> {
     pub(crate) sender: AgentId,
     pub(crate) recipient: AgentId,
-    pub(crate) from: &'a Identity,
-    pub(crate) to: &'a Identity,
+    pub(crate) from: &'a Credential,
+    pub(crate) to: &'a Credential,
     pub(crate) provider: Provider,
     pub(crate) entropy: &'a dyn Entropy,
     pub(crate) messages_per_key: u64,
@@ -48,8 +49,7 @@ impl Session {
     pub(crate) fn ticket(&mut self, parties: Parties<'_>) -> Result<Ticket, AgreementError> {
         let keys = parties.keys();
         let is_current = self.pair.as_ref().is_some_and(|pair| pair.keys == keys);
-        let key = parties.from.signer().key();
-        let usable = |under: &Under| under.stream.is_usable(key, parties.messages_per_key);
+        let usable = |under: &Under| under.stream.is_usable(parties.from.signer(), parties.messages_per_key);
         if !(is_current && self.streams.last().is_some_and(usable)) {
             if !is_current {
                 self.pair = Some(parties.agree()?);
@@ -104,7 +104,7 @@ impl Session {
 
 impl Parties<'_> {
     fn keys(&self) -> [[u8; 32]; 3] {
-        [self.from.agreement().public(), self.to.agreement().public(), self.from.public().0]
+        [self.from.agreement().public(), self.to.agreement().public(), self.from.signing().public().0]
     }
 
     fn agree(&self) -> Result<Pair, AgreementError> {

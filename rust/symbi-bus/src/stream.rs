@@ -13,7 +13,7 @@ use symbi_types::{AgentId, Entropy};
 use zeroize::Zeroizing;
 
 use crate::Target;
-use crate::identity::Signer;
+use crate::authority::Signer;
 use crate::seal::Ticket;
 use crate::window::Window;
 
@@ -109,9 +109,9 @@ impl Stream {
         }
     }
 
-    /// Whether it can seal another message, for the sender's present key.
-    pub(crate) fn is_usable(&self, signer: &VerifyingKey, messages_max: u64) -> bool {
-        self.signer.key() == signer && self.counter.given() < messages_max
+    /// Whether it can seal another message, for the sender's present certificate.
+    pub(crate) fn is_usable(&self, signer: &Signer, messages_max: u64) -> bool {
+        self.signer.serial() == signer.serial() && self.counter.given() < messages_max
     }
 
     /// The next number (S1); `None` past 2^32.

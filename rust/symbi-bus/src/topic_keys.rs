@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use symbi_crypto::{Provider, SealingKey};
 use symbi_types::{AgentId, Entropy};
 
-use crate::identity::Signer;
+use crate::authority::{Credential, Signer};
 use crate::seal::Ticket;
 use crate::stream::{Opening, Secret, Stream, epoch_id};
-use crate::{Header, Identity, Refusal, Target, Topic};
+use crate::{Header, Refusal, Target, Topic};
 
 #[derive(Debug)]
 struct Epoch {
@@ -124,12 +124,12 @@ impl TopicKeys {
     }
 
     /// The next number of the sender's own stream.
-    pub(crate) fn ticket(&self, sender: AgentId, from: &Identity) -> Option<Ticket> {
+    pub(crate) fn ticket(&self, sender: AgentId, from: &Credential) -> Option<Ticket> {
         let mut epochs = self.epochs();
         prune(&mut epochs);
         let epoch = epochs.last_mut()?;
         let streams = epoch.streams.entry(sender).or_default();
-        let usable = |stream: &Stream| stream.is_usable(from.signer().key(), self.messages_per_key);
+        let usable = |stream: &Stream| stream.is_usable(from.signer(), self.messages_per_key);
         if !streams.last().is_some_and(usable) {
             streams.retain(|stream| 1 < Arc::strong_count(&stream.hold)); // TK2
             streams.push(Stream::open(Opening {

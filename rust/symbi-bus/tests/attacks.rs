@@ -54,7 +54,7 @@ fn town_with_known_sender() -> (Town, SigningKey) {
     let mut town = Town::new(3, BusOptions::default());
     let agent = AgentId::random(&*town.entropy);
     let identity = Identity::new(signing(9), AgreementKey::from_seed(&[9; 32]).unwrap()).unwrap();
-    town.bus.register(agent, Some(identity)).unwrap();
+    town.bus.register_as(agent, identity, NOW).unwrap();
     town.agents[0] = agent;
     (town, signing(9))
 }
@@ -255,7 +255,7 @@ fn m2_what_was_sent_before_a_restart_is_of_an_unknown_epoch() {
             agents = (0..2).map(|_| AgentId::random(&*town.entropy)).collect();
         }
         for (agent, seed) in agents.iter().zip(1..) {
-            town.bus.register(*agent, Some(identity(seed))).unwrap();
+            town.bus.register_as(*agent, identity(seed), NOW).unwrap();
         }
         let town = Town { agents: agents.clone(), ..town };
         let fresh = captured(&town, 0, 1);
@@ -345,7 +345,7 @@ fn an_agents_new_identity_gets_new_keys() {
     let town = Town::new(2, BusOptions::default());
     let before = captured(&town, 0, 1);
     town.bus.unregister(town.agents[0]).unwrap();
-    town.bus.register(town.agents[0], None).unwrap();
+    town.bus.register(town.agents[0]).unwrap();
     let after = captured(&town, 0, 1);
     assert_ne!(before[EPOCH], after[EPOCH]);
     assert_ne!(before[SIGNER], after[SIGNER]);

@@ -62,7 +62,7 @@ fn messages_signed_one_by_one_on_two_threads_arrive_in_order() {
         assert!(town.bus.send_each(&outgoing, NOW).iter().all(Result::is_ok));
         let opened = town.read(1);
         assert_eq!(payloads(&opened), said);
-        let key = town.bus.public_key(town.agents[0]).unwrap();
+        let key = town.bus.public_key(town.agents[0], NOW).unwrap();
         for opened in &opened {
             let bytes = opened.message.as_bytes();
             let signed = [b"symbi/msg/v1\0", &bytes[..bytes.len() - 64]].concat();

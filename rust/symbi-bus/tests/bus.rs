@@ -37,7 +37,7 @@ fn b1_a_message_arrives_whole_with_sender_labels_and_times() {
     assert_eq!((header.id, header.sender, header.recipient()), (id, town.agents[0], Some(town.agents[1])));
     assert_eq!((&header.labels, header.in_reply_to), (&labels, None));
     assert_eq!((header.created_us, header.expires_us, header.counter), (NOW, NOW + 5, 1));
-    assert_eq!(header.signer, town.bus.public_key(town.agents[0]).unwrap().key_id());
+    assert_eq!(header.signer, town.bus.public_key(town.agents[0], NOW).unwrap().key_id());
     assert!(!opened.message.as_bytes().windows(5).any(|window| window == b"hello"), "sealed");
     assert!(town.read(1).is_empty(), "B2");
 }
@@ -49,7 +49,7 @@ fn b5_a_signature_can_be_checked_by_anyone_who_has_the_public_key() {
     let message = town.read(1).remove(0).message;
     let bytes = message.as_bytes();
     let signed = [b"symbi/msg/v1\0", &bytes[..bytes.len() - 64]].concat();
-    let key = town.bus.public_key(town.agents[0]).unwrap();
+    let key = town.bus.public_key(town.agents[0], NOW).unwrap();
     assert_eq!(key.verify(&signed, message.signature()), Ok(()));
 }
 
@@ -225,9 +225,9 @@ fn an_agent_is_registered_once_and_may_bring_its_identity() {
     let agent = AgentId::random(&SystemEntropy);
     let identity = Identity::random(Provider::Ring, &SystemEntropy);
     let key = identity.public();
-    town.bus.register(agent, Some(identity)).unwrap();
-    assert_eq!(town.bus.public_key(agent), Ok(key));
-    assert_eq!(town.bus.register(agent, None), Err(BusError::AlreadyRegistered { agent }));
+    town.bus.register_as(agent, identity, NOW).unwrap();
+    assert_eq!(town.bus.public_key(agent, NOW), Ok(key));
+    assert_eq!(town.bus.register(agent), Err(BusError::AlreadyRegistered { agent }));
 }
 
 #[test]
@@ -279,11 +279,11 @@ fn b6_an_agent_gets_keys_when_it_first_speaks_or_is_spoken_to() {
     let bus = Bus::new(BusOptions::default(), entropy.clone(), Provider::AwsLc);
     let agents: Vec<AgentId> = (0..1_000).map(|_| AgentId::random(&SystemEntropy)).collect();
     for agent in &agents {
-        bus.register(*agent, None).unwrap();
+        bus.register(*agent).unwrap();
         assert!(bus.receive_many(*agent, 1, NOW).unwrap().opened.is_empty());
     }
     let drawn = || entropy.0.swap(0, Ordering::SeqCst);
-    assert_eq!(drawn(), 0);
+    assert_eq!(drawn(), 64, "the key that vouches, and nothing for an agent");
     let none = LabelSet::default();
     let outgoing = Outgoing {
         sender: agents[0],
@@ -297,7 +297,7 @@ fn b6_an_agent_gets_keys_when_it_first_speaks_or_is_spoken_to() {
         lifetime_us: None,
     };
     bus.seal_and_deliver(&outgoing, NOW).unwrap();
-    assert_eq!(drawn(), 2 * 64 + 32 + 16, "two identities, a stream, a message id");
+    assert_eq!(drawn(), 2 * (64 + 8) + 32 + 16, "two identities and serials, a stream, a message id");
     bus.seal_and_deliver(&outgoing, NOW).unwrap();
     assert_eq!(drawn(), 16);
 }
@@ -340,8 +340,8 @@ fn measure_messages_a_second() {
     for provider in [Provider::AwsLc, Provider::Ring] {
         let bus = Bus::new(BusOptions::default(), Arc::new(SystemEntropy), provider);
         let [from, to] = [AgentId::random(&SystemEntropy), AgentId::random(&SystemEntropy)];
-        bus.register(from, None).unwrap();
-        bus.register(to, None).unwrap();
+        bus.register(from).unwrap();
+        bus.register(to).unwrap();
         let payload = [7u8; 256];
         let outgoing = |in_reply_to: Option<MessageId>, back: bool, expects_reply: bool| Outgoing {
             sender: if back { to } else { from },
@@ -410,7 +410,7 @@ fn measure_memory_of_idle_agents() {
     let before = resident();
     let agents: Vec<AgentId> = (0..100_000).map(|_| AgentId::random(&SystemEntropy)).collect();
     for agent in &agents {
-        bus.register(*agent, None).unwrap();
+        bus.register(*agent).unwrap();
     }
     let registered = resident();
     let none = LabelSet::default();

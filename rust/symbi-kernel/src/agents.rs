@@ -149,7 +149,7 @@ impl Kernel {
         let seq = self
             .record_internals(permitted.iter().map(|one| (&one.asked, &one.granted, one.details.as_str())))?;
         for one in &permitted {
-            let registered = self.bus().register(one.id, None); // before anybody can write to it
+            let registered = self.bus().register(one.id); // before anybody can write to it
             debug_assert!(registered.is_ok(), "a fresh id is not on the bus");
         }
         let ids = permitted.iter().map(|one| one.id).collect();

@@ -47,6 +47,13 @@ pub enum KeyError {
     },
 }
 
+impl KeyError {
+    /// The signing key of `directory` is none that anybody could verify with.
+    pub(crate) fn unusable(directory: &Path, error: &symbi_crypto::SignatureError) -> Self {
+        Self::Refused { path: directory.join("signing.key"), problem: format!("cannot be used: {error}") }
+    }
+}
+
 const KEY_BYTES: usize = 32;
 
 /// The two secrets everything else is derived from.

@@ -26,7 +26,7 @@ impl Town {
         let bus = Bus::new(options, entropy.clone(), Provider::AwsLc);
         let agents: Vec<AgentId> = (0..agents).map(|_| AgentId::random(&*entropy)).collect();
         for agent in &agents {
-            bus.register(*agent, None).unwrap();
+            bus.register(*agent).unwrap();
         }
         Self { bus, agents, entropy }
     }

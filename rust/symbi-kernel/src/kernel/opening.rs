@@ -166,7 +166,7 @@ impl Kernel {
         let policies = compile(options.policies.as_ref())?;
 
         let signing_key = SigningKey::from_seed(options.provider, keys.signing_seed());
-        let mut log_options = LogOptions::new(signing_key, Owner::Runtime);
+        let mut log_options = LogOptions::new(signing_key.clone(), Owner::Runtime);
         log_options.policy_digest.clone_from(&policies.digest);
         log_options.clock = Arc::clone(&options.clock);
         log_options.entropy = Arc::clone(&options.entropy);
@@ -200,7 +200,7 @@ impl Kernel {
         }));
 
         let ready_mailboxes = Arc::new(Mutex::new(Vec::new()));
-        let bus = Bus::new(
+        let bus = Bus::with_authority(
             symbi_bus::BusOptions {
                 mailbox_depth_max: options.mailbox_depth_max,
                 mailbox_bytes_max: options.mailbox_bytes_max,
@@ -208,7 +208,9 @@ impl Kernel {
             },
             Arc::clone(&options.entropy),
             options.provider,
-        );
+            signing_key, // the runtime vouches for its agents with the key that signs its log
+        )
+        .map_err(|error| KeyError::unusable(&options.data.join("keys"), &error))?;
         let (bell, ready) = (Arc::clone(&wake), Arc::clone(&ready_mailboxes));
         bus.on_ready(Arc::new(move |agent| {
             lock(&ready).push(agent);
