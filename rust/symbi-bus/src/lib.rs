@@ -53,4 +53,4 @@ pub use receive::{Received, Reply};
 pub use send::{Outgoing, SendError, Sent};
 pub use tidy::{BusCounts, Tidied};
 pub use topic::Topic;
-pub use topic_keys::TopicKeys;
+pub use topic_keys::{TopicKeys, WrappedKey};

@@ -13,13 +13,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use symbi_crypto::{Provider, SealingKey};
+use symbi_crypto::{HpkeError, Provider, SealingKey, hpke_open, hpke_seal};
 use symbi_types::{AgentId, Entropy};
+use zeroize::Zeroizing;
 
 use crate::authority::{Credential, Signer};
 use crate::seal::Ticket;
 use crate::stream::{Opening, Secret, Stream, epoch_id};
-use crate::{Header, Refusal, Target, Topic};
+use crate::{Certificate, Header, Identity, Refusal, Target, Topic};
 
 #[derive(Debug)]
 struct Epoch {
@@ -123,6 +124,22 @@ impl TopicKeys {
         epochs.len()
     }
 
+    /// The current epoch's key, sealed (HPKE, RFC 9180) for the agreement key of a member outside this process.
+    ///
+    /// # Errors
+    /// [`Refusal::NotMember`]; [`Refusal::Malformed`] for a key that nothing can be sealed for.
+    pub fn wrap_for(&self, certificate: &Certificate) -> Result<WrappedKey, Refusal> {
+        let epochs = self.epochs();
+        let epoch = epochs.last().filter(|epoch| epoch.members.contains(&certificate.agent));
+        let epoch = epoch.ok_or(Refusal::NotMember)?;
+        let mut ephemeral = Zeroizing::new([0u8; 32]);
+        self.entropy.fill(ephemeral.as_mut());
+        let info = wrapping_info(&self.target, &epoch.id, certificate.agent);
+        let recipient = &certificate.agreement;
+        let sealed = hpke_seal(self.provider, recipient, &info, epoch.secret.as_slice(), &ephemeral);
+        Ok(WrappedKey { epoch: epoch.id, sealed: sealed.map_err(|_| Refusal::Malformed)? })
+    }
+
     /// The next number of the sender's own stream.
     pub(crate) fn ticket(&self, sender: AgentId, from: &Credential) -> Option<Ticket> {
         let mut epochs = self.epochs();
@@ -173,6 +190,40 @@ impl TopicKeys {
         let stream = epoch.and_then(|epoch| epoch.stream(header));
         stream.is_some_and(|stream| stream.accept(member, header.counter))
     }
+}
+
+/// An epoch's key on its way to a member outside the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrappedKey {
+    /// The epoch.
+    pub epoch: [u8; 16],
+    /// The encapsulated key 32, then the sealed epoch key 48.
+    pub sealed: Vec<u8>,
+}
+
+impl WrappedKey {
+    /// Opens it with the member's own keys. The caller keeps, and the type wipes, what it finds.
+    ///
+    /// # Errors
+    /// [`HpkeError`] for another member, topic or epoch, and for changed bytes.
+    pub fn open(
+        &self,
+        provider: Provider,
+        member: AgentId,
+        keys: &Identity,
+        topic: &Topic,
+    ) -> Result<Zeroizing<Vec<u8>>, HpkeError> {
+        let info = wrapping_info(&Target::Topic(topic.clone()), &self.epoch, member);
+        hpke_open(provider, keys.agreement(), &info, &self.sealed)
+    }
+}
+
+fn wrapping_info(target: &Target, epoch: &[u8; 16], member: AgentId) -> Vec<u8> {
+    let topic = match target {
+        Target::Topic(topic) => topic.as_str(),
+        Target::Agent(_) => "",
+    };
+    [b"symbi/bus/topic-key/v1\0".as_slice(), epoch, member.as_bytes(), topic.as_bytes()].concat()
 }
 
 /// TK2: the current epoch stays, and of the others those that are needed.

@@ -40,8 +40,17 @@ impl AgreementKey {
     /// # Errors
     /// [`AgreementError`] for a peer's key of small order, whose secret would be known to everyone.
     pub fn agree(&self, peer: &[u8; 32], salt: &[u8], info: &[u8]) -> Result<[u8; 32], AgreementError> {
+        self.with_secret(peer, |secret| hkdf_sha256(secret, salt, info))
+    }
+
+    /// What `derive` makes of the common secret, which nobody else sees.
+    pub(crate) fn with_secret<T>(
+        &self,
+        peer: &[u8; 32],
+        derive: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, AgreementError> {
         let peer = UnparsedPublicKey::new(&X25519, peer);
-        agreement::agree(&self.private, peer, AgreementError, |secret| Ok(hkdf_sha256(secret, salt, info)))
+        agreement::agree(&self.private, peer, AgreementError, |secret| Ok(derive(secret)))
     }
 }
 

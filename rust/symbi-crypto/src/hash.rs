@@ -28,10 +28,10 @@ pub(crate) fn sha512(parts: &[&[u8]]) -> [u8; 64] {
 /// HMAC-SHA-256 (RFC 2104) over the parts.
 #[must_use]
 pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    hmac(key, parts)
+    hmac_parts(key, parts)
 }
 
-fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn hmac_parts(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
     for part in parts {
         context.update(part);
@@ -42,10 +42,20 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 /// HKDF-SHA-256 (RFC 5869), one block of output: 32 bytes. `info` carries the purpose, domain first (C1).
 #[must_use]
 pub fn hkdf_sha256(secret: &[u8], salt: &[u8], info: &[u8]) -> [u8; 32] {
-    let mut extracted = hmac(salt, &[secret]);
-    let expanded = hmac(&extracted, &[info, &[1]]);
+    let mut extracted = hmac_parts(salt, &[secret]);
+    let expanded = hkdf_expand(&extracted, &[info]);
     extracted.zeroize();
     expanded
+}
+
+/// The first block of HKDF's second half, with `info` in parts.
+pub(crate) fn hkdf_expand(key: &[u8; 32], info: &[&[u8]]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    for part in info {
+        context.update(part);
+    }
+    context.update(&[1]);
+    array(context.sign().as_ref())
 }
 
 /// The bytes of a digest whose size its algorithm fixes.
