@@ -331,74 +331,8 @@ fn threads_that_write_to_one_agent_lose_nothing_and_repeat_nothing() {
     assert_eq!(seen, wanted);
 }
 
-/// `cargo nextest run --cargo-profile ci -p symbi-bus --run-ignored only --no-capture`
-#[test]
-#[ignore = "a measurement, run by hand"]
-#[expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
-fn measure_messages_a_second() {
-    let none = LabelSet::default();
-    for provider in [Provider::AwsLc, Provider::Ring] {
-        let bus = Bus::new(BusOptions::default(), Arc::new(SystemEntropy), provider);
-        let [from, to] = [AgentId::random(&SystemEntropy), AgentId::random(&SystemEntropy)];
-        bus.register(from).unwrap();
-        bus.register(to).unwrap();
-        let payload = [7u8; 256];
-        let outgoing = |in_reply_to: Option<MessageId>, back: bool, expects_reply: bool| Outgoing {
-            sender: if back { to } else { from },
-            recipient: if back { from } else { to },
-            id: None,
-            payload: &payload,
-            content_type: ContentType::Bytes,
-            labels: &none,
-            in_reply_to,
-            expects_reply,
-            lifetime_us: None,
-        };
-        let first = std::time::Instant::now();
-        bus.seal_and_deliver(&outgoing(None, false, false), NOW).unwrap();
-        let first = first.elapsed();
-        bus.receive_many(to, 1, NOW).unwrap();
-        let (mut sending, mut receiving) = (Vec::new(), Vec::new());
-        for _ in 0..20 {
-            let began = std::time::Instant::now();
-            for _ in 0..1_000 {
-                bus.seal_and_deliver(&outgoing(None, false, false), NOW).unwrap();
-            }
-            sending.push(began.elapsed() / 1_000);
-            let began = std::time::Instant::now();
-            assert_eq!(bus.receive_many(to, 1_000, NOW).unwrap().opened.len(), 1_000);
-            receiving.push(began.elapsed() / 1_000);
-        }
-        let (mut single, mut round) = (Vec::new(), Vec::new());
-        for _ in 0..2_000 {
-            bus.seal_and_deliver(&outgoing(None, false, false), NOW).unwrap();
-            let began = std::time::Instant::now();
-            assert_eq!(bus.receive_many(to, 1, NOW).unwrap().opened.len(), 1);
-            single.push(began.elapsed());
-            let began = std::time::Instant::now();
-            let request = bus.seal_and_deliver(&outgoing(None, false, true), NOW).unwrap().id;
-            assert_eq!(bus.receive_many(to, 1, NOW).unwrap().opened.len(), 1);
-            bus.seal_and_deliver(&outgoing(Some(request), true, false), NOW).unwrap();
-            assert!(matches!(bus.take_reply(from, request, NOW), Ok(Reply::Opened(_))));
-            round.push(began.elapsed());
-        }
-        for list in [&mut sending, &mut receiving, &mut single, &mut round] {
-            list.sort();
-        }
-        let shown = |list: &[std::time::Duration]| format!("{:?} (best {:?})", list[list.len() / 2], list[0]);
-        println!(
-            "{provider}: first {first:?}; seal+sign+deliver {}; receive+verify in a batch {}, alone {}; \
-             round trip {}, p99 {:?}",
-            shown(&sending),
-            shown(&receiving),
-            shown(&single),
-            shown(&round),
-            round[round.len() * 99 / 100],
-        );
-    }
-}
-
-/// As above. Reads the process's own memory, so it runs alone.
+/// `cargo nextest run --cargo-profile ci -p symbi-bus --run-ignored only --no-capture`. Reads the process's own memory,
+/// so it runs alone.
 #[test]
 #[ignore = "a measurement, run by hand"]
 fn measure_memory_of_idle_agents() {
