@@ -243,6 +243,7 @@ DOOR_EXCEPTIONS = {
     "python/symbi/control.py": "the control socket, for operators: it lets nothing out",
     "python/symbi/bench/suites/start.py": "times whole starts of our own interpreter, with fixed programs",
     "python/symbi/bench/running.py": "the same, for agents at work",
+    "python/symbi/bench/suites/vectors.py": "builds a million vectors in a process whose memory is measured",
     "python/symbi/cli/mend.py": "runs ci/setup-sandbox when an operator asked for it by `doctor --fix`",
 }
 

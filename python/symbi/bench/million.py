@@ -1,4 +1,4 @@
-"""A million vectors built, saved, opened and searched, in a process of its own: `python -m symbi.bench.million DIRECTORY COUNT`.
+"""A million vectors built, saved, opened and searched: `python -m symbi.bench.million DIRECTORY COUNT`.
 
 Why a process: how much memory it took is what the system says of it at its end, and other libraries' indexes are not
 among it. Vectors come in pieces and the index is saved now and then, so that they lie in the file and not in memory;
