@@ -261,6 +261,23 @@ def test_rows_of_one_chart_are_drawn_as_curves_beside_their_peers(context: Bench
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_a_share_is_drawn_by_what_is_missing_and_rises_to_the_right(context: BenchContext) -> None:
+    results = []
+    for missing, ours in ((0.1, 900.0), (0.01, 300.0), (0.05, 500.0)):
+        made = row([ours] * 6)
+        fields = {name: getattr(made, name) for name in made.__slots__}
+        results.append(
+            frame.run_row(Row(**{**fields, "point": Point("c", missing, "recall", True)}), context)
+        )
+    page = Report(a_machine(), tuple(results), (), quick=False).as_html()
+    assert "<desc>symbi: 300 at 0.99</desc>" in page
+    assert all(f">{tick}</text>" in page for tick in ("0.9", "0.95", "0.98", "0.99"))
+    path = re.search(r'<path class="line ours" d="M([^"]*)"', page)
+    assert path is not None
+    across = [float(point.split()[0]) for point in path[1].split("L")]
+    assert across == sorted(across)
+
+
 def test_a_row_of_bars_is_drawn_beside_its_peers_at_lengths_from_zero(context: BenchContext) -> None:
     """BR3, BC2: every figure with its name, in proportion."""
     made = row([200.0] * 6, better="lower", peers=(Peer("other<", series([800.0] * 6), "1"),))

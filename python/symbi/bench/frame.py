@@ -164,11 +164,13 @@ class Point:
         chart: The chart's title.
         x: Above 0.
         x_label: What `x` is, with its unit.
+        complement: `x` is what is missing to 1, and `x_label` names what is there: the axis shows 1 - x, rising.
     """
 
     chart: str
     x: float
     x_label: str
+    complement: bool = False
 
 
 @dataclass(frozen=True, slots=True)

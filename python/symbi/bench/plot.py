@@ -1,7 +1,7 @@
 """Curves as inline SVG: both axes logarithmic, readable without colour, complete in itself.
 
 Why our own: a chart of a few curves is a page of code, and the report may load nothing.
-Not here: which rows are drawn together (`report`), colours (the report's style sheet: classes `s0` to `s5`).
+Not here: which rows are drawn together (`report`), colours (the report's style sheet: classes `s0` to `s7`).
 
 Invariants
 - BC1 each curve differs by mark and by dash as well as by colour, and is named at its end.
@@ -26,7 +26,8 @@ _LABEL_GAP = 17  # between the names of two curves that end close together
 _STEPS = (1, 2, 5)
 _BAR, _BAR_GAP = 22, 10  # height of a bar, and between two
 _LABELS_MAX = 9  # more ticks than this on an axis: only the powers of ten are named
-_DASHES = ("", "7 4", "2 4", "9 3 2 3", "12 5", "1 3")
+_DASHES = ("", "7 4", "2 4", "9 3 2 3", "12 5", "1 3", "4 2 1 2 1 2", "14 3 4 3")
+_STYLES = len(_DASHES)
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; lighter ones on a dark page.
 STYLE = """
@@ -40,9 +41,11 @@ STYLE = """
 .chart .bar { fill: var(--c) }
 .s0 { --c: #0060a8 } .s1 { --c: #b34700 } .s2 { --c: #00785a }
 .s3 { --c: #8f3f75 } .s4 { --c: #7a6a00 } .s5 { --c: #555 }
+.s6 { --c: #2a2aa5 } .s7 { --c: #a3123a }
 @media (prefers-color-scheme: dark) {
 .s0 { --c: #6db9f2 } .s1 { --c: #ff9a52 } .s2 { --c: #3fd0a4 }
 .s3 { --c: #e59fcb } .s4 { --c: #eadb52 } .s5 { --c: #bbb }
+.s6 { --c: #a9a9ff } .s7 { --c: #ff8fa8 }
 }
 .chart .line { stroke: var(--c) } .chart .mark { stroke: var(--c); fill: var(--c) } .chart .name { fill: var(--c) }
 .chart .name { font-weight: 600 }
@@ -51,7 +54,7 @@ STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Points of one program, `x` ascending; all above 0."""
+    """Points of one program, from left to right; all above 0."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -88,7 +91,13 @@ class _Axis:
 
 
 def chart(
-    title: str, x_label: str, y_label: str, curves: Sequence[Curve], show: Callable[[float], str]
+    title: str,
+    x_label: str,
+    y_label: str,
+    curves: Sequence[Curve],
+    show: Callable[[float], str],
+    *,
+    complement: bool = False,
 ) -> str:
     """The curves as one `<svg>`; the first is ours and is drawn strongest.
 
@@ -98,18 +107,24 @@ def chart(
         y_label: Stands on the left.
         curves: At least one with at least one point.
         show: A value in words.
+        complement: `x` is what is missing to 1: the axis says 1 - x, and less is missing the further right.
     """
     points = [point for curve in curves for point in curve.points]
-    across = _Axis.over([x for x, _ in points], _LEFT, _WIDTH - _RIGHT)
+    ends = (_WIDTH - _RIGHT, _LEFT) if complement else (_LEFT, _WIDTH - _RIGHT)
+    across = _Axis.over([x for x, _ in points], *ends)
+    said = (lambda x: f"{1 - x:g}") if complement else _tick
     upwards = _Axis.over([y for _, y in points], _HEIGHT - _BOTTOM, _TOP)
-    told = "; ".join(f"{curve.name}: {_last(curve, show)}" for curve in curves)
+    where = said if complement else show
+    told = "; ".join(
+        f"{curve.name}: {show(curve.points[-1][1])} at {where(curve.points[-1][0])}" for curve in curves
+    )
     parts = [
         f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img">',
         f"<title>{html.escape(title)}</title><desc>{html.escape(told)}</desc>",
-        *_frame(across, upwards, x_label, y_label),
+        *_frame(across, upwards, x_label, y_label, said),
     ]
     for place, curve in enumerate(curves):
-        parts += _curve(place, curve, across, upwards, show)
+        parts += _curve(place, curve, across, upwards, show, where)
     parts += _names(curves, across, upwards)
     return "".join((*parts, "</svg>"))
 
@@ -141,17 +156,15 @@ def bars(title: str, values: Sequence[tuple[str, float]], show: Callable[[float]
     return "".join((*parts, "</svg>"))
 
 
-def _last(curve: Curve, show: Callable[[float], str]) -> str:
-    x, y = curve.points[-1]
-    return f"{show(y)} at {show(x)}"
-
-
-def _frame(across: _Axis, upwards: _Axis, x_label: str, y_label: str) -> list[str]:
-    left, right, top, bottom = across.begin, across.end, upwards.end, upwards.begin
+def _frame(
+    across: _Axis, upwards: _Axis, x_label: str, y_label: str, said: Callable[[float], str]
+) -> list[str]:
+    left, right = sorted((across.begin, across.end))
+    top, bottom = upwards.end, upwards.begin
     parts = [
         *(_line("grid", across.at(tick), top, across.at(tick), bottom) for tick in across.ticks()),
         *(_line("grid", left, upwards.at(tick), right, upwards.at(tick)) for tick in upwards.ticks()),
-        *(_text(across.at(tick), bottom + 20, _tick(tick), "middle") for tick in across.named()),
+        *(_text(across.at(tick), bottom + 20, said(tick), "middle") for tick in across.named()),
         *(_text(left - 8, upwards.at(tick) + 4, _tick(tick), "end") for tick in upwards.named()),
     ]
     parts += [_line("axis", left, bottom, right, bottom), _line("axis", left, top, left, bottom)]
@@ -161,18 +174,23 @@ def _frame(across: _Axis, upwards: _Axis, x_label: str, y_label: str) -> list[st
     return [*parts, _text(16, middle, y_label, "middle", turned)]
 
 
-def _curve(
-    place: int, curve: Curve, across: _Axis, upwards: _Axis, show: Callable[[float], str]
+def _curve(  # noqa: PLR0917 - one curve, and all that says where it stands
+    place: int,
+    curve: Curve,
+    across: _Axis,
+    upwards: _Axis,
+    show: Callable[[float], str],
+    where: Callable[[float], str],
 ) -> list[str]:
     places = [(across.at(x), upwards.at(y)) for x, y in curve.points]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    dash = f' stroke-dasharray="{_DASHES[place % len(_DASHES)]}"' if place % len(_DASHES) else ""
+    dash = f' stroke-dasharray="{_DASHES[place % _STYLES]}"' if place % _STYLES else ""
     kind = "line ours" if place == 0 else "line"
     marks = [
-        f'<g class="mark"><title>{html.escape(f"{curve.name}, {show(x)}: {show(y)}")}</title>{_mark(place, *at)}</g>'
+        f'<g class="mark"><title>{html.escape(f"{curve.name}, {where(x)}: {show(y)}")}</title>{_mark(place, *at)}</g>'
         for (x, y), at in zip(curve.points, places, strict=True)
     ]
-    return [f'<g class="s{place % 6}"><path class="{kind}" d="{path}"{dash}/>', *marks, "</g>"]
+    return [f'<g class="s{place % _STYLES}"><path class="{kind}" d="{path}"{dash}/>', *marks, "</g>"]
 
 
 def _mark(place: int, x: float, y: float) -> str:
@@ -185,7 +203,9 @@ def _mark(place: int, x: float, y: float) -> str:
         ((0, -size - 1.5), (size + 1.5, 0), (0, size + 1.5), (-size - 1.5, 0)),
         ((0, size + 1), (size + 1, -size), (-size - 1, -size)),
         ((-size, -2), (size, -2), (size, 2), (-size, 2)),
-    )[place % 6]
+        ((-2, -size - 1), (2, -size - 1), (2, size + 1), (-2, size + 1)),
+        ((-size, -size), (size, -size), (-size, size), (size, size)),
+    )[place % _STYLES]
     if not corners:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}"/>'
     return f'<polygon points="{" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)}"/>'
@@ -199,7 +219,7 @@ def _names(curves: Sequence[Curve], across: _Axis, upwards: _Axis) -> list[str]:
         lowest = max(y, lowest + _LABEL_GAP)
         x = across.at(curves[place].points[-1][0]) + 12
         name = html.escape(curves[place].name)
-        parts.append(f'<text class="name s{place % 6}" x="{x:.1f}" y="{lowest + 4:.1f}">{name}</text>')
+        parts.append(f'<text class="name s{place % _STYLES}" x="{x:.1f}" y="{lowest + 4:.1f}">{name}</text>')
     return parts
 
 

@@ -174,17 +174,20 @@ def _chart(title: str, results: Sequence[Result]) -> str:
     """One chart of the rows of that title: our curve, then one for each peer."""
     ours: list[tuple[float, float]] = []
     theirs: dict[str, list[tuple[float, float]]] = {}
-    label, unit = "", ""
+    label, unit, complement = "", "", False
     for result in results:
         if point := result.row.point:
-            label, unit = point.x_label, f"{result.row.unit}, {result.row.better} is better"
+            label, complement = point.x_label, point.complement
+            unit = f"{result.row.unit}, {result.row.better} is better"
             ours.append((point.x, result.value))
             for peer in result.peers:
                 if peer.value > 0:
                     theirs.setdefault(peer.name, []).append((point.x, peer.value))
-    curves = [plot.Curve("symbi", tuple(ours))]
-    curves += [plot.Curve(name, tuple(points)) for name, points in theirs.items()]
-    drawn = plot.chart(title, label, unit, curves, figure)
+    curves = [
+        plot.Curve(name, tuple(sorted(points, reverse=complement)))
+        for name, points in {"symbi": ours, **theirs}.items()
+    ]
+    drawn = plot.chart(title, label, unit, curves, figure, complement=complement)
     return f"<figure><figcaption>{html.escape(title)}</figcaption>{drawn}</figure>"
 
 

@@ -143,7 +143,7 @@ def _of_set(data: _Set) -> list[Row]:
                 "higher",
                 measure=partial(_speed, data=data, share=share, name="symbi"),
                 peers=_peers(partial(_speed, data=data, share=share)),
-                point=Point(curve, round(1 - share, 2), "share of the true ten that is missed"),
+                point=Point(curve, round(1 - share, 2), "recall@10", complement=True),
             )
         )
         if share in {0.95, 0.99}:
