@@ -157,3 +157,21 @@ def test_a_range_of_records_is_verified_by_itself(trail: Path) -> None:
     done = run("verify", trail, "--records", "2..6")
     assert done.returncode == 0, done.stderr
     assert "records 2 to 5" in done.stdout
+
+
+def test_cat_and_export_give_the_lines_as_they_were_signed(trail: Path, tmp_path: Path) -> None:
+    signed = (trail / "000000000000.jsonl").read_text()
+    assert run("cat", trail).stdout == signed
+    assert run("cat", trail, "--from", 6).stdout == "".join(signed.splitlines(keepends=True)[6:])
+    done = run("export", tmp_path / "out", trail)
+    assert (done.returncode, done.stdout) == (0, "")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {
+        "000000000000.jsonl",
+        "head",
+        "checkpoint",
+        "verify_trail.py",
+        "verify.html",
+        "README.txt",
+    }
+    assert run("export", tmp_path / "out", trail).returncode == 2

@@ -4,6 +4,7 @@ Not here: the runtime's log. Only its kernel writes that one; this module reads 
 """
 
 from symbi.audit.event import AuditEvent
+from symbi.audit.export import export
 from symbi.audit.keys import key_path, sign_at_rest
 from symbi.audit.log import AuditLog, AuditTail, Verification
 from symbi.audit.proof import Checkpoint, Proof, Proven, check_consistency
@@ -17,6 +18,7 @@ __all__ = [
     "Proven",
     "Verification",
     "check_consistency",
+    "export",
     "key_path",
     "sign_at_rest",
 ]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["AuditLog", "AuditTail", "Verification"]
 
 _TAIL_BATCH = 1_000  # records taken from the core at once: memory stays flat on a trail of any size
+_BLOCK_BYTES = 64 << 20  # lines read at once: a segment
 _GROUP = 10_000  # events handed to the core at once, for the same reason
 TIMEOUT_S = 30.0  # a disk that takes longer for one sync is a disk that failed
 
@@ -445,6 +446,14 @@ class AuditLog:
     def last(self, count: int = 10) -> list[AuditEvent]:
         """The last `count` records, oldest first."""
         return [AuditEvent._of(fields) for fields in _core.audit_last(os.fspath(self.directory), count)]
+
+    def lines(self, from_seq: int = 0) -> Iterator[bytes]:
+        """The lines from record `from_seq` on, as they were signed, in blocks of whole lines; segments unpacked."""
+        while True:
+            block, from_seq = _core.audit_lines(os.fspath(self.directory), from_seq, _BLOCK_BYTES)
+            if not block:
+                return
+            yield block
 
     def tail(self, from_seq: int = 0) -> AuditTail:
         """Records from number `from_seq` on; iterating again goes on with what came since."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from symbi.cli import frame, output, proofs
@@ -51,7 +52,26 @@ def register(subparsers: frame.Subparsers) -> None:
     )
     tail.add_argument("-n", "--lines", type=_count, default=10, metavar="N", help="how many (default: 10)")
     tail.add_argument("-f", "--follow", action="store_true", help="go on with what is written")
-    for parser in (query, tail):
+    cat = frame.add_command(
+        verbs,
+        "cat",
+        summary="the lines of a trail as they were signed, compressed segments unpacked",
+        run=_cat,
+        example="symbi audit cat | grep tool.called",
+        json=False,
+    )
+    cat.add_argument(
+        "--from", dest="from_seq", type=_count, default=0, metavar="N", help="from this record on"
+    )
+    export = frame.add_command(
+        verbs,
+        "export",
+        summary="a copy for a stranger, with verifiers that need nothing of ours",
+        run=_export,
+        example="symbi audit export for-the-auditor.zip",
+    )
+    export.add_argument("target", type=Path, metavar="TARGET", help="a new directory, or a new .zip")
+    for parser in (query, tail, cat, export):
         proofs.add_path(parser)
 
 
@@ -95,6 +115,26 @@ def _tail(options: argparse.Namespace) -> int:
         show(tail)
         sys.stdout.flush()
         time.sleep(_POLL_S)
+
+
+def _cat(options: argparse.Namespace) -> int:
+    for block in proofs.open_trail(options).lines(options.from_seq):
+        sys.stdout.buffer.write(block)
+    sys.stdout.flush()
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from symbi.audit import export
+
+    size = export(proofs.open_trail(options).directory, options.target)
+    if options.json:
+        output.print_json({"path": str(options.target), "bytes": size})
+    else:
+        output.note(
+            f"{options.target}: {size / 1e6:.1f} MB of records, verify_trail.py and verify.html beside them"
+        )
+    return 0
 
 
 def _print_lines(events: Iterable[AuditEvent]) -> None:

@@ -1,7 +1,7 @@
 //! The log: one append-only, chained, signed file of JSON lines, and everything that reads it.
 //!
 //! Why: whoever was not there must be able to prove afterwards what happened, with a page of code of their own
-//! (`docs/formats/verify_audit_log.py`). So a line is never re-encoded: what was signed is what is in the file.
+//! (`python/symbi/audit/verify_trail.py`). So a line is never re-encoded: what was signed is what is in the file.
 //! Not here: what is worth recording (kernel), sealing of values, and where checkpoints are kept: without one that lies
 //! elsewhere, a trail that was cut back to an older, genuine `head` verifies; `verify` says so by its level.
 //!
@@ -19,6 +19,7 @@ mod chain;
 mod checkpoint;
 mod error;
 mod event;
+mod export;
 mod head;
 mod json;
 mod keeper;
@@ -40,6 +41,7 @@ mod verify;
 pub use checkpoint::{Checkpoint, origin};
 pub use error::LogError;
 pub use event::{EVENT_TYPE_BYTES_MAX, Event, RECORD_BYTES_MAX, check_event_type, write_json_string};
+pub use export::{export, lines};
 pub use json::{JSON_DEPTH_MAX, JsonError, check_details};
 pub use keeper::checkpoint_at_rest;
 pub use log::Log;

@@ -302,3 +302,29 @@ fn ke1_a_checkpoint_is_not_signed_over_what_the_log_did_not_write() {
     log.close().unwrap();
     assert!(bench.reader().checkpoint().unwrap().is_none(), "nor at the end");
 }
+
+#[test]
+fn ex1_a_copy_made_beside_the_writer_holds_by_itself() {
+    let mut bench = Bench::new();
+    bench.options.segment_bytes_max = 4_000;
+    append(&bench, 40);
+    let log = Arc::new(bench.open());
+    let writer = {
+        let log = log.clone();
+        std::thread::spawn(move || {
+            for _ in 0..200 {
+                log.append(&Event::new("test.event", "{}")).unwrap();
+            }
+        })
+    };
+    for round in 0..5 {
+        let target = std::path::PathBuf::from(format!("/copy-{round}"));
+        symbi_audit::export(&bench.disk, directory(), &target).unwrap();
+        let found = symbi_audit::verify(&target, &options(&bench)).unwrap();
+        assert!(found.records >= 42 && found.checkpoint.is_some());
+    }
+    writer.join().unwrap();
+    log.close().unwrap();
+    let (lines, next) = symbi_audit::lines(&bench.disk, directory(), 10, usize::MAX).unwrap();
+    assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count() as u64, next - 10);
+}

@@ -5,10 +5,12 @@
 use std::path::Path;
 
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use symbi_audit::{
     Checkpoint, KeyId, LogError, LogOptions, NoteError, Owner, Proof, ProofError, Prover, Reader,
     VerifierKey, VerifyOptions, merkle,
 };
+use symbi_types::SystemStorage;
 
 use crate::audit::{Fields, fields, hex};
 use crate::errors::{Raise, enter};
@@ -177,6 +179,25 @@ fn audit_verify(
     })
 }
 
+/// Copies a trail, its segments plain; answers how many bytes of records.
+#[pyfunction]
+fn audit_export(py: Python<'_>, directory: &str, target: &str) -> PyResult<u64> {
+    enter(py, || symbi_audit::export(&SystemStorage, Path::new(directory), Path::new(target)))
+}
+
+/// Whole lines from record `from_seq` on, and the number of the record after them.
+#[pyfunction]
+fn audit_lines<'py>(
+    py: Python<'py>,
+    directory: &str,
+    from_seq: u64,
+    bytes_max: usize,
+) -> PyResult<(Bound<'py, PyBytes>, u64)> {
+    let (block, next) =
+        enter(py, || symbi_audit::lines(&SystemStorage, Path::new(directory), from_seq, bytes_max))?;
+    Ok((PyBytes::new(py, &block), next))
+}
+
 /// Adds this module's classes to `symbi._core`.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<AuditProver>()?;
@@ -185,5 +206,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(audit_sign_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(audit_check_proof, module)?)?;
     module.add_function(wrap_pyfunction!(audit_check_consistency, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_export, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_lines, module)?)?;
     module.add_function(wrap_pyfunction!(audit_verify, module)?)
 }
