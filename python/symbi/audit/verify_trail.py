@@ -85,8 +85,7 @@ def check_values(value: object, *, floats: bool, depth: int = 1) -> None:
 
 def parse(text: bytes) -> dict[str, object]:
     value = json.loads(text.decode(), object_pairs_hook=no_duplicates, parse_constant={}.__getitem__)  # NaN: KeyError
-    must(isinstance(value, dict), "not an object")
-    return value
+    return value if isinstance(value, dict) else must(None, "not an object")
 
 def read_record(line: bytes) -> tuple[dict[str, object], bytes, bytes, bytes]:
     """Record, body, chain and signature of a line: names in order, a type for each; later versions may add after."""
