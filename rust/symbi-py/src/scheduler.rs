@@ -43,14 +43,16 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn of<T>(rows: impl Iterator<Item = Result<T, core::TaskError>>) -> Self {
-        let mut outcome = Self { done: 0, refused: Vec::new(), first: None };
-        for (row, result) in (0..).zip(rows) {
+    /// `work` tells what became of each row, in order.
+    fn of(work: impl FnOnce(&mut dyn FnMut(Result<(), core::TaskError>))) -> Self {
+        let (mut outcome, mut row) = (Self { done: 0, refused: Vec::new(), first: None }, 0);
+        work(&mut |result| {
             match result {
-                Ok(_) => outcome.done += 1,
+                Ok(()) => outcome.done += 1,
                 Err(error) => outcome.refuse(row, &error),
             }
-        }
+            row += 1;
+        });
         outcome
     }
 
@@ -95,6 +97,14 @@ impl Verb {
             "release" => Self::Release,
             "cancel" => Self::Cancel,
             _ => return Err(input(format!("`{name}` is done to no task"))),
+        })
+    }
+
+    fn act_many(self, scheduler: &mut core::Scheduler, ids: &[u64]) -> Outcome {
+        let tasks: Vec<core::TaskId> = ids.iter().copied().map(core::TaskId).collect();
+        Outcome::of(|told| match self {
+            Self::Complete => scheduler.complete_many(&tasks, told),
+            _ => ids.iter().for_each(|id| told(self.act(scheduler, *id))),
         })
     }
 
@@ -183,7 +193,8 @@ impl Scheduler {
 
     fn submit_all(&self, py: Python<'_>, tasks: &[core::Task], now_ns: u64) -> PyResult<Outcome> {
         self.long(py, now_ns, |scheduler| {
-            Ok::<_, Raise>(Outcome::of(tasks.iter().map(|task| scheduler.submit(at(*task, now_ns)))))
+            let tasks = tasks.iter().map(|task| at(*task, now_ns));
+            Ok::<_, Raise>(Outcome::of(|told| scheduler.submit_many(tasks, told)))
         })
     }
 
@@ -281,7 +292,7 @@ impl Scheduler {
     ) -> PyResult<OutcomeTuple<'py>> {
         let (verb, ids) = (Verb::parse(verb)?, numbers_in(ids)?);
         let outcome = self.long(py, now_ns, |scheduler| {
-            Ok::<_, Raise>(Outcome::of(ids.iter().map(|id| verb.act(scheduler, *id))))
+            Ok::<_, Raise>(verb.act_many(scheduler, &ids))
         })?;
         outcome_out(py, outcome)
     }

@@ -10,12 +10,16 @@
 use symbi_types::AgentId;
 
 use crate::column::{NONE, Slot, Slots};
-use crate::hash::Map;
+use crate::fetch::fetch;
+use crate::hash::mix;
 use crate::heap::Heap;
+use crate::index::Index;
 
 const PARKED_KEPT: usize = 16; // room that an agent without tasks leaves to the next one
 
+/// One line of cache.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct AgentTasks {
     pub(crate) agent: AgentId,
     /// The task that it works on, or for which room is being made.
@@ -24,32 +28,56 @@ pub(crate) struct AgentTasks {
     pub(crate) parked: Heap,
 }
 
+/// The 16 bytes of an agent's name as a number: its last bits are those that are counted up, where any are.
+fn name(agent: AgentId) -> u64 {
+    let id = u128::from_be_bytes(*agent.as_bytes());
+    (id as u64) ^ mix((id >> 64) as u64) << 3
+}
+
 #[derive(Debug)]
 pub(crate) struct Agents {
     entries: Slots<AgentTasks>,
-    by_id: Map<AgentId, Slot>,
+    by_id: Index,
 }
 
 impl Agents {
     pub(crate) fn new() -> Self {
-        Self { entries: Slots::new(), by_id: Map::default() }
+        Self { entries: Slots::new(), by_id: Index::new() }
     }
 
     pub(crate) fn enter(&mut self, agent: AgentId) -> Slot {
-        let entries = &mut self.entries;
-        *self.by_id.entry(agent).or_insert_with(|| match entries.revive() {
+        if let Some(slot) = self.find(agent) {
+            return slot;
+        }
+        let slot = match self.entries.revive() {
             Some(slot) => {
-                entries[slot].agent = agent;
+                self.entries[slot].agent = agent;
                 slot
             }
             None => {
-                entries.insert(AgentTasks { agent, running: NONE, candidate: NONE, parked: Heap::default() })
+                let parked = Heap::default();
+                self.entries.insert(AgentTasks { agent, running: NONE, candidate: NONE, parked })
             }
-        })
+        };
+        self.by_id.insert(name(agent), slot);
+        slot
     }
 
+    #[inline]
     pub(crate) fn find(&self, agent: AgentId) -> Option<Slot> {
-        self.by_id.get(&agent).copied()
+        self.by_id.find(name(agent), |slot| self.entries[slot].agent == agent)
+    }
+
+    /// The agent is asked for soon.
+    #[inline]
+    pub(crate) fn expect_name(&self, agent: AgentId) {
+        self.by_id.expect(name(agent));
+    }
+
+    /// Something is done with the agent soon.
+    #[inline]
+    pub(crate) fn expect(&self, slot: Slot) {
+        fetch(&self.entries[slot]);
     }
 
     /// Forgets the agent if it has no task left (A2).
@@ -58,7 +86,8 @@ impl Agents {
         if entry.running == NONE && entry.candidate == NONE {
             assert!(entry.parked.is_empty(), "A1: tasks without a candidate would wait for ever");
             entry.parked.trim(PARKED_KEPT);
-            self.by_id.remove(&entry.agent);
+            let name = name(entry.agent);
+            self.by_id.remove(name, |found| found == slot);
             self.entries.remove(slot);
         }
     }
@@ -68,7 +97,7 @@ impl Agents {
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.by_id.values().copied()
+        self.by_id.slots()
     }
 }
 

@@ -6,7 +6,7 @@
 use symbi_types::ResourceVector;
 
 use crate::column::{NONE, Slot};
-use crate::entry::{Entry, Stage};
+use crate::entry::Stage;
 use crate::error::TaskError;
 use crate::options::OptionsError;
 use crate::rank::deadline_key;
@@ -48,7 +48,7 @@ impl Scheduler {
         let claiming: Vec<Slot> = self.nodes[node].claims.iter().map(|claim| claim.task).collect();
         for slot in claiming {
             self.drop_claim(slot);
-            let Entry { agent, tenant, .. } = self.tasks[slot];
+            let (agent, tenant) = (self.tasks[slot].agent, self.tenant(slot));
             if agent != NONE {
                 self.agents[agent].running = NONE;
             }
@@ -90,7 +90,7 @@ impl Scheduler {
             }
         }
         for slot in &gone {
-            self.reconsider(self.tasks[*slot].tenant);
+            self.reconsider(self.tenant(*slot));
         }
         Ok(gone.into_iter().map(|slot| self.tasks[slot].id).collect())
     }
@@ -101,12 +101,15 @@ impl Scheduler {
         let amount = self.displace(slot);
         self.nodes.give_back(node, &amount, &mut self.whole); // Q1
         self.settle_account(slot);
-        let entry = &mut self.tasks[slot];
-        (entry.ran_ns, entry.node, entry.urgent, entry.charged) = (0, NONE, None, 0);
-        self.tenants[self.tasks[slot].tenant].waiting += 1;
+        self.tasks[slot].node = NONE;
+        let detail = self.tasks.detail_mut(slot);
+        (detail.ran_ns, detail.urgent, detail.charged) = (0, None, 0);
+        let tenant = self.tenant(slot);
+        self.tenants[tenant].waiting += 1;
         self.tasks.enter(slot, if held { Stage::Stranded } else { Stage::Nowhere });
         if self.tasks[slot].tier == Tier::Realtime {
-            self.tasks[slot].own_key = deadline_key(self.tasks[slot].deadline_ns); // U2
+            let detail = self.tasks.detail_mut(slot);
+            detail.own_key = deadline_key(detail.deadline_ns); // U2
             self.renew(slot);
             self.admission.wait(&self.demand(slot));
         }

@@ -7,6 +7,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use crate::fetch::fetch;
+
 /// An index into a [`Column`].
 pub(crate) type Slot = u32;
 /// No slot.
@@ -39,6 +41,7 @@ impl<T> Column<T> {
 
 impl<T> Index<Slot> for Column<T> {
     type Output = T;
+    #[inline]
     #[expect(clippy::indexing_slicing, reason = "G1: a broken index must not be served")]
     fn index(&self, slot: Slot) -> &T {
         &self.0[slot as usize]
@@ -46,6 +49,7 @@ impl<T> Index<Slot> for Column<T> {
 }
 
 impl<T> IndexMut<Slot> for Column<T> {
+    #[inline]
     #[expect(clippy::indexing_slicing, reason = "G1: a broken index must not be served")]
     fn index_mut(&mut self, slot: Slot) -> &mut T {
         &mut self.0[slot as usize]
@@ -84,9 +88,14 @@ impl<T> Slots<T> {
         }
     }
 
+    /// So many values come soon.
+    pub(crate) fn expect_new(&self, count: usize) {
+        self.free.iter().rev().take(count).for_each(|slot| fetch(&self.values[*slot]));
+    }
+
     /// Takes the slot back. Its value may be reused by [`Slots::revive`].
     pub(crate) fn remove(&mut self, slot: Slot) {
-        debug_assert!(!self.free.contains(&slot) || 64 < self.free.len(), "G1: a slot is given back once");
+        debug_assert!(64 < self.free.len() || !self.free.contains(&slot), "G1: a slot is given back once");
         self.free.push(slot);
     }
 
@@ -98,12 +107,14 @@ impl<T> Slots<T> {
 
 impl<T> Index<Slot> for Slots<T> {
     type Output = T;
+    #[inline]
     fn index(&self, slot: Slot) -> &T {
         &self.values[slot]
     }
 }
 
 impl<T> IndexMut<Slot> for Slots<T> {
+    #[inline]
     fn index_mut(&mut self, slot: Slot) -> &mut T {
         &mut self.values[slot]
     }

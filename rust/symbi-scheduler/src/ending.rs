@@ -5,6 +5,7 @@ use symbi_types::{AgentId, ResourceVector};
 use crate::column::{NONE, Slot};
 use crate::entry::Stage;
 use crate::error::TaskError;
+use crate::heap::Item;
 use crate::resources::{kept, sub};
 use crate::scheduler::Scheduler;
 use crate::task::{TaskId, Tier};
@@ -23,7 +24,8 @@ impl Scheduler {
         if !entry.stage.placed() {
             return Err(TaskError::NotRunning { task });
         }
-        if entry.tier == Tier::Realtime && entry.deadline_ns < self.now_ns {
+        let tenant = self.tenant(slot);
+        if entry.tier == Tier::Realtime && self.tasks.detail(slot).deadline_ns < self.now_ns {
             self.tasks.counts.deadlines_missed += 1;
         }
         let held = self.displace(slot);
@@ -32,13 +34,13 @@ impl Scheduler {
         self.settle_account(slot);
         self.vacate(slot);
         self.forget(slot);
-        self.reconsider(entry.tenant);
+        self.reconsider(tenant);
         Ok(held)
     }
 
     /// Takes the task off its node's lists and its tenant's use; what it held there is to be given back.
     pub(crate) fn displace(&mut self, slot: Slot) -> ResourceVector {
-        let (need, tenant) = (*self.need(slot), self.tasks[slot].tenant);
+        let (need, tenant) = (*self.need(slot), self.tenant(slot));
         let held = match self.tasks[slot].stage {
             Stage::Running | Stage::Suspending => {
                 self.withdraw(slot);
@@ -86,7 +88,7 @@ impl Scheduler {
     /// Cost: O(log n).
     pub fn cancel(&mut self, task: TaskId) -> Result<(), TaskError> {
         let slot = self.slot(task)?;
-        let entry = self.tasks[slot];
+        let (entry, tenant) = (self.tasks[slot], self.tenant(slot));
         match entry.stage {
             Stage::Parked => {
                 self.agents[entry.agent].parked.remove(slot, &mut self.tasks.places);
@@ -105,12 +107,12 @@ impl Scheduler {
             Stage::Stranded => self.vacate(slot),
             _ => return Err(TaskError::Running { task }),
         }
-        self.tenants[entry.tenant].waiting -= 1;
+        self.tenants[tenant].waiting -= 1;
         if entry.tier == Tier::Realtime {
             self.admission.leave(&self.demand(slot));
         }
         self.forget(slot);
-        self.reconsider(entry.tenant);
+        self.reconsider(tenant);
         Ok(())
     }
 
@@ -119,7 +121,7 @@ impl Scheduler {
     pub fn cancel_agent(&mut self, agent: AgentId) -> Vec<TaskId> {
         let Some(agent) = self.agents.find(agent) else { return Vec::new() };
         let tasks = &self.agents[agent];
-        let mut slots: Vec<Slot> = tasks.parked.iter().map(|item| item.slot).collect();
+        let mut slots: Vec<Slot> = tasks.parked.iter().map(Item::slot).collect();
         let others = [tasks.candidate, tasks.running].into_iter().filter(|slot| *slot != NONE);
         slots.extend(others.filter(|slot| self.tasks[*slot].stage.waits()));
         slots.sort_unstable_by_key(|slot| self.tasks[*slot].rank);
@@ -143,10 +145,9 @@ impl Scheduler {
         if self.head.is_some_and(|head| head.slot == slot) {
             self.set_head(None);
         }
-        let (id, class) = (self.tasks[slot].id, self.tasks[slot].class);
+        let class = self.tasks[slot].class;
         self.tasks.enter(slot, Stage::Nowhere);
         self.classes.leave(class);
-        self.tasks.by_id.remove(&id);
         self.tasks.remove(slot);
     }
 }

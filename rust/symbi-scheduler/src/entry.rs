@@ -1,13 +1,19 @@
 //! What is known of each task that is not over, and by which name it is found.
 //!
+//! Why in two parts: each task is taken up a few times in its life, and each time costs the wait for its memory. What
+//! every task has is one line of cache. What only some have (a deadline, an estimate, an account, urgency of others) lies
+//! elsewhere, and is not even written for the rest.
+//!
 //! Invariants
 //! - T1 a task is at one stage, and stands in the one structure that belongs to it: parked at its agent, ready in its
 //!   class, claiming on a node, running in a node's list, suspended or held in a node's list of those that stand still.
 //! - T2 the counts by stage and tier are those of the tasks.
+//! - T3 a task without a detail has nothing in it but what [`PLAIN`] says, and its own key is the key of its rank.
 
 use crate::column::{Column, NONE, Slot, Slots};
-use crate::hash::Map;
+use crate::fetch::fetch;
 use crate::heap::Places;
+use crate::index::Index;
 use crate::rank::Rank;
 use crate::task::{Counts, Priority, Task, TaskId, Tier};
 
@@ -48,26 +54,17 @@ impl Stage {
 /// No time: a deadline, an estimate that was not given.
 pub(crate) const NEVER: u64 = u64::MAX;
 
+/// What every task has: one line of cache.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(crate) struct Entry {
     pub(crate) id: TaskId,
     /// Its place now, what it inherited included.
     pub(crate) rank: Rank,
-    /// Its place without what it inherited.
-    pub(crate) own_key: u64,
-    pub(crate) deadline_ns: u64,
-    pub(crate) duration_ns: u64,
     /// When it began to run, or to stand still.
     pub(crate) since_ns: u64,
-    /// How long it ran before it last stood still.
-    pub(crate) ran_ns: u64,
-    /// What its tenant was charged for it.
-    pub(crate) charged: u64,
-    /// For whom it stands still.
-    pub(crate) urgent: Option<TaskId>,
     pub(crate) class: Slot,
     pub(crate) agent: Slot,
-    pub(crate) tenant: Slot,
     pub(crate) node: Slot,
     pub(crate) before: Slot,
     pub(crate) after: Slot,
@@ -81,12 +78,36 @@ pub(crate) struct Entry {
     pub(crate) preemptible: bool,
     /// Whether another one's urgency is its own, or its urgency another one's.
     pub(crate) related: bool,
+    /// Whether its [`Detail`] was written.
+    detailed: bool,
 }
+
+const _: () = assert!(size_of::<Entry>() == 64, "an entry is one line of cache");
+
+/// What only some tasks have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Detail {
+    /// Its place without what it inherited.
+    pub(crate) own_key: u64,
+    pub(crate) deadline_ns: u64,
+    pub(crate) duration_ns: u64,
+    /// How long it ran before it last stood still; only of use where there is an estimate or an account.
+    pub(crate) ran_ns: u64,
+    /// What its tenant was charged for it.
+    pub(crate) charged: u64,
+    /// For whom it stands still.
+    pub(crate) urgent: Option<TaskId>,
+}
+
+/// The detail of a task that has none (T3).
+const PLAIN: Detail =
+    Detail { own_key: 0, deadline_ns: NEVER, duration_ns: NEVER, ran_ns: 0, charged: 0, urgent: None };
 
 #[derive(Debug)]
 pub(crate) struct Tasks {
     entries: Slots<Entry>,
-    pub(crate) by_id: Map<TaskId, Slot>,
+    details: Column<Detail>,
+    by_id: Index,
     /// Where each stands in the heap of its class, its agent or its node.
     pub(crate) places: Places,
     pub(crate) counts: Counts, // T2
@@ -96,7 +117,8 @@ impl Tasks {
     pub(crate) fn new() -> Self {
         Self {
             entries: Slots::new(),
-            by_id: Map::default(),
+            details: Column::new(),
+            by_id: Index::new(),
             places: Column::new(),
             counts: Counts::default(),
         }
@@ -106,28 +128,71 @@ impl Tasks {
         self.entries.len()
     }
 
+    /// How many names are known.
+    pub(crate) fn names(&self) -> usize {
+        self.by_id.len()
+    }
+
+    #[inline]
     pub(crate) fn find(&self, task: TaskId) -> Option<Slot> {
-        self.by_id.get(&task).copied()
+        self.by_id.find(task.0, |slot| self.entries[slot].id == task)
+    }
+
+    /// The name is asked for soon.
+    #[inline]
+    pub(crate) fn expect_name(&self, task: TaskId) {
+        self.by_id.expect(task.0);
+    }
+
+    /// The task is taken up soon.
+    #[inline]
+    pub(crate) fn expect(&self, slot: Slot) {
+        fetch(&self.entries[slot]);
+    }
+
+    /// So many tasks come soon.
+    pub(crate) fn expect_new(&self, count: usize) {
+        self.entries.expect_new(count);
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
         (0..self.entries.slots()).filter(|slot| self.entries[*slot].stage != Stage::Nowhere)
     }
 
-    pub(crate) fn insert(&mut self, task: &Task, rank: Rank, class: Slot, agent: Slot, tenant: Slot) -> Slot {
+    /// What is known of it beyond its entry.
+    #[inline]
+    pub(crate) fn detail(&self, slot: Slot) -> Detail {
+        let entry = &self.entries[slot];
+        if entry.detailed { self.details[slot] } else { Detail { own_key: entry.rank.key, ..PLAIN } }
+    }
+
+    /// The same, to be changed: from now on it has a detail.
+    pub(crate) fn detail_mut(&mut self, slot: Slot) -> &mut Detail {
+        if !self.entries[slot].detailed {
+            let plain = self.detail(slot);
+            while self.details.len() <= slot {
+                self.details.push(PLAIN);
+            }
+            self.details[slot] = plain;
+            self.entries[slot].detailed = true;
+        }
+        &mut self.details[slot]
+    }
+
+    /// It ran for so long, and runs no more.
+    pub(crate) fn add_run(&mut self, slot: Slot, ran_ns: u64) {
+        if self.entries[slot].detailed {
+            self.details[slot].ran_ns += ran_ns; // without an estimate or an account nobody asks
+        }
+    }
+
+    pub(crate) fn insert(&mut self, task: &Task, rank: Rank, class: Slot, agent: Slot) -> Slot {
         let slot = self.entries.insert(Entry {
             id: task.id,
             rank,
-            own_key: rank.key,
-            deadline_ns: task.deadline_ns.unwrap_or(NEVER),
-            duration_ns: task.duration_ns.unwrap_or(NEVER),
             since_ns: 0,
-            ran_ns: 0,
-            charged: 0,
-            urgent: None,
             class,
             agent,
-            tenant,
             node: NONE,
             before: NONE,
             after: NONE,
@@ -138,16 +203,25 @@ impl Tasks {
             passed: 0,
             preemptible: task.preemptible,
             related: false,
+            detailed: false,
         });
         if slot == self.places.len() {
             self.places.push(NONE);
         }
+        if task.tier != Tier::Interactive || task.duration_ns.is_some() {
+            let detail = self.detail_mut(slot);
+            detail.deadline_ns = task.deadline_ns.unwrap_or(NEVER);
+            detail.duration_ns = task.duration_ns.unwrap_or(NEVER);
+        }
+        self.by_id.insert(task.id.0, slot);
         slot
     }
 
     /// Forgets the task. Its stage must be [`Stage::Nowhere`]: it was taken out of everything else.
     pub(crate) fn remove(&mut self, slot: Slot) {
-        assert!(self.entries[slot].stage == Stage::Nowhere, "T1: it stands nowhere when it is forgotten");
+        let Entry { id, stage, .. } = self.entries[slot];
+        assert!(stage == Stage::Nowhere, "T1: it stands nowhere when it is forgotten");
+        self.by_id.remove(id.0, |found| found == slot);
         self.entries.remove(slot);
     }
 

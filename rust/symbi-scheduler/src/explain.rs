@@ -4,6 +4,7 @@
 
 use crate::column::{NONE, Slot};
 use crate::entry::Stage;
+use crate::heap::Item;
 use crate::resources::given_back;
 use crate::scheduler::Scheduler;
 use crate::task::TaskId;
@@ -21,13 +22,13 @@ impl Scheduler {
         Some(match entry.stage {
             Stage::Running | Stage::Nowhere => Why::Running { node: node(entry.node) },
             Stage::Suspending => {
-                Why::Suspending { node: node(entry.node), urgent: entry.urgent.unwrap_or(task) }
+                Why::Suspending { node: node(entry.node), urgent: self.tasks.detail(slot).urgent.unwrap_or(task) }
             }
             Stage::Suspended | Stage::Held => {
                 let free = &self.nodes.rooms[entry.node].free;
                 let lacking = lacks(&given_back(self.need(slot)), free).collect();
                 let held = entry.stage == Stage::Held;
-                Why::Suspended { node: node(entry.node), urgent: entry.urgent, held, lacking }
+                Why::Suspended { node: node(entry.node), urgent: self.tasks.detail(slot).urgent, held, lacking }
             }
             _ => {
                 let others = self.tasks.slots().filter(|other| self.tasks[*other].stage.waits());
@@ -55,7 +56,7 @@ impl Scheduler {
         let (need, guarded) = (&class.kind.need, class.kind.guarded);
         let Some(first) = class.ready.first() else { return Reason::Turn };
         if !self.quota_allows(entry.class) {
-            let tenant = &self.tenants[entry.tenant];
+            let tenant = &self.tenants[class.kind.tenant];
             let wanted = tenant.used.checked_add(need).unwrap_or(*need);
             let lacking = tenant.share.quota.map(|quota| lacks(&wanted, &quota).collect());
             return Reason::Quota { tenant: tenant.id, lacking: lacking.unwrap_or_default() };
@@ -79,7 +80,7 @@ impl Scheduler {
             self.nodes.slots().filter(|node| self.nodes.has_room(*node, &class.need, class.guarded));
         room.find_map(|node| {
             let head = self.head.filter(|head| head.node == node && head.slot != slot).map(|head| head.slot);
-            let first = self.nodes[node].suspended.first().map(|first| first.slot);
+            let first = self.nodes[node].suspended.first().map(Item::slot);
             head.or(first).map(|slot| self.tasks[slot].id)
         })
     }

@@ -8,9 +8,7 @@
 //! - W1 the window is sorted, and everything beyond stands after its last.
 //! - W2 the window holds at least `LOOK` of them, or all.
 
-use crate::column::Slot;
 use crate::heap::{Heap, Item, Places};
-use crate::rank::Rank;
 
 /// How many heads one decision may look at: a blocked one, and [`crate::AHEAD_MAX`] behind it.
 pub(crate) const LOOK: usize = crate::AHEAD_MAX + 1;
@@ -40,34 +38,31 @@ impl Front {
         self.window.get(at).filter(|_| at < LOOK).copied()
     }
 
-    pub(crate) fn insert(&mut self, rank: Rank, slot: Slot, places: &mut Places) {
+    pub(crate) fn insert(&mut self, item: Item, places: &mut Places) {
         let within = match self.window.last() {
-            Some(last) => rank < last.rank || (self.window.len() < WINDOW_MAX && self.beyond.is_empty()),
+            Some(last) => item < *last || (self.window.len() < WINDOW_MAX && self.beyond.is_empty()),
             None => true,
         };
         if !within {
-            self.beyond.push(rank, slot, places); // W1
+            self.beyond.push(item, places); // W1
             return;
         }
         if WINDOW_MAX <= self.window.len()
             && let Some(last) = self.window.pop()
         {
-            self.beyond.push(last.rank, last.slot, places);
+            self.beyond.push(last, places);
         }
-        let at = self.window.partition_point(|item| item.rank < rank);
-        self.window.insert(at, Item { rank, slot });
+        let at = self.window.partition_point(|other| *other < item);
+        self.window.insert(at, item);
     }
 
-    pub(crate) fn remove(&mut self, rank: Rank, slot: Slot, places: &mut Places) {
-        if self.window.last().is_none_or(|last| last.rank < rank) {
-            self.beyond.remove(slot, places);
+    pub(crate) fn remove(&mut self, item: Item, places: &mut Places) {
+        if self.window.last().is_none_or(|last| *last < item) {
+            self.beyond.remove(item.slot(), places);
             return;
         }
-        let at = self.window.partition_point(|item| item.rank < rank);
-        assert!(
-            self.window.get(at).is_some_and(|item| item.slot == slot),
-            "W1: what leaves is where it stands"
-        );
+        let at = self.window.partition_point(|other| *other < item);
+        assert!(self.window.get(at) == Some(&item), "W1: what leaves is where it stands");
         self.window.remove(at);
         if self.window.len() < LOOK
             && let Some(next) = self.beyond.pop(places)
@@ -84,9 +79,9 @@ impl Front {
     /// # Errors
     /// W1, W2 or H1, and where.
     pub(crate) fn verify(&self, places: &Places) -> Result<(), String> {
-        let sorted = self.window.iter().zip(self.window.iter().skip(1)).all(|(a, b)| a.rank < b.rank);
-        let last = self.window.last().map(|last| last.rank);
-        let after = self.beyond.first().is_none_or(|item| last.is_some_and(|last| last < item.rank));
+        let sorted = self.window.iter().zip(self.window.iter().skip(1)).all(|(a, b)| a < b);
+        let last = self.window.last();
+        let after = self.beyond.first().is_none_or(|item| last.is_some_and(|last| *last < item));
         if !sorted || !after {
             return Err("W1: the window is not in order".to_owned());
         }
@@ -101,30 +96,30 @@ impl Front {
 mod tests {
     use super::*;
     use crate::column::NONE;
+    use crate::rank::Rank;
 
     #[test]
     fn w1_w2_the_first_ones_stand_sorted_whatever_comes_and_goes() {
         let (mut front, mut places) = (Front::default(), Places::new());
         let mut random = 7u64;
-        let mut ranks: Vec<Option<Rank>> = vec![None; 400];
+        let mut items: Vec<Option<Item>> = vec![None; 400];
         for _ in 0..400 {
             places.push(NONE);
         }
         for _ in 0..20_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let slot = (random >> 33) as u32 % 400;
-            match ranks[slot as usize].take() {
-                Some(rank) => front.remove(rank, slot, &mut places),
+            match items[slot as usize].take() {
+                Some(item) => front.remove(item, &mut places),
                 None => {
-                    let rank = Rank { key: random >> 50, seq: slot.into() };
-                    ranks[slot as usize] = Some(rank);
-                    front.insert(rank, slot, &mut places);
+                    let item = Item::new(Rank { key: random >> 50, seq: slot.into() }, slot);
+                    items[slot as usize] = Some(item);
+                    front.insert(item, &mut places);
                 }
             }
             assert_eq!(front.verify(&places), Ok(()), "W1, W2");
-            let first = ranks.iter().flatten().min().copied();
-            assert_eq!(front.first().map(|item| item.rank), first);
+            assert_eq!(front.first(), items.iter().flatten().min().copied());
         }
-        assert_eq!(front.len(), ranks.iter().flatten().count());
+        assert_eq!(front.len(), items.iter().flatten().count());
     }
 }

@@ -27,9 +27,16 @@ impl BuildHasher for Folded {
 #[derive(Debug)]
 pub(crate) struct Fold(u64);
 
+#[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product as u64) ^ (product >> 64) as u64
+}
+
+/// A name's hash, with its information in the highest bits.
+#[inline]
+pub(crate) fn mix(name: u64) -> u64 {
+    fold(name ^ SECOND, FIRST)
 }
 
 impl Hasher for Fold {

@@ -6,6 +6,7 @@
 
 mod admission;
 mod agents;
+mod batch;
 mod classes;
 mod cluster;
 mod column;
@@ -13,9 +14,11 @@ mod ending;
 mod entry;
 mod error;
 mod explain;
+mod fetch;
 mod front;
 mod hash;
 mod heap;
+mod index;
 mod levels;
 mod lifecycle;
 mod nodes;

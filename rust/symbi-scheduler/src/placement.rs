@@ -98,7 +98,7 @@ impl Scheduler {
         if found.is_none() {
             self.refuted = self.nodes.raises;
         }
-        found.or_else(|| pass.resume.map(|item| self.resume(item.slot)))
+        found.or_else(|| pass.resume.map(|item| self.resume(item.slot())))
     }
 
     fn look_at_batch(&mut self, pass: &mut Pass) -> Option<Decision> {
@@ -106,7 +106,7 @@ impl Scheduler {
         while 0 < left
             && let Some(item) = self.tenants.active.get(at)
         {
-            let (found, looked) = self.look_at(Queue::Batch(item.slot), left, pass);
+            let (found, looked) = self.look_at(Queue::Batch(item.slot()), left, pass);
             if found.is_some() {
                 return found;
             }
@@ -123,12 +123,12 @@ impl Scheduler {
         while at < limit
             && let Some(item) = self.queue(queue).get(at)
         {
-            if let Some(resume) = pass.resume.filter(|resume| resume.rank < item.rank) {
+            if let Some(resume) = pass.resume.filter(|resume| resume.rank() < item.rank()) {
                 pass.resume = None;
-                return (Some(self.resume(resume.slot)), at);
+                return (Some(self.resume(resume.slot())), at);
             }
             if pass.searches == 0 && pass.head.is_some() {
-                let sight = &mut self.classes.sights[item.slot];
+                let sight = &mut self.classes.sights[item.slot()];
                 if pass.raises != self.nodes.raises {
                     pass.raises = self.nodes.raises;
                     pass.most = self.nodes.most_since(self.refuted);
@@ -146,7 +146,7 @@ impl Scheduler {
                     continue;
                 }
             }
-            match self.look(item.slot, pass) {
+            match self.look(item.slot(), pass) {
                 Look::Start(slot, node) => {
                     if let Some(head) = pass.head.filter(|head| head.node == node) {
                         let head = &mut self.tasks[head.slot];
@@ -188,7 +188,7 @@ impl Scheduler {
             return Look::Aside;
         }
         match self.find_node(class, first, pass.head) {
-            Found::At(node) => return Look::Start(first.slot, node),
+            Found::At(node) => return Look::Start(first.slot(), node),
             Found::Reserved => return Look::Blocked,
             Found::Nowhere => {}
         }
@@ -199,7 +199,7 @@ impl Scheduler {
             }
         }
         if pass.head.is_none() {
-            pass.head = self.reserve(class, first.slot);
+            pass.head = self.reserve(class, first.slot());
             self.set_head(pass.head);
         }
         Look::Blocked
@@ -213,11 +213,11 @@ impl Scheduler {
     /// Whether the first task of a class that has no room elsewhere may start on the reserved node.
     fn may_pass(&self, class: Item, head: Option<Head>) -> bool {
         let Some(node) = self.nodes.reserved() else { return false };
-        if !self.nodes.rooms[node].free.fits(&self.classes.sights[class.slot].need) {
+        if !self.nodes.rooms[node].free.fits(&self.classes.sights[class.slot()].need) {
             return false;
         }
-        let kind = &self.classes[class.slot].kind;
-        let Some(first) = self.classes[class.slot].ready.first() else { return false };
+        let kind = &self.classes[class.slot()].kind;
+        let Some(first) = self.classes[class.slot()].ready.first() else { return false };
         self.nodes.has_room(node, &kind.need, kind.guarded) && self.may_start(node, first, &kind.need, head)
     }
 
@@ -277,33 +277,33 @@ impl Scheduler {
     ) -> bool {
         let free = &self.nodes.rooms[node].free;
         if let Some(head) = head.filter(|head| head.node == node) {
-            let spares = spares(free, self.need(head.slot), need) || self.is_over_in_time(task.slot, head);
+            let spares = spares(free, self.need(head.slot), need) || self.is_over_in_time(task.slot(), head);
             if !spares || PASSED_MAX <= self.tasks[head.slot].passed {
                 return false;
             }
         }
-        match self.nodes[node].suspended.first().filter(|first| first.rank < task.rank) {
-            Some(first) => spares(free, &given_back(self.need(first.slot)), need),
+        match self.nodes[node].suspended.first().filter(|first| first.rank() < task.rank()) {
+            Some(first) => spares(free, &given_back(self.need(first.slot())), need),
             None => true,
         }
     }
 
     /// Whether the task would be over before the head could start, all by their estimates.
     fn is_over_in_time(&self, task: Slot, head: Head) -> bool {
-        let duration_ns = self.tasks[task].duration_ns;
+        let duration_ns = self.tasks.detail(task).duration_ns;
         if duration_ns == NEVER {
             return false;
         }
         let mut ends = Vec::with_capacity(ENDS_MAX);
         let mut at = self.nodes[head.node].first;
         while at != NONE {
-            let entry = &self.tasks[at];
+            let (entry, detail) = (&self.tasks[at], self.tasks.detail(at));
             if ends.len() == ENDS_MAX {
                 return false; // too many to be sure of
             }
-            let left_ns = entry.duration_ns.saturating_sub(entry.ran_ns);
+            let left_ns = detail.duration_ns.saturating_sub(detail.ran_ns);
             let end_ns = entry.since_ns.saturating_add(left_ns);
-            if entry.duration_ns != NEVER && self.now_ns < end_ns {
+            if detail.duration_ns != NEVER && self.now_ns < end_ns {
                 ends.push((end_ns, at));
             }
             at = entry.after;
@@ -352,8 +352,8 @@ impl Scheduler {
     /// Whether a ready task would start, were it looked at now, and where: nothing is remembered.
     pub(crate) fn would_start(&self, class: Slot, task: Item) -> Option<Slot> {
         let kind = &self.classes[class].kind;
-        let before = |head: &Head| self.stands_before(head.slot, task.slot);
-        let head = self.head.filter(|head| head.slot != task.slot).filter(before);
+        let before = |head: &Head| self.stands_before(head.slot, task.slot());
+        let head = self.head.filter(|head| head.slot != task.slot()).filter(before);
         let mut room = self.nodes.slots().filter(|node| self.nodes.has_room(*node, &kind.need, kind.guarded));
         room.find(|node| self.may_start(*node, task, &kind.need, head))
     }
@@ -368,7 +368,7 @@ impl Scheduler {
                 Tier::Batch => 1 + 2 * u8::from(!self.batch_is_due()),
             };
             let clock = match entry.urgency.0 {
-                Tier::Batch => self.tenants[entry.tenant].clock(),
+                Tier::Batch => self.tenants[self.tenant(slot)].clock(),
                 _ => (0, 0),
             };
             (turn, clock, entry.rank)
@@ -379,18 +379,18 @@ impl Scheduler {
     /// The first ready task that would start, looking as [`Scheduler::choose`] does.
     pub(crate) fn foremost(&self) -> Option<Slot> {
         let due = self.batch_is_due();
-        let batch = self.tenants.active.iter().map(|item| Self::queue_of_tier(Tier::Batch, item.slot));
+        let batch = self.tenants.active.iter().map(|item| Self::queue_of_tier(Tier::Batch, item.slot()));
         let middle = [Queue::Interactive];
         let order: Vec<Queue> = match due {
             true => [Queue::Realtime].into_iter().chain(batch).chain(middle).collect(),
             false => [Queue::Realtime].into_iter().chain(middle).chain(batch).collect(),
         };
         let heads = order.into_iter().flat_map(|queue| self.queue(queue).iter().take(LOOK));
-        let firsts = heads.filter_map(|item| Some((item.slot, self.classes[item.slot].ready.first()?)));
+        let firsts = heads.filter_map(|item| Some((item.slot(), self.classes[item.slot()].ready.first()?)));
         firsts
             .filter(|(class, _)| self.quota_allows(*class))
             .find(|(class, first)| self.would_start(*class, *first).is_some())
-            .map(|(_, first)| first.slot)
+            .map(|(_, first)| first.slot())
     }
 }
 

@@ -54,7 +54,7 @@ impl Search {
 impl Scheduler {
     /// Asks others to stand still so that the first task of a class can start. Whether it did.
     pub(crate) fn preempt(&mut self, class: Slot, first: Item, head: Option<Head>) -> bool {
-        let own = level(self.tasks[first.slot].urgency);
+        let own = level(self.tasks[first.slot()].urgency);
         if self.levels.lowest().is_none_or(|lowest| own <= lowest) {
             return false; // M1: nothing that runs is less urgent
         }
@@ -87,7 +87,7 @@ impl Scheduler {
         self.search.nodes = nodes;
         if let Some((_, node)) = best {
             self.classes[class].tried = Tried::default();
-            self.claim(first.slot, node);
+            self.claim(first.slot(), node);
             return true;
         }
         self.remember(class, own, whole, fresh_ns, looked);
@@ -177,8 +177,8 @@ impl Scheduler {
         {
             return None;
         }
-        let waits = self.nodes[node].suspended.first().filter(|waits| waits.rank < first.rank);
-        if waits.is_some_and(|waits| own <= level(self.tasks[waits.slot].urgency)) {
+        let waits = self.nodes[node].suspended.first().filter(|waits| waits.rank() < first.rank());
+        if waits.is_some_and(|waits| own <= level(self.tasks[waits.slot()].urgency)) {
             return None;
         }
         let mut lack = kind.need;
@@ -219,7 +219,7 @@ impl Scheduler {
 
     /// The task takes what is free on the node, and asks those in `search.best` to stand still.
     fn claim(&mut self, slot: Slot, node: Slot) {
-        let (id, need, tenant) = (self.tasks[slot].id, *self.need(slot), self.tasks[slot].tenant);
+        let (id, need, tenant) = (self.tasks[slot].id, *self.need(slot), self.tenant(slot));
         self.count_quota_pass(slot);
         self.unlist(slot);
         self.occupy(slot);
@@ -236,9 +236,8 @@ impl Scheduler {
         self.nodes[node].claims.push(Claim { task: slot, need, got });
         let victims = std::mem::take(&mut self.search.best);
         for victim in &victims {
-            let entry = &mut self.tasks[*victim];
-            let (task, theirs) = (entry.id, level(entry.urgency));
-            entry.urgent = Some(id);
+            let (task, theirs) = (self.tasks[*victim].id, level(self.tasks[*victim].urgency));
+            self.tasks.detail_mut(*victim).urgent = Some(id);
             self.levels.sub(theirs);
             self.tasks.enter(*victim, Stage::Suspending);
             self.tasks.counts.preemptions += 1;
@@ -266,7 +265,7 @@ impl Scheduler {
 
     /// Gives back what a claim had. Those who were not asked yet to stand still for it are not.
     pub(crate) fn drop_claim(&mut self, slot: Slot) {
-        let (id, node, tenant) = (self.tasks[slot].id, self.tasks[slot].node, self.tasks[slot].tenant);
+        let (id, node, tenant) = (self.tasks[slot].id, self.tasks[slot].node, self.tenant(slot));
         let claim = self.take_claim(slot);
         sub(&mut self.tenants[tenant].used, &claim.need);
         self.whole.retain(|whole| *whole != slot);
@@ -281,7 +280,7 @@ impl Scheduler {
         for task in spared {
             if let Some(victim) = self.tasks.find(task) {
                 self.levels.add(level(self.tasks[victim].urgency));
-                self.tasks[victim].urgent = None;
+                self.tasks.detail_mut(victim).urgent = None;
                 self.tasks.enter(victim, Stage::Running);
             }
         }

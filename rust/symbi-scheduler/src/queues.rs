@@ -6,7 +6,7 @@ use crate::classes::{Class, Kind};
 use crate::column::{NONE, Slot};
 use crate::entry::Stage;
 use crate::front::{Front, LOOK};
-use crate::heap::Places;
+use crate::heap::{Item, Places};
 use crate::scheduler::{PASSED_MAX, Scheduler};
 use crate::task::Tier;
 
@@ -24,7 +24,7 @@ impl Scheduler {
             self.list(slot);
             return;
         }
-        tasks.parked.push(self.tasks[slot].rank, slot, &mut self.tasks.places);
+        tasks.parked.push(Item::new(self.tasks[slot].rank, slot), &mut self.tasks.places);
         self.tasks.enter(slot, Stage::Parked);
         self.promote(agent);
     }
@@ -37,17 +37,18 @@ impl Scheduler {
         }
         if let Some(best) = tasks.parked.first() {
             let before = tasks.candidate;
-            if before != NONE && self.tasks[before].rank < best.rank {
+            if before != NONE && self.tasks[before].rank < best.rank() {
                 return;
             }
-            tasks.parked.remove(best.slot, &mut self.tasks.places);
-            tasks.candidate = best.slot;
+            tasks.parked.remove(best.slot(), &mut self.tasks.places);
+            tasks.candidate = best.slot();
             if before != NONE {
                 self.unlist(before);
-                self.agents[agent].parked.push(self.tasks[before].rank, before, &mut self.tasks.places);
+                let item = Item::new(self.tasks[before].rank, before);
+                self.agents[agent].parked.push(item, &mut self.tasks.places);
                 self.tasks.enter(before, Stage::Parked);
             }
-            self.list(best.slot);
+            self.list(best.slot());
         }
         self.agents.leave(agent);
     }
@@ -65,7 +66,7 @@ impl Scheduler {
             self.classes.leave(std::mem::replace(&mut self.tasks[slot].class, class));
         }
         let class = self.tasks[slot].class;
-        self.classes[class].ready.push(self.tasks[slot].rank, slot, &mut self.tasks.places);
+        self.classes[class].ready.push(Item::new(self.tasks[slot].rank, slot), &mut self.tasks.places);
         self.tasks.enter(slot, Stage::Ready);
         self.reorder(class);
     }
@@ -81,7 +82,7 @@ impl Scheduler {
     /// Puts the class where its first task belongs (C1).
     fn reorder(&mut self, slot: Slot) {
         let class = &mut self.classes[slot];
-        let wanted = class.ready.first().map(|first| first.rank);
+        let wanted = class.ready.first().map(Item::rank);
         let listed = std::mem::replace(&mut class.listed, wanted);
         if listed == wanted {
             return;
@@ -93,10 +94,10 @@ impl Scheduler {
         }
         let (front, places) = self.front(kind, aside);
         if let Some(rank) = listed {
-            front.remove(rank, slot, places);
+            front.remove(Item::new(rank, slot), places);
         }
         if let Some(rank) = wanted {
-            front.insert(rank, slot, places);
+            front.insert(Item::new(rank, slot), places);
         }
         if kind.tier == Tier::Batch && !aside {
             self.tenants.relist(kind.tenant);
@@ -117,9 +118,9 @@ impl Scheduler {
     pub(crate) fn set_aside(&mut self, slot: Slot, aside: bool) {
         let Class { kind, listed: Some(rank), .. } = self.classes[slot] else { return };
         let (front, places) = self.front(kind, !aside);
-        front.remove(rank, slot, places);
+        front.remove(Item::new(rank, slot), places);
         let (front, places) = self.front(kind, aside);
-        front.insert(rank, slot, places);
+        front.insert(Item::new(rank, slot), places);
         self.classes[slot].aside = aside;
         if kind.tier == Tier::Batch {
             self.tenants.relist(kind.tenant);
@@ -132,19 +133,20 @@ impl Scheduler {
         let tenant = &self.tenants[kind.tenant];
         let Some(quota) = tenant.share.quota else { return true };
         let used = tenant.used.checked_add(&kind.need);
-        let older = tenant.aside.first().filter(|first| first.rank < *rank);
+        let older = tenant.aside.first().filter(|first| first.rank() < *rank);
         let held =
-            older.is_some_and(|first| tenant.passed_seq == first.rank.seq && PASSED_MAX <= tenant.passed);
+            older.is_some_and(|first| tenant.passed_seq == first.rank().seq && PASSED_MAX <= tenant.passed);
         !held && used.is_some_and(|used| quota.fits(&used))
     }
 
     /// A task of the tenant starts: it may have passed an older one that the quota did not allow.
     pub(crate) fn count_quota_pass(&mut self, slot: Slot) {
         let rank = self.tasks[slot].rank;
-        let tenant = &mut self.tenants[self.tasks[slot].tenant];
-        if let Some(first) = tenant.aside.first().filter(|first| first.rank < rank) {
-            if tenant.passed_seq != first.rank.seq {
-                (tenant.passed_seq, tenant.passed) = (first.rank.seq, 0);
+        let tenant = self.tenant(slot);
+        let tenant = &mut self.tenants[tenant];
+        if let Some(first) = tenant.aside.first().filter(|first| first.rank() < rank) {
+            if tenant.passed_seq != first.rank().seq {
+                (tenant.passed_seq, tenant.passed) = (first.rank().seq, 0);
             }
             tenant.passed += 1;
         }
@@ -156,8 +158,8 @@ impl Scheduler {
         while at < LOOK
             && let Some(first) = self.tenants[tenant].aside.get(at)
         {
-            if self.quota_allows(first.slot) {
-                self.set_aside(first.slot, false);
+            if self.quota_allows(first.slot()) {
+                self.set_aside(first.slot(), false);
                 self.settled = false;
             } else {
                 at += 1;

@@ -19,6 +19,10 @@ use crate::task::{Priority, Tier};
 const TIME_BITS: u32 = 62; // 146 years in nanoseconds; past it times count as equal
 const TIME_MAX: u64 = (1 << TIME_BITS) - 1;
 
+/// Bits of the order of arrival: after 2^39 tasks, a year at 17,000 a second, it begins anew, and of two tasks with one
+/// key and more than that between them the later may stand first.
+pub(crate) const SEQ_BITS: u32 = 39;
+
 /// A place in order: the smallest goes first (O1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {

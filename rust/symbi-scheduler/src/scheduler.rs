@@ -163,12 +163,16 @@ impl Scheduler {
         &self.classes[self.tasks[slot].class].kind.need
     }
 
+    pub(crate) fn tenant(&self, slot: Slot) -> Slot {
+        self.classes[self.tasks[slot].class].kind.tenant
+    }
+
     /// What a realtime task still has to do, for the test of admission.
     pub(crate) fn demand(&self, slot: Slot) -> Demand {
-        let entry = &self.tasks[slot];
+        let (entry, detail) = (&self.tasks[slot], self.tasks.detail(slot));
         Demand {
-            deadline_ns: entry.deadline_ns,
-            duration_ns: entry.duration_ns.saturating_sub(entry.ran_ns),
+            deadline_ns: detail.deadline_ns,
+            duration_ns: detail.duration_ns.saturating_sub(detail.ran_ns),
             cpu_millicores: self.need(slot).cpu_millicores,
             seq: entry.rank.seq,
         }
@@ -205,8 +209,10 @@ impl Scheduler {
     pub(crate) fn start(&mut self, slot: Slot, node: Slot) -> Decision {
         let need = *self.need(slot);
         self.unlist(slot);
+        self.expect_next(self.tasks[slot].class);
         self.nodes.take(node, &need);
-        add(&mut self.tenants[self.tasks[slot].tenant].used, &need);
+        let tenant = self.tenant(slot);
+        add(&mut self.tenants[tenant].used, &need);
         self.occupy(slot);
         self.begin(slot, node)
     }
@@ -224,7 +230,7 @@ impl Scheduler {
 
     /// The task runs from now on; it holds what it needs.
     pub(crate) fn begin(&mut self, slot: Slot, node: Slot) -> Decision {
-        let (tenant, tier) = (self.tasks[slot].tenant, self.tasks[slot].tier);
+        let (tenant, tier) = (self.tenant(slot), self.tasks[slot].tier);
         self.tenants[tenant].waiting -= 1;
         match tier {
             Tier::Batch => {
@@ -267,24 +273,25 @@ impl Scheduler {
             self.levels.sub(level(entry.urgency));
         }
         if entry.tier == Tier::Realtime {
-            let end_ns = entry.since_ns.saturating_add(entry.duration_ns.saturating_sub(entry.ran_ns));
-            self.admission.end(end_ns, entry.rank.seq);
+            let (since_ns, seq, detail) = (entry.since_ns, entry.rank.seq, self.tasks.detail(slot));
+            let left_ns = detail.duration_ns.saturating_sub(detail.ran_ns);
+            self.admission.end(since_ns.saturating_add(left_ns), seq);
         }
-        entry.ran_ns += self.now_ns - entry.since_ns;
-        entry.since_ns = self.now_ns;
+        let since_ns = std::mem::replace(&mut self.tasks[slot].since_ns, self.now_ns);
+        self.tasks.add_run(slot, self.now_ns - since_ns);
         self.unlink(slot);
     }
 
     fn charge(&mut self, slot: Slot) {
-        let entry = &self.tasks[slot];
-        let class = &mut self.classes[entry.class];
+        let class = &mut self.classes[self.tasks[slot].class];
         if class.share.1 != self.nodes.shape {
             class.share = (dominant_share(&class.kind.need, &self.nodes.capacity), self.nodes.shape);
         }
-        let duration_ns = if entry.duration_ns == NEVER { DURATION_UNKNOWN_NS } else { entry.duration_ns };
-        let charged = cost(class.share.0, duration_ns);
-        let tenant = entry.tenant;
-        self.tasks[slot].charged = charged;
+        let (share, tenant) = (class.share.0, class.kind.tenant);
+        let detail = self.tasks.detail_mut(slot);
+        let known = detail.duration_ns != NEVER;
+        let charged = cost(share, if known { detail.duration_ns } else { DURATION_UNKNOWN_NS });
+        detail.charged = charged;
         self.tenants.charge(tenant, charged);
     }
 
@@ -292,8 +299,9 @@ impl Scheduler {
     pub(crate) fn settle_account(&mut self, slot: Slot) {
         let entry = &self.tasks[slot];
         if entry.tier == Tier::Batch {
-            let ran = cost(self.classes[entry.class].share.0, entry.ran_ns);
-            self.tenants.correct(entry.tenant, entry.charged, ran);
+            let (class, detail) = (&self.classes[entry.class], self.tasks.detail(slot));
+            let ran = cost(class.share.0, detail.ran_ns);
+            self.tenants.correct(class.kind.tenant, detail.charged, ran);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::admission::Demand;
 use crate::classes::Kind;
 use crate::column::{NONE, Slot};
 use crate::error::TaskError;
-use crate::rank::{Rank, ageing_key, deadline_key};
+use crate::rank::{Rank, SEQ_BITS, ageing_key, deadline_key};
 use crate::scheduler::Scheduler;
 use crate::task::{Task, Tier};
 use crate::why::{Lack, lacks};
@@ -33,7 +33,7 @@ impl Scheduler {
         if class.is_none_or(|class| self.classes[class].possible != self.nodes.shape) {
             self.check_fits(task, self.is_guarded(task.tier, task.priority))?; // Q4
         }
-        if self.tasks.by_id.contains_key(&task.id) {
+        if self.tasks.find(task.id).is_some() {
             return Err(TaskError::Duplicate { task: task.id });
         }
         if self.options.tasks_max <= self.tasks.len() {
@@ -112,9 +112,8 @@ impl Scheduler {
             _ => ageing_key(task.tier, self.now_ns, task.priority, self.ageing_ns),
         };
         let rank = Rank { key, seq: self.seq };
-        self.seq += 1;
-        let slot = self.tasks.insert(&task, rank, class, agent, tenant);
-        self.tasks.by_id.insert(task.id, slot);
+        self.seq = (self.seq + 1) % (1 << SEQ_BITS);
+        let slot = self.tasks.insert(&task, rank, class, agent);
         self.tenants[tenant].waiting += 1;
         if task.tier == Tier::Realtime {
             self.admission.wait(&self.demand(slot));

@@ -11,7 +11,7 @@
 //! - U2 a realtime task's deadline moves by as long as it stood still.
 
 use crate::column::{NONE, Slot};
-use crate::entry::{NEVER, Stage};
+use crate::entry::Stage;
 use crate::error::TaskError;
 use crate::heap::Item;
 use crate::rank::{Rank, ageing_key, deadline_key};
@@ -98,7 +98,7 @@ impl Scheduler {
 
     fn await_room(&mut self, slot: Slot) {
         let (node, rank) = (self.tasks[slot].node, self.return_rank(slot));
-        self.nodes[node].suspended.push(rank, slot, &mut self.tasks.places);
+        self.nodes[node].suspended.push(Item::new(rank, slot), &mut self.tasks.places);
         self.raised(node);
     }
 
@@ -121,9 +121,9 @@ impl Scheduler {
         while let Some(node) = self.resumable.get(at).copied() {
             let first = self.nodes[node].suspended.first();
             let free = &self.nodes.rooms[node].free;
-            match first.filter(|first| free.fits(&given_back(self.need(first.slot)))) {
+            match first.filter(|first| free.fits(&given_back(self.need(first.slot())))) {
                 Some(first) => {
-                    if found.is_none_or(|found| first.rank < found.rank) {
+                    if found.is_none_or(|found| first.rank() < found.rank()) {
                         found = Some(first);
                     }
                     at += 1;
@@ -144,15 +144,15 @@ impl Scheduler {
         self.nodes[node].suspended.remove(slot, &mut self.tasks.places);
         self.unlink(slot);
         self.nodes.take(node, &back);
-        let entry = &mut self.tasks[slot];
-        assert!(entry.stage == Stage::Suspended, "U1");
-        if entry.deadline_ns != NEVER {
-            entry.deadline_ns = entry.deadline_ns.saturating_add(self.now_ns - entry.since_ns); // U2
-        }
-        entry.urgent = None;
+        let stood_ns = self.now_ns - self.tasks[slot].since_ns;
+        assert!(self.tasks[slot].stage == Stage::Suspended, "U1");
+        let detail = self.tasks.detail_mut(slot);
+        detail.deadline_ns = detail.deadline_ns.saturating_add(stood_ns); // U2; past all times it stays never
+        detail.urgent = None;
         self.run(slot, node);
         if self.tasks[slot].tier == Tier::Realtime {
-            self.tasks[slot].own_key = deadline_key(self.tasks[slot].deadline_ns); // for its heirs too
+            let detail = self.tasks.detail_mut(slot);
+            detail.own_key = deadline_key(detail.deadline_ns); // for its heirs too
             self.renew(slot);
         }
         Decision::Resume { task: self.tasks[slot].id, node: self.nodes[node].id }

@@ -19,7 +19,7 @@ use symbi_types::ResourceVector;
 use crate::column::{Column, NONE, Slot};
 use crate::front::Front;
 use crate::hash::Map;
-use crate::heap::Places;
+use crate::heap::{Item, Places};
 use crate::options::{OptionsError, Share};
 use crate::rank::Rank;
 use crate::task::TenantId;
@@ -122,10 +122,10 @@ impl Tenants {
             return;
         }
         if let Some(rank) = listed {
-            self.active.remove(rank, slot, &mut self.places);
+            self.active.remove(Item::new(rank, slot), &mut self.places);
         }
         if let Some(rank) = wanted {
-            self.active.insert(rank, slot, &mut self.places);
+            self.active.insert(Item::new(rank, slot), &mut self.places);
         }
     }
 
@@ -220,18 +220,18 @@ mod tests {
         places.push(NONE);
         places.push(NONE);
         let rank = Rank { key: 0, seq: 0 };
-        tenants[a].batch.insert(rank, 0, &mut places);
+        tenants[a].batch.insert(Item::new(rank, 0), &mut places);
         tenants.relist(a);
         for _ in 0..10 {
             tenants.charge(a, 100);
         }
-        tenants[b].batch.insert(rank, 1, &mut places);
+        tenants[b].batch.insert(Item::new(rank, 1), &mut places);
         tenants.relist(b);
         let clock = |tenants: &Tenants, slot| tenants.entries[slot].clock;
         assert_eq!((clock(&tenants, a), clock(&tenants, b)), (1_000, 900), "F3");
-        assert_eq!(tenants.active.first().map(|item| item.slot), Some(b));
+        assert_eq!(tenants.active.first().map(Item::slot), Some(b));
         tenants.correct(a, 100, 0);
-        assert_eq!(tenants.active.first().map(|item| item.slot), Some(a), "F1: equal clocks go by age");
+        assert_eq!(tenants.active.first().map(Item::slot), Some(a), "F1: equal clocks go by age");
         assert_eq!(tenants.verify(), Ok(()));
         tenants.charge(b, u64::MAX);
         tenants.charge(b, 1);

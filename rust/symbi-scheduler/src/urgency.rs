@@ -12,6 +12,7 @@ use crate::column::Slot;
 use crate::entry::Stage;
 use crate::error::TaskError;
 use crate::hash::Map;
+use crate::heap::Item;
 use crate::levels::level;
 use crate::scheduler::Scheduler;
 use crate::task::TaskId;
@@ -117,7 +118,7 @@ impl Scheduler {
     /// What a task's place and urgency should be (I1).
     pub(crate) fn due(&self, slot: Slot) -> (u64, (crate::Tier, crate::Priority)) {
         let entry = &self.tasks[slot];
-        let own = (entry.own_key, (entry.tier, entry.priority));
+        let own = (self.tasks.detail(slot).own_key, (entry.tier, entry.priority));
         self.relations.givers_of(slot).iter().fold(own, |(key, urgency), giver| {
             let giver = &self.tasks[*giver];
             let higher = level(urgency) < level(giver.urgency);
@@ -154,11 +155,13 @@ impl Scheduler {
             }
             _ => {}
         }
+        self.tasks.detail_mut(slot); // its own key stays what it is
         let entry = &mut self.tasks[slot];
         (entry.rank.key, entry.urgency) = (key, urgency);
+        let item = Item::new(entry.rank, slot);
         match stage {
             Stage::Parked => {
-                self.agents[agent].parked.push(self.tasks[slot].rank, slot, &mut self.tasks.places);
+                self.agents[agent].parked.push(item, &mut self.tasks.places);
                 self.promote(agent);
             }
             Stage::Ready => {
@@ -169,7 +172,7 @@ impl Scheduler {
             }
             Stage::Suspended => {
                 let rank = self.return_rank(slot);
-                self.nodes[node].suspended.push(rank, slot, &mut self.tasks.places);
+                self.nodes[node].suspended.push(Item::new(rank, slot), &mut self.tasks.places);
                 self.raised(node);
             }
             _ => {}

@@ -8,6 +8,7 @@ use symbi_types::ResourceVector;
 
 use crate::column::{NONE, Slot};
 use crate::entry::Stage;
+use crate::heap::Item;
 use crate::levels::level;
 use crate::resources::kept;
 use crate::scheduler::{PASSED_MAX, Scheduler};
@@ -72,7 +73,7 @@ impl Scheduler {
         let kept = &self.tasks.counts;
         let wanted = [kept.waiting, kept.running, kept.suspending, kept.suspended];
         ensure(counts == wanted, || format!("T2: {counts:?}, and {wanted:?} are counted"))?;
-        ensure(self.tasks.by_id.len() == seqs.len(), || {
+        ensure(self.tasks.names() == seqs.len(), || {
             "T1: a name is left of a task that is over".to_owned()
         })?;
         ensure(self.admission.len().0 == waiting, || {
@@ -89,11 +90,11 @@ impl Scheduler {
             class.ready.verify(&self.tasks.places)?;
             ready += class.ready.len();
             for item in class.ready.iter() {
-                let entry = &self.tasks[item.slot];
-                let here = entry.class == slot && entry.stage == Stage::Ready && entry.rank == item.rank;
+                let entry = &self.tasks[item.slot()];
+                let here = entry.class == slot && entry.stage == Stage::Ready && entry.rank == item.rank();
                 ensure(here, || format!("T1: task {} stands in a class that is not its own", entry.id))?;
             }
-            let first = class.ready.first().map(|first| first.rank);
+            let first = class.ready.first().map(Item::rank);
             ensure(class.listed == first, || format!("C1: class {slot} stands by {:?}", class.listed))?;
             let named = self.tasks.slots().filter(|task| self.tasks[*task].class == slot);
             ensure(named.count() == self.classes.tasks(slot), || format!("C2: class {slot}"))?;
@@ -117,8 +118,8 @@ impl Scheduler {
             front.verify(&self.classes.places)?;
             listed += front.len();
             for item in front.iter() {
-                let stands = self.classes[item.slot].listed == Some(item.rank);
-                ensure(stands, || format!("C1: class {} is listed elsewhere", item.slot))?;
+                let stands = self.classes[item.slot()].listed == Some(item.rank());
+                ensure(stands, || format!("C1: class {} is listed elsewhere", item.slot()))?;
             }
         }
         let wanted = self.classes.slots().filter(|slot| self.classes[*slot].listed.is_some()).count();
@@ -141,7 +142,7 @@ impl Scheduler {
                 ensure(works, || format!("Q3: agent slot {slot}"))?;
             } else {
                 let entry = &self.tasks[agent.candidate];
-                let best = agent.parked.first().is_none_or(|first| entry.rank < first.rank);
+                let best = agent.parked.first().is_none_or(|first| entry.rank < first.rank());
                 ensure(best && entry.stage == Stage::Ready, || format!("A1: agent slot {slot}"))?;
             }
         }
@@ -201,7 +202,7 @@ impl Scheduler {
         };
         for slot in self.tenants.slots() {
             let tenant = &self.tenants[slot];
-            let own = || self.tasks.slots().filter(move |task| self.tasks[*task].tenant == slot);
+            let own = || self.tasks.slots().filter(move |task| self.tenant(*task) == slot);
             let needs: Vec<ResourceVector> = own().filter(holds).map(|task| *self.need(task)).collect();
             ensure(total(needs.iter()) == Some(tenant.used), || format!("F2: tenant {}", tenant.id))?;
             let waiting = own().filter(|task| self.tasks[*task].stage.waits()).count();
