@@ -200,7 +200,9 @@ impl Scheduler {
         }
         if pass.head.is_none() {
             pass.head = self.reserve(class, first.slot());
-            self.set_head(pass.head);
+            if pass.head.is_some() {
+                self.set_head(pass.head);
+            }
         }
         Look::Blocked
     }

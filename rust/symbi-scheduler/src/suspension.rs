@@ -51,7 +51,7 @@ impl Scheduler {
             Stage::Suspended => {
                 let node = self.tasks[slot].node;
                 self.nodes[node].suspended.remove(slot, &mut self.tasks.places);
-                self.settled = false; // what stood behind it may start
+                self.raised(node); // what stood behind it may start, or go on
             }
             Stage::Held => return Ok(()),
             _ => return Err(TaskError::NotRunning { task }),

@@ -12,7 +12,8 @@
 //! - F1 a tenant stands in `active` by its clock exactly while one of its batch classes may be looked at.
 //! - F2 what a tenant uses is the sum of the needs of its tasks that were handed out or claim; those that stand still
 //!   count whole.
-//! - F3 a tenant that comes back is not behind the present: a pause earns nothing.
+//! - F3 a tenant that comes back after others were served is not behind the present: a pause earns nothing. One whose
+//!   only task is taken out and put elsewhere keeps what it is owed.
 
 use symbi_types::ResourceVector;
 
@@ -41,6 +42,8 @@ pub(crate) struct Tenant {
     pub(crate) waiting: usize,
     clock: u64,
     listed: Option<Rank>, // F1
+    /// How often somebody had been served when it last had no batch work.
+    left: u64,
     /// Its batch classes.
     pub(crate) batch: Front,
     /// Its classes of any tier whose first task its quota does not allow now.
@@ -58,6 +61,8 @@ pub(crate) struct Tenants {
     pub(crate) active: Front,
     places: Places,
     present: u64,
+    /// How often somebody was served.
+    served: u64,
 }
 
 impl Tenants {
@@ -68,6 +73,7 @@ impl Tenants {
             active: Front::default(),
             places: Places::new(),
             present: 0,
+            served: 0,
         }
     }
 
@@ -99,6 +105,7 @@ impl Tenants {
             waiting: 0,
             clock: 0,
             listed: None,
+            left: 0,
             batch: Front::default(),
             aside: Front::default(),
             passed: 0,
@@ -112,7 +119,7 @@ impl Tenants {
     pub(crate) fn relist(&mut self, slot: Slot) {
         let tenant = &mut self.entries[slot];
         let wanted = (!tenant.batch.is_empty()).then(|| {
-            if tenant.listed.is_none() {
+            if tenant.listed.is_none() && tenant.left != self.served {
                 tenant.clock = tenant.clock.max(self.present); // F3
             }
             Rank { key: tenant.clock, seq: slot.into() }
@@ -120,6 +127,9 @@ impl Tenants {
         let listed = std::mem::replace(&mut tenant.listed, wanted);
         if listed == wanted {
             return;
+        }
+        if wanted.is_none() {
+            tenant.left = self.served;
         }
         if let Some(rank) = listed {
             self.active.remove(Item::new(rank, slot), &mut self.places);
@@ -132,6 +142,7 @@ impl Tenants {
     /// Moves the tenant's clock on for a task that starts now; the present is where it stood.
     pub(crate) fn charge(&mut self, slot: Slot, cost: u64) {
         self.present = self.present.max(self.entries[slot].clock);
+        self.served += 1;
         self.correct(slot, 0, cost);
         if CLOCK_MAX < self.present {
             self.set_back();
