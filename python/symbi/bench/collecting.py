@@ -28,7 +28,7 @@ def rows(suite: str) -> list[Row]:
     return [
         Row(
             suite,
-            "a step of the collector after 10,000 agents at work, p99",
+            f"a step of the collector after {_AGENTS:,} agents at work, p99",
             "ms",
             "lower",
             measure=_step,
@@ -50,7 +50,7 @@ def _step(context: BenchContext) -> Sample:
 async def _measured(context: BenchContext) -> Sample:
     async with symbi.Runtime.open(data=context.fresh(), mode="development") as rt:
         rt.upkeep.close()  # its steps are taken here, one by one
-        agents = [await rt.schedule_agent(_agent) for _ in range(context.scale(_AGENTS, floor=500))]
+        agents = [await rt.schedule_agent(_agent) for _ in range(_AGENTS)]
         for sender, recipient in zip(agents, [*agents[1:], agents[0]], strict=True):
             rt.kernel.send(sender.id, recipient.id, b"what it has to say")
             rt.kernel.receive_many(recipient.id, 1)

@@ -113,7 +113,7 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
     )
     scaling = Row(
         NAME,
-        "decisions in columns: time of one, worst over best from 1,000 to 1,000,000 waiting",
+        f"decisions in columns: time of one, worst over best from {_WAITING[0]:,} to {_WAITING[-1]:,} waiting",
         "times",
         "lower",
         measure=_scaling,
