@@ -400,7 +400,7 @@ class Kernel:
         accelerators: int = 0,
         scheduling: dict[str, Any] | None = None,
         supervision: dict[str, int] | None = None,
-        tenants: list[tuple[str, int, int | None]] = ...,
+        tenants: list[tuple[str, int, list[int] | None, int | None]] = ...,
         agents_max: int = 10000,
         mailbox_depth_max: int = 1024,
         mailbox_bytes_max: int = 1048576,

@@ -19,10 +19,12 @@ from symbi.config.model import (
     LogSettings,
     PolicySettings,
     RuntimeSettings,
+    SchedulerSettings,
     SecuritySettings,
 )
 from symbi.config.settings import SETTINGS, Setting
 from symbi.config.sources import Origin
+from symbi.config.tenants import TenantSettings
 
 __all__ = [
     "SETTINGS",
@@ -32,7 +34,9 @@ __all__ = [
     "Origin",
     "PolicySettings",
     "RuntimeSettings",
+    "SchedulerSettings",
     "SecuritySettings",
     "Setting",
+    "TenantSettings",
     "configure_logging",
 ]

@@ -24,12 +24,15 @@ from symbi.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from symbi.config.tenants import TenantSettings
+
 __all__ = [
     "AuditSettings",
     "Config",
     "LogSettings",
     "PolicySettings",
     "RuntimeSettings",
+    "SchedulerSettings",
     "SecuritySettings",
     "SupervisionSettings",
 ]
@@ -45,6 +48,41 @@ class RuntimeSettings:
     message_buffer_size: int
     gc_interval_ms: int
     loop_block_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerSettings:
+    """`[scheduler]`. `cpu_cores` to `sandboxes` are what this machine lends to all runs together."""
+
+    strategy: Literal["first_fit", "best_fit", "priority"]
+    headroom_percent: int
+    critical_priority: int
+    ageing_ms: int
+    batch_turn: int
+    quantum_ms: int
+    realtime_percent: int
+    preemption: bool
+    tasks_max: int
+    cpu_cores: int
+    memory_mb: int
+    disk_io_mbps: int
+    network_io_mbps: int
+    sandboxes: int
+    tenants: tuple[TenantSettings, ...]
+
+    def options(self) -> dict[str, object]:
+        """What the native scheduler is set to, by its own names."""
+        return {name: getattr(self, name) for name in _OPTIONS}
+
+    def accounts(self) -> list[tuple[str, int, list[int] | None, int | None]]:
+        """Name, weight, quota and most that may wait, of each tenant."""
+        return [(one.name, one.weight, one.quota(), one.waiting_max) for one in self.tenants]
+
+
+_OPTIONS = (
+    *("strategy", "headroom_percent", "critical_priority", "ageing_ms", "batch_turn"),
+    *("quantum_ms", "realtime_percent", "preemption", "tasks_max"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +143,7 @@ class Config:
     """
 
     runtime: RuntimeSettings
+    scheduler: SchedulerSettings
     security: SecuritySettings
     policy: PolicySettings
     audit: AuditSettings
@@ -160,6 +199,7 @@ class Config:
 
         config = cls(
             runtime=RuntimeSettings(**section("runtime")),
+            scheduler=SchedulerSettings(**section("scheduler")),
             security=SecuritySettings(**section("security")),
             policy=PolicySettings(**section("policy")),
             audit=AuditSettings(**section("audit")),

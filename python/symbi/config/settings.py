@@ -16,6 +16,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from symbi.config.tenants import TenantTables
 from symbi.config.values import (
     Boolean,
     Choice,
@@ -100,6 +101,11 @@ def processors() -> int:
     return min(SCHEDULER_THREADS_MAX, len(os.sched_getaffinity(0)))
 
 
+def memory_mb() -> int:
+    """What the machine has, MiB."""
+    return max(64, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20)
+
+
 def url_places(url: object) -> dict[str, object]:
     """What the older single address of Qdrant says in the newer keys."""
     from urllib.parse import urlsplit
@@ -154,6 +160,100 @@ SETTINGS: tuple[Setting, ...] = (
         Duration(10, 60_000, "ms"),
         "How long an in-process agent may hold up the event loop before it is reported with its stack.",
         default=200,
+    ),
+    Setting(
+        "scheduler.strategy",
+        Choice(("first_fit", "best_fit", "priority")),
+        "How a run is placed; `priority` keeps `headroom_percent` free for critical ones.",
+        default="first_fit",
+    ),
+    Setting(
+        "scheduler.headroom_percent",
+        Number(0, 90),
+        'With `strategy = "priority"`: the share of the machine that only critical runs may use.',
+        default=10,
+    ),
+    Setting(
+        "scheduler.critical_priority",
+        Number(0, 255),
+        "A run of this priority or above is critical; so is every realtime one.",
+        default=224,
+    ),
+    Setting(
+        "scheduler.ageing_ms",
+        Duration(1, 86_400_000, "ms"),
+        "An interactive run gains one level of priority for so much waiting.",
+        default=1_000,
+    ),
+    Setting(
+        "scheduler.batch_turn",
+        Number(2, 1_000_000),
+        "One start in so many is a batch run's, while one waits.",
+        default=16,
+    ),
+    Setting(
+        "scheduler.quantum_ms",
+        Duration(0, 86_400_000, "ms"),
+        "A run runs at least so long before it stands still for a more urgent one, each time.",
+        default=20,
+    ),
+    Setting(
+        "scheduler.realtime_percent",
+        Number(0, 100),
+        "The share of all cores that realtime runs may be promised.",
+        default=50,
+    ),
+    Setting(
+        "scheduler.preemption",
+        Boolean(),
+        "Whether a run stands still for a more urgent one.",
+        default=True,
+    ),
+    Setting(
+        "scheduler.tasks_max",
+        Number(1, 1 << 24),
+        "Runs that may wait and run in all; one more is refused.",
+        default=1 << 20,
+    ),
+    Setting(
+        "scheduler.cpu_cores",
+        Number(1, 4_000_000),
+        "Cores that all runs together may hold.",
+        default=lambda: os.cpu_count() or 1,
+        default_text="those of the machine",
+    ),
+    Setting(
+        "scheduler.memory_mb",
+        Number(16, (1 << 32) - 1),
+        "MiB that all runs together may hold.",
+        default=memory_mb,
+        default_text="that of the machine",
+    ),
+    Setting(
+        "scheduler.disk_io_mbps",
+        Number(1, 1 << 20),
+        "Disk bandwidth, MiB/s, that all runs together may hold.",
+        default=1 << 20,
+    ),
+    Setting(
+        "scheduler.network_io_mbps",
+        Number(0, 1 << 20),
+        "Network bandwidth, MiB/s, that all runs together may hold.",
+        default=1 << 20,
+    ),
+    Setting(
+        "scheduler.sandboxes",
+        Number(0, 65_536),
+        "Sandboxes at once.",
+        default=256,
+    ),
+    Setting(
+        "scheduler.tenants",
+        TenantTables(),
+        "What accounts may have: `weight` in the batch tier, `waiting_max`, and the most that all their runs may hold of"
+        " `cpu_cores`, `memory_mb`, `disk_io_mbps`, `network_io_mbps`, `sandboxes`.",
+        default=(),
+        default_text="none: weight 1, no limits",
     ),
     Setting(
         "security.default_sandbox_tier",

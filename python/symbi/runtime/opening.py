@@ -7,7 +7,6 @@ Not here: what may be configured (`symbi.config`), what an opening finds in the 
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -40,6 +39,7 @@ async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel
 
     texts = None if policy is None else read_policies(policy)
     security, settings = runtime.config.security, runtime.config.runtime
+    scheduler = runtime.config.scheduler
     trail = runtime.config.audit.storage
     if not security.audit_enabled:
         # Development only: the monitor cannot work without a log, so it gets one that is thrown away.
@@ -53,9 +53,13 @@ async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel
         enforce=security.enforce_policies,
         provider=security.crypto_provider,
         signers=settings.scheduler_threads,
-        memory_mb=_memory_mb(),
-        cpu_millicores=(os.cpu_count() or 1) * 1000,
-        sandboxes=256,
+        memory_mb=scheduler.memory_mb,
+        cpu_millicores=scheduler.cpu_cores * 1000,
+        disk_io_mbps=scheduler.disk_io_mbps,
+        network_io_mbps=scheduler.network_io_mbps,
+        sandboxes=scheduler.sandboxes,
+        scheduling=scheduler.options(),
+        tenants=scheduler.accounts(),
         supervision=asdict(runtime.config.supervision),
         agents_max=settings.max_concurrent_agents,
         mailbox_bytes_max=settings.message_buffer_size,
@@ -65,9 +69,3 @@ async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel
         raise PolicyError(problems)
     await asyncio.to_thread(keep, runtime.data, kernel.policy_digest(), texts)
     return kernel
-
-
-def _memory_mb() -> int:
-    """What the machine has, MiB; what agents may hold together."""
-    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-    return max(64, pages * size >> 20)

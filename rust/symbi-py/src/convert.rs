@@ -6,7 +6,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 use symbi_kernel as core;
-use symbi_types::{AgentId, Label, LabelSet, Part, PartSource, RunId};
+use symbi_types::{AgentId, Label, LabelSet, Part, PartSource, ResourceVector, RunId};
 
 use crate::errors::Raise;
 
@@ -184,10 +184,12 @@ pub(crate) fn scheduling_in(given: &Bound<'_, PyDict>) -> PyResult<core::Schedul
     Ok(options)
 }
 
-/// `(name, weight, most that may wait)`
-pub(crate) fn tenant_in(given: (String, u32, Option<usize>)) -> (String, core::Share) {
-    let (name, weight, waiting_max) = given;
-    (name, core::Share { weight, quota: None, waiting_max })
+/// `(name, weight, amounts in the order of ResourceVector's fields, most that may wait)`
+pub(crate) type TenantTuple = (String, u32, Option<[u64; ResourceVector::DIMENSIONS]>, Option<usize>);
+
+pub(crate) fn tenant_in(given: TenantTuple) -> (String, core::Share) {
+    let (name, weight, quota, waiting_max) = given;
+    (name, core::Share { weight, quota: quota.map(ResourceVector::from_array), waiting_max })
 }
 
 /// `(start, suspend, resume)`

@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyDict};
 use symbi_kernel as core;
 use symbi_types::{ResourceVector, SystemClock, SystemEntropy};
 
-use crate::convert::{input, policies_in, principal, scheduling_in, tenant_in};
+use crate::convert::{TenantTuple, input, policies_in, principal, scheduling_in, tenant_in};
 use crate::errors::{Raise, enter};
 use crate::permits::Permit;
 use crate::supervise::supervisor_in;
@@ -54,7 +54,7 @@ impl Kernel {
         accelerators: u64,
         scheduling: Option<&Bound<'_, PyDict>>,
         supervision: Option<&Bound<'_, PyDict>>,
-        tenants: Vec<(String, u32, Option<usize>)>,
+        tenants: Vec<TenantTuple>,
         agents_max: usize,
         mailbox_depth_max: usize,
         mailbox_bytes_max: usize,

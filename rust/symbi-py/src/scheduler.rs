@@ -291,9 +291,7 @@ impl Scheduler {
         now_ns: u64,
     ) -> PyResult<OutcomeTuple<'py>> {
         let (verb, ids) = (Verb::parse(verb)?, numbers_in(ids)?);
-        let outcome = self.long(py, now_ns, |scheduler| {
-            Ok::<_, Raise>(verb.act_many(scheduler, &ids))
-        })?;
+        let outcome = self.long(py, now_ns, |scheduler| Ok::<_, Raise>(verb.act_many(scheduler, &ids)))?;
         outcome_out(py, outcome)
     }
 

@@ -21,14 +21,20 @@ impl Scheduler {
         let node = |slot: Slot| self.nodes[slot].id;
         Some(match entry.stage {
             Stage::Running | Stage::Nowhere => Why::Running { node: node(entry.node) },
-            Stage::Suspending => {
-                Why::Suspending { node: node(entry.node), urgent: self.tasks.detail(slot).urgent.unwrap_or(task) }
-            }
+            Stage::Suspending => Why::Suspending {
+                node: node(entry.node),
+                urgent: self.tasks.detail(slot).urgent.unwrap_or(task),
+            },
             Stage::Suspended | Stage::Held => {
                 let free = &self.nodes.rooms[entry.node].free;
                 let lacking = lacks(&given_back(self.need(slot)), free).collect();
                 let held = entry.stage == Stage::Held;
-                Why::Suspended { node: node(entry.node), urgent: self.tasks.detail(slot).urgent, held, lacking }
+                Why::Suspended {
+                    node: node(entry.node),
+                    urgent: self.tasks.detail(slot).urgent,
+                    held,
+                    lacking,
+                }
             }
             _ => {
                 let others = self.tasks.slots().filter(|other| self.tasks[*other].stage.waits());

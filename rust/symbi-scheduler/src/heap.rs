@@ -28,7 +28,10 @@ impl Item {
     const LAST: Self = Self(u128::MAX);
 
     pub(crate) fn new(rank: Rank, slot: Slot) -> Self {
-        debug_assert!(u64::from(slot) <= SLOTS && rank.seq >> SEQ_BITS == 0, "H1: both fit beside each other");
+        debug_assert!(
+            u64::from(slot) <= SLOTS && rank.seq >> SEQ_BITS == 0,
+            "H1: both fit beside each other"
+        );
         Self(u128::from(rank.key) << 64 | u128::from(rank.seq << SLOT_BITS | u64::from(slot)))
     }
 
@@ -118,7 +121,12 @@ impl Heap {
 
     /// Those that may be first when the first is taken out.
     pub(crate) fn seconds(&self) -> impl Iterator<Item = Slot> {
-        self.lines.get(1).into_iter().flat_map(|line| line.0).filter(|item| *item != Item::LAST).map(Item::slot)
+        self.lines
+            .get(1)
+            .into_iter()
+            .flat_map(|line| line.0)
+            .filter(|item| *item != Item::LAST)
+            .map(Item::slot)
     }
 
     #[expect(clippy::indexing_slicing, reason = "H1: `at` is inside")]
@@ -251,6 +259,9 @@ mod tests {
         let rank = Rank { key: u64::MAX, seq: (1 << SEQ_BITS) - 1 };
         let item = Item::new(rank, (1 << 24) + 2_000);
         assert_eq!((item.rank(), item.slot()), (rank, (1 << 24) + 2_000));
-        assert!(item < Item::LAST && Item::new(Rank { key: 0, seq: 1 }, 0) < Item::new(Rank { key: 0, seq: 2 }, 0));
+        assert!(
+            item < Item::LAST
+                && Item::new(Rank { key: 0, seq: 1 }, 0) < Item::new(Rank { key: 0, seq: 2 }, 0)
+        );
     }
 }

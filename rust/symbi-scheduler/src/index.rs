@@ -178,7 +178,8 @@ mod tests {
             }
             assert_eq!(index.len(), plain.len());
         }
-        let (mut left, mut wanted): (Vec<Slot>, Vec<Slot>) = (index.slots().collect(), plain.into_values().collect());
+        let (mut left, mut wanted): (Vec<Slot>, Vec<Slot>) =
+            (index.slots().collect(), plain.into_values().collect());
         left.sort_unstable();
         wanted.sort_unstable();
         assert_eq!(left, wanted);

@@ -73,9 +73,7 @@ impl Scheduler {
         let kept = &self.tasks.counts;
         let wanted = [kept.waiting, kept.running, kept.suspending, kept.suspended];
         ensure(counts == wanted, || format!("T2: {counts:?}, and {wanted:?} are counted"))?;
-        ensure(self.tasks.names() == seqs.len(), || {
-            "T1: a name is left of a task that is over".to_owned()
-        })?;
+        ensure(self.tasks.names() == seqs.len(), || "T1: a name is left of a task that is over".to_owned())?;
         ensure(self.admission.len().0 == waiting, || {
             "D1: another number of deadlines is promised".to_owned()
         })?;

@@ -70,7 +70,12 @@ fn node_code<T>(answer: Result<T, OptionsError>) -> Result<T, &'static str> {
 impl Pair {
     fn new(plan: &Plan) -> Self {
         let real = Scheduler::new(&plan.nodes, plan.options).unwrap();
-        let mut pair = Self { real, plain: Plain::new(&plan.nodes, plan.options), now_ns: 0, reached: Reached::default() };
+        let mut pair = Self {
+            real,
+            plain: Plain::new(&plan.nodes, plan.options),
+            now_ns: 0,
+            reached: Reached::default(),
+        };
         for (tenant, share) in &plan.tenants {
             pair.real.set_tenant(*tenant, *share).unwrap();
             pair.plain.set_tenant(*tenant, *share);
@@ -80,8 +85,13 @@ impl Pair {
 
     /// The nth task in such a place.
     fn nth(&self, nth: u64, places: &[Place]) -> Option<TaskId> {
-        let mut there: Vec<TaskId> =
-            self.plain.tasks.iter().filter(|work| places.contains(&work.place)).map(|work| work.task.id).collect();
+        let mut there: Vec<TaskId> = self
+            .plain
+            .tasks
+            .iter()
+            .filter(|work| places.contains(&work.place))
+            .map(|work| work.task.id)
+            .collect();
         there.sort();
         there.get(nth as usize % there.len().max(1)).copied()
     }
@@ -109,8 +119,9 @@ impl Pair {
             }
             Step::Next(limit) => return self.decide(*limit),
             Step::Complete(nth, count) => {
-                let ids: Vec<TaskId> =
-                    (0..*count as u64).filter_map(|more| self.nth(nth + more * 3, &[Place::Running])).collect();
+                let ids: Vec<TaskId> = (0..*count as u64)
+                    .filter_map(|more| self.nth(nth + more * 3, &[Place::Running]))
+                    .collect();
                 let mut answers = Vec::new();
                 self.real.complete_many(&ids, |answer| answers.push(code(answer)));
                 for (id, answer) in ids.into_iter().zip(answers) {
@@ -130,7 +141,11 @@ impl Pair {
                 same!(code(self.real.release(id)), self.plain.release(id), "release {id}");
             }
             Step::Inherit(task, from) => {
-                same!(code(self.real.inherit(*task, *from)), self.plain.inherit(*task, *from), "inherit {task} {from}");
+                same!(
+                    code(self.real.inherit(*task, *from)),
+                    self.plain.inherit(*task, *from),
+                    "inherit {task} {from}"
+                );
             }
             Step::Disinherit(task, from) => {
                 let plain = self.plain.disinherit(*task, *from);
@@ -170,7 +185,9 @@ impl Pair {
                 return Ok(());
             }
             let named = plain.map(|(decision, _)| match decision {
-                Decision::Start { task, .. } | Decision::Resume { task, .. } | Decision::Suspend { task, .. } => task,
+                Decision::Start { task, .. }
+                | Decision::Resume { task, .. }
+                | Decision::Suspend { task, .. } => task,
             });
             let why = named.and_then(|task| self.real.why(task));
             same!(real, plain.map(|(decision, _)| decision), "next at {} ns ({why:?})", self.now_ns);
@@ -196,13 +213,25 @@ impl Pair {
                 let there = |work: &&plain::Work| work.task.tier == tier && places.contains(&work.place);
                 self.plain.tasks.iter().filter(there).count()
             };
-            same!(counts.waiting[tier as usize], of(&[Place::Waiting, Place::Stranded]), "{tier} tasks that wait");
+            same!(
+                counts.waiting[tier as usize],
+                of(&[Place::Waiting, Place::Stranded]),
+                "{tier} tasks that wait"
+            );
             same!(counts.running[tier as usize], of(&[Place::Running]), "{tier} tasks that run");
-            same!(counts.suspended[tier as usize], of(&[Place::Standing, Place::Held]), "{tier} tasks that stand");
+            same!(
+                counts.suspended[tier as usize],
+                of(&[Place::Standing, Place::Held]),
+                "{tier} tasks that stand"
+            );
         }
         same!(counts.deadlines_missed, self.plain.missed, "deadlines missed");
         for node in (0..6).map(symbi_scheduler::NodeId) {
-            same!(self.real.free(node), self.plain.slot(node).map(|slot| self.plain.free(slot)), "free on {node}");
+            same!(
+                self.real.free(node),
+                self.plain.slot(node).map(|slot| self.plain.free(slot)),
+                "free on {node}"
+            );
         }
         for tenant in (0..4).map(symbi_scheduler::TenantId) {
             same!(self.real.used(tenant).unwrap_or_default(), self.plain.used(tenant), "used by {tenant}");
@@ -238,7 +267,10 @@ fn report(seed: u64, plan: &Plan, text: &str) -> String {
     let steps: Vec<String> = small.steps.iter().map(|step| format!("  {step:?}\n")).collect();
     format!(
         "they differ (SYMBI_SEED={seed}): {now}\n{:?}\n{:?}\n{:?}\n{}",
-        small.options, small.nodes, small.tenants, steps.concat()
+        small.options,
+        small.nodes,
+        small.tenants,
+        steps.concat()
     )
 }
 
@@ -296,9 +328,11 @@ fn each_decision_is_the_one_that_the_written_rule_says() {
         for (what, count, a_seed) in least {
             assert!(runs * a_seed <= count, "too few {what} are compared: {count} in {runs} seeds");
         }
-        for (what, count) in
-            [("resumptions", reached.resumes), ("starts by estimate", reached.estimated), ("lost", reached.lost)]
-        {
+        for (what, count) in [
+            ("resumptions", reached.resumes),
+            ("starts by estimate", reached.estimated),
+            ("lost", reached.lost),
+        ] {
             assert!(runs / 20 <= count, "too few {what} are compared: {count} in {runs} seeds");
         }
     }

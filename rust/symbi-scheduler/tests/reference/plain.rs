@@ -239,7 +239,8 @@ impl Plain {
     }
 
     fn kind(&self, work: &Work) -> Kind {
-        let urgency = |of: &Work| (Reverse(of.task.tier), (of.task.tier != Tier::Batch).then_some(of.task.priority));
+        let urgency =
+            |of: &Work| (Reverse(of.task.tier), (of.task.tier != Tier::Batch).then_some(of.task.priority));
         let mut most = work;
         for source in self.sources(work) {
             if urgency(most) < urgency(source) {
@@ -420,10 +421,15 @@ impl Plain {
     }
 
     fn is_over_in_time(&self, task: TaskId, head: &Work, slot: usize) -> bool {
-        let Some(duration_ns) = self.tasks[self.at(task).expect("it waits")].task.duration_ns else { return false };
+        let Some(duration_ns) = self.tasks[self.at(task).expect("it waits")].task.duration_ns else {
+            return false;
+        };
         let runs = self.tasks.iter().filter(|work| work.place == Place::Running && work.node == slot);
         let end = |work: &Work| {
-            Some((work.since_ns.saturating_add(work.task.duration_ns?.saturating_sub(work.ran_ns)), work.task.need))
+            Some((
+                work.since_ns.saturating_add(work.task.duration_ns?.saturating_sub(work.ran_ns)),
+                work.task.need,
+            ))
         };
         let mut ends: Vec<_> = runs.filter_map(end).filter(|(end_ns, _)| self.now_ns < *end_ns).collect();
         ends.sort_by_key(|(end_ns, _)| *end_ns);
@@ -449,11 +455,14 @@ impl Plain {
             let (free, all) = (parts(&self.free(*slot)), parts(&self.machine(*slot).node.capacity));
             let need = parts(&kind.need);
             let lacking = (0..6).filter(|at| free[*at] < need[*at]);
-            let far = lacking.map(|at| if all[at] == 0 { 1 << 32 } else { ((need[at] - free[at]) << 16) / all[at] });
+            let far = lacking
+                .map(|at| if all[at] == 0 { 1 << 32 } else { ((need[at] - free[at]) << 16) / all[at] });
             (far.sum::<u64>(), *slot)
         };
         let recent = self.given.iter().rev().take(RECENT).copied().filter(large);
-        still.or_else(|| recent.min_by_key(lack)).or_else(|| (0..self.machines.len()).filter(large).min_by_key(lack))
+        still
+            .or_else(|| recent.min_by_key(lack))
+            .or_else(|| (0..self.machines.len()).filter(large).min_by_key(lack))
     }
 
     fn reserve(&mut self, head: Option<(TaskId, usize)>) {
@@ -672,10 +681,12 @@ impl Plain {
         let own = work(&task.need, duration_ns);
         let rate = i128::from(self.capacity().cpu_millicores) * i128::from(self.options.realtime_percent);
         let kept = |by_ns: u64| {
-            let due: i128 = promised.iter().filter(|(deadline, _)| *deadline <= by_ns).map(|(_, work)| work).sum();
+            let due: i128 =
+                promised.iter().filter(|(deadline, _)| *deadline <= by_ns).map(|(_, work)| work).sum();
             (due + own + runs) * 100 <= rate * (i128::from(by_ns) - i128::from(self.now_ns))
         };
-        let later = promised.iter().map(|(deadline, _)| *deadline).filter(|deadline| deadline_ns <= *deadline);
+        let later =
+            promised.iter().map(|(deadline, _)| *deadline).filter(|deadline| deadline_ns <= *deadline);
         let in_time = self.now_ns.saturating_add(duration_ns) <= deadline_ns;
         let fine = in_time && (own == 0 || (0 < rate && kept(deadline_ns) && later.into_iter().all(kept)));
         (!fine).then_some("scheduler.deadline")
@@ -833,7 +844,8 @@ impl Plain {
         for at in &gone {
             self.reconsider(self.tasks[*at].task.tenant);
         }
-        let mut told: Vec<_> = gone.iter().map(|at| (self.rank(&self.tasks[*at]), self.tasks[*at].task.id)).collect();
+        let mut told: Vec<_> =
+            gone.iter().map(|at| (self.rank(&self.tasks[*at]), self.tasks[*at].task.id)).collect();
         told.sort();
         Ok(told.into_iter().map(|(_, id)| id).collect())
     }

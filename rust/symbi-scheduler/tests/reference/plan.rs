@@ -83,7 +83,8 @@ pub fn draw(seed: u64) -> Plan {
     let options = draw.options();
     let count = draw.random.between(1, 4);
     let nodes = (0..count as u32).map(|id| draw.node(id)).collect();
-    let tenants = if draw.has.tenants { (0..3).map(|id| (TenantId(id), draw.share())).collect() } else { Vec::new() };
+    let tenants =
+        if draw.has.tenants { (0..3).map(|id| (TenantId(id), draw.share())).collect() } else { Vec::new() };
     let length = draw.random.between(10, 90);
     let steps = (0..length).map(|_| draw.step()).collect();
     Plan { options, nodes, tenants, steps }
@@ -119,16 +120,36 @@ impl Draw {
     }
 
     fn node(&self, id: u32) -> Node {
-        let capacity = self.amounts(16).maximum(&ResourceVector { memory_mb: 40, cpu_millicores: 1_000, ..ResourceVector::default() });
-        let more = ResourceVector { disk_io_mbps: 8, network_io_mbps: 8, accelerators: 1, sandboxes: 2, ..capacity };
-        Node { id: NodeId(id), capacity: if self.random.percent(60) { capacity.maximum(&more) } else { capacity } }
+        let capacity = self.amounts(16).maximum(&ResourceVector {
+            memory_mb: 40,
+            cpu_millicores: 1_000,
+            ..ResourceVector::default()
+        });
+        let more =
+            ResourceVector { disk_io_mbps: 8, network_io_mbps: 8, accelerators: 1, sandboxes: 2, ..capacity };
+        Node {
+            id: NodeId(id),
+            capacity: if self.random.percent(60) { capacity.maximum(&more) } else { capacity },
+        }
     }
 
     fn share(&self) -> Share {
         let random = &self.random;
-        let quota = random.percent(60).then(|| self.amounts(12).maximum(&ResourceVector {
-            memory_mb: 60, cpu_millicores: 1_000, disk_io_mbps: 8, network_io_mbps: 8, accelerators: 2, sandboxes: 3 }));
-        Share { weight: random.between(1, 3) as u32, quota, waiting_max: random.percent(20).then(|| random.between(1, 6) as usize) }
+        let quota = random.percent(60).then(|| {
+            self.amounts(12).maximum(&ResourceVector {
+                memory_mb: 60,
+                cpu_millicores: 1_000,
+                disk_io_mbps: 8,
+                network_io_mbps: 8,
+                accelerators: 2,
+                sandboxes: 3,
+            })
+        });
+        Share {
+            weight: random.between(1, 3) as u32,
+            quota,
+            waiting_max: random.percent(20).then(|| random.between(1, 6) as usize),
+        }
     }
 
     fn agent(&self) -> AgentId {
