@@ -250,8 +250,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "scheduler.tenants",
         TenantTables(),
-        "What accounts may have: `weight` in the batch tier, `waiting_max`, and the most that all their runs may hold of"
-        " `cpu_cores`, `memory_mb`, `disk_io_mbps`, `network_io_mbps`, `sandboxes`.",
+        "What accounts may have: `weight` in the batch tier, `waiting_max`, and the most that all runs of one may hold"
+        " of `cpu_cores`, `memory_mb`, `disk_io_mbps`, `network_io_mbps`, `sandboxes`.",
         default=(),
         default_text="none: weight 1, no limits",
     ),

@@ -175,7 +175,7 @@ impl Heap {
         self.len -= 1;
         let at = self.len + BEFORE;
         let last = std::mem::replace(&mut self.lines[at / CHILDREN].0[at % CHILDREN], Item::LAST); // H2
-        if at % CHILDREN == 0 || self.len == 0 {
+        if at.is_multiple_of(CHILDREN) || self.len == 0 {
             self.lines.pop();
         }
         last

@@ -17,6 +17,7 @@
 
 mod plain;
 mod plan;
+mod requests;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
