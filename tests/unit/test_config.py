@@ -122,33 +122,6 @@ def test_every_default_is_one_of_the_accepted_values() -> None:
             assert setting.kind.parse(value, ROOT) == value, setting.key
 
 
-TENANT_REFUSALS = {
-    "[scheduler]\ntenants = 3": "must be tables",
-    "[scheduler]\ntenants = [3]": "must be tables",
-    "[[scheduler.tenants]]\nweight = 1": "without a `name`",
-    "[[scheduler.tenants]]\nname = 'a b'": "without a `name`",
-    "[[scheduler.tenants]]\nname = 'a'\n[[scheduler.tenants]]\nname = 'a'": 'names "a" twice',
-    "[[scheduler.tenants]]\nname = 'a'\nwieght = 1": "a `wieght`; accepted are `name`, `weight`",
-    "[[scheduler.tenants]]\nname = 'a'\nweight = 0": "`weight` that is not a number from 1 to 1000000",
-    "[[scheduler.tenants]]\nname = 'a'\nweight = true": "`weight` that is not",
-    "[[scheduler.tenants]]\nname = 'a'\nmemory_mb = 1.5": "`memory_mb` that is not",
-    "[[scheduler.tenants]]\nname = 'a'\ncpu_cores = -1": "`cpu_cores` that is not",
-    "[[scheduler.tenants]]\nname = 'a'\ncpu_cores = nan": "`cpu_cores` that is not",
-    "[[scheduler.tenants]]\nname = 'a'\naccelerators = 1": "a `accelerators`",
-}
-
-
-@pytest.mark.parametrize("text", TENANT_REFUSALS)
-def test_ct1_a_tenant_that_cannot_be_is_refused_with_what_is_wrong(tmp_path: Path, text: str) -> None:
-    assert TENANT_REFUSALS[text] in refusal(write(tmp_path, text))
-
-
-def test_ct1_more_tenants_than_one_opening_knows_are_refused() -> None:
-    many = [{"name": f"t{number}"} for number in range(10_000)]
-    assert "may have 9999" in refusal(scheduler__tenants=many)
-    assert len(Config.load(environ={}, overrides={"scheduler.tenants": many[1:]}).scheduler.tenants) == 9_999
-
-
 def test_a_config_does_not_change() -> None:
     """CM2."""
     config = Config.load(environ={})

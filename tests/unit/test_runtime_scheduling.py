@@ -1,4 +1,4 @@
-"""Every setting of the scheduler reaches the scheduler of a runtime."""
+"""Every setting of the scheduler reaches the scheduler of a runtime, and tenants that cannot be are refused."""
 
 from __future__ import annotations
 
@@ -139,3 +139,36 @@ def test_a_tenant_says_what_it_may_have() -> None:
     assert str(TenantSettings("ward")) == "ward weight=1"
     assert TenantSettings("ward").quota() is None
     assert TenantSettings("ward", sandboxes=0).quota() == [2**32] * 5 + [0]
+
+
+TENANT_REFUSALS = {
+    "[scheduler]\ntenants = 3": "must be tables",
+    "[scheduler]\ntenants = [3]": "must be tables",
+    "[[scheduler.tenants]]\nweight = 1": "without a `name`",
+    "[[scheduler.tenants]]\nname = 'a b'": "without a `name`",
+    "[[scheduler.tenants]]\nname = 'a'\n[[scheduler.tenants]]\nname = 'a'": 'names "a" twice',
+    "[[scheduler.tenants]]\nname = 'a'\nwieght = 1": "a `wieght`; accepted are `name`, `weight`",
+    "[[scheduler.tenants]]\nname = 'a'\nweight = 0": "`weight` that is not a number from 1 to 1000000",
+    "[[scheduler.tenants]]\nname = 'a'\nweight = true": "`weight` that is not",
+    "[[scheduler.tenants]]\nname = 'a'\nmemory_mb = 1.5": "`memory_mb` that is not",
+    "[[scheduler.tenants]]\nname = 'a'\ncpu_cores = -1": "`cpu_cores` that is not",
+    "[[scheduler.tenants]]\nname = 'a'\ncpu_cores = nan": "`cpu_cores` that is not",
+    "[[scheduler.tenants]]\nname = 'a'\naccelerators = 1": "a `accelerators`",
+}
+
+
+@pytest.mark.parametrize("text", TENANT_REFUSALS)
+def test_ct1_a_tenant_that_cannot_be_is_refused_with_what_is_wrong(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "symbi.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(symbi.ConfigError) as caught:
+        symbi.Config.load(file, environ={})
+    assert TENANT_REFUSALS[text] in str(caught.value)
+
+
+def test_ct1_more_tenants_than_one_opening_knows_are_refused() -> None:
+    many = [{"name": f"t{number}"} for number in range(10_000)]
+    with pytest.raises(symbi.ConfigError, match="may have 9999"):
+        symbi.Config.load(environ={}, overrides={"scheduler.tenants": many})
+    fits = symbi.Config.load(environ={}, overrides={"scheduler.tenants": many[1:]})
+    assert len(fits.scheduler.tenants) == 9_999

@@ -8,7 +8,7 @@
 //! - T1 a task is at one stage, and stands in the one structure that belongs to it: parked at its agent, ready in its
 //!   class, claiming on a node, running in a node's list, suspended or held in a node's list of those that stand still.
 //! - T2 the counts by stage and tier are those of the tasks.
-//! - T3 a task without a detail has nothing in it but what [`PLAIN`] says, and its own key is the key of its rank.
+//! - T3 a task without a detail is interactive, has no estimate and inherits nothing: its own key is that of its rank.
 
 use crate::column::{Column, NONE, Slot, Slots};
 use crate::fetch::fetch;
@@ -164,6 +164,10 @@ impl Tasks {
     pub(crate) fn detail(&self, slot: Slot) -> Detail {
         let entry = &self.entries[slot];
         if entry.detailed { self.details[slot] } else { Detail { own_key: entry.rank.key, ..PLAIN } }
+    }
+
+    pub(crate) fn has_detail(&self, slot: Slot) -> bool {
+        self.entries[slot].detailed
     }
 
     /// The same, to be changed: from now on it has a detail.

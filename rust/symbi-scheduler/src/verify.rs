@@ -65,6 +65,8 @@ impl Scheduler {
             waiting += usize::from(entry.stage.waits() && entry.tier == Tier::Realtime);
             let due = self.due(slot);
             ensure((entry.rank.key, entry.urgency) == due, || format!("I1: task {}", entry.id))?;
+            let plain = entry.tier == Tier::Interactive && entry.urgency == (entry.tier, entry.priority);
+            ensure(plain || self.tasks.has_detail(slot), || format!("T3: task {}", entry.id))?;
             ensure(entry.passed <= PASSED_MAX, || format!("Q6: task {}", entry.id))?;
             ensure((entry.node == NONE) <= entry.stage.waits(), || {
                 format!("T1: task {} runs nowhere", entry.id)
