@@ -94,8 +94,8 @@ class Worker:
         return self.steps
 
 
-@pytest.mark.asyncio
-async def test_a_more_urgent_run_takes_the_place_of_a_coroutine_and_gives_it_back(tmp_path: Path) -> None:
+def workers() -> tuple[Worker, Worker, Any, Any]:
+    """A patient one and an urgent one, and the functions of their agents."""
     low, high = Worker(), Worker()
 
     async def patient(ctx: symbi.AgentContext) -> int:
@@ -103,6 +103,13 @@ async def test_a_more_urgent_run_takes_the_place_of_a_coroutine_and_gives_it_bac
 
     async def urgent(ctx: symbi.AgentContext) -> int:
         return await high(ctx)
+
+    return low, high, patient, urgent
+
+
+@pytest.mark.asyncio
+async def test_a_more_urgent_run_takes_the_place_of_a_coroutine_and_gives_it_back(tmp_path: Path) -> None:
+    low, high, patient, urgent = workers()
 
     async with opened(tmp_path) as rt:
         below = await rt.schedule_agent(in_process("patient", patient))
@@ -192,13 +199,7 @@ async def test_a_realtime_run_comes_before_any_priority_and_one_that_cannot_be_i
 
 @pytest.mark.asyncio
 async def test_a_cancelled_run_that_was_preempted_gives_everything_back(tmp_path: Path) -> None:
-    low, high = Worker(), Worker()
-
-    async def patient(ctx: symbi.AgentContext) -> int:
-        return await low(ctx)
-
-    async def urgent(ctx: symbi.AgentContext) -> int:
-        return await high(ctx)
+    low, high, patient, urgent = workers()
 
     async with opened(tmp_path) as rt:
         below = await rt.schedule_agent(in_process("patient", patient))

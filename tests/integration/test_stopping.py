@@ -127,10 +127,13 @@ async def test_rn1_rn2_wo1_se3_a_cancelled_sandbox_is_frozen_before_its_removal_
     from symbi.sandbox.docker import DockerSandbox
 
     ticks, order = Ticks(), []
-    pause, end = DockerSandbox.pause, DockerSandbox._end
+    halt, end = DockerSandbox.halt, DockerSandbox._end
 
-    async def pausing(self: DockerSandbox) -> None:
-        await pause(self)
+    async def halting(self: DockerSandbox) -> None:
+        await halt(self)
+        stood = self.usage().cpu_time_us
+        await asyncio.sleep(0.01)  # of the host's time; a frozen one has none
+        assert self.usage().cpu_time_us == stood
         order.append("frozen")
 
     async def ending(self: DockerSandbox, *, by_itself: bool) -> Any:
@@ -140,7 +143,7 @@ async def test_rn1_rn2_wo1_se3_a_cancelled_sandbox_is_frozen_before_its_removal_
         finally:
             order.append("removed")
 
-    monkeypatch.setattr(DockerSandbox, "pause", pausing)
+    monkeypatch.setattr(DockerSandbox, "halt", halting)
     monkeypatch.setattr(DockerSandbox, "_end", ending)
     async with opened(tmp_path) as rt:
         rt.tools.register(ticks.definition)
@@ -227,20 +230,26 @@ async def test_rn1_what_unwinds_starts_no_effect(tmp_path: Path, how: str) -> No
     assert len(answers) == 1
 
 
-@pytest.mark.asyncio
-async def test_bk2_a_graceful_stop_is_a_forced_one_after_its_grace(tmp_path: Path) -> None:
+async def endless(rt: symbi.Runtime) -> tuple[symbi.AgentHandle, asyncio.Task[Any]]:
+    """An agent at work on a task that does not end by itself."""
     begun = asyncio.Event()
 
     async def endless() -> None:
         begun.set()
         await asyncio.Event().wait()
 
+    agent = await rt.schedule_agent(
+        symbi.AgentConfig(name="endless", function=endless, isolation="in_process")
+    )
+    run = asyncio.create_task(rt.run(agent))
+    await asyncio.wait_for(begun.wait(), BOUND_S)
+    return agent, run
+
+
+@pytest.mark.asyncio
+async def test_bk2_a_graceful_stop_is_a_forced_one_after_its_grace(tmp_path: Path) -> None:
     async with opened(tmp_path) as rt:
-        agent = await rt.schedule_agent(
-            symbi.AgentConfig(name="endless", function=endless, isolation="in_process")
-        )
-        run = asyncio.create_task(rt.run(agent))
-        await asyncio.wait_for(begun.wait(), BOUND_S)
+        agent, run = await endless(rt)
         assert not await rt.stop_agent(agent, grace_s=3600)
         assert not await rt.stop_agent(agent, grace_s=0.05)  # a later one may shorten it
         assert not await rt.stop_agent(agent, grace_s=3600)  # and never lengthens it
@@ -254,18 +263,8 @@ async def test_bk2_a_graceful_stop_is_a_forced_one_after_its_grace(tmp_path: Pat
 
 @pytest.mark.asyncio
 async def test_bk1_a_stop_is_carried_through_though_its_caller_goes_away(tmp_path: Path) -> None:
-    begun = asyncio.Event()
-
-    async def endless() -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
     async with opened(tmp_path) as rt:
-        agent = await rt.schedule_agent(
-            symbi.AgentConfig(name="endless", function=endless, isolation="in_process")
-        )
-        run = asyncio.create_task(rt.run(agent))
-        await asyncio.wait_for(begun.wait(), BOUND_S)
+        agent, run = await endless(rt)
         stop = asyncio.create_task(rt.stop_agent(agent, force=True))
         await asyncio.sleep(0)
         stop.cancel()
@@ -305,18 +304,8 @@ async def test_rn2_a_coroutine_that_refuses_to_end_keeps_nobody(
 
 @pytest.mark.asyncio
 async def test_rn3_a_run_ends_once_by_the_first_reason(tmp_path: Path) -> None:
-    begun = asyncio.Event()
-
-    async def endless() -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
     async with opened(tmp_path) as rt:
-        agent = await rt.schedule_agent(
-            symbi.AgentConfig(name="endless", function=endless, isolation="in_process")
-        )
-        run = asyncio.create_task(rt.run(agent))
-        await asyncio.wait_for(begun.wait(), BOUND_S)
+        agent, run = await endless(rt)
         run.cancel()
         await rt.stop_agent(agent, force=True)
         await asyncio.gather(run, return_exceptions=True)

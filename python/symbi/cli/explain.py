@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_DECIDED = ("operation", "operation.intent", "operation.denied", "operation.repeated")
+_DECIDED = ("operation", "operation.intent", "operation.denied", "operation.repeated", "operation.replayed")
 
 
 def register(subparsers: frame.Subparsers) -> None:

@@ -17,6 +17,7 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from symbi.deadline import Deadline
 from symbi.errors import SymbiError
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ class Clock:
     __slots__ = ("_held", "_timers")
 
     def __init__(self) -> None:
-        self._timers: list[_Timer] = []
+        self._timers: list[Deadline] = []
         self._held = False
 
     def arm(self, left_s: float, expired: Callable[[], None]) -> None:
         """Call `expired` when the run has had `left_s` more seconds."""
-        timer = _Timer(left_s, expired)
+        timer = Deadline(left_s, expired)
         self._timers.append(timer)
         if not self._held:
             timer.go_on()
@@ -60,25 +61,6 @@ class Clock:
         for timer in self._timers:
             timer.hold()
         self._timers.clear()
-
-
-class _Timer:
-    __slots__ = ("_expired", "_handle", "_left_s")
-
-    def __init__(self, left_s: float, expired: Callable[[], None]) -> None:
-        self._left_s = left_s
-        self._expired = expired
-        self._handle: asyncio.TimerHandle | None = None
-
-    def go_on(self) -> None:
-        if self._handle is None:
-            self._handle = asyncio.get_running_loop().call_later(self._left_s, self._expired)
-
-    def hold(self) -> None:
-        if self._handle is not None:
-            self._left_s = max(0.0, self._handle.when() - asyncio.get_running_loop().time())
-            self._handle.cancel()
-            self._handle = None
 
 
 class Gate:

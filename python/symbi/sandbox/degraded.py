@@ -31,9 +31,11 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from symbi.deadline import Deadline
 from symbi.errors import (
     InputError,
     SandboxError,
@@ -144,9 +146,7 @@ class DegradedSandbox:
         self._errors: asyncio.Task[None] | None = None
         self._stderr = bytearray()
         self._output_bytes = 0
-        self._left_s: float | None = spec.limits.execution_timeout_s
-        self._deadline = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: Deadline | None = None
         self._meter: Meter | None = None
         self._paused = False
         self._sender = asyncio.Lock()
@@ -191,11 +191,10 @@ class DegradedSandbox:
     def arm(self, timeout_s: float | None) -> None:
         """See `Sandbox.arm`."""
         self._disarm()
-        self._left_s = timeout_s
-        if timeout_s is not None and not self._paused and self._ending is None:
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.time() + timeout_s
-            self._timer = loop.call_later(timeout_s, self._finish, "execution_timeout_ms")
+        if timeout_s is not None and self._ending is None:
+            self._deadline = Deadline(timeout_s, partial(self._finish, "execution_timeout_ms"))
+            if not self._paused:
+                self._deadline.go_on()
 
     def usage(self) -> Usage:
         """See `Sandbox.usage`."""
@@ -209,9 +208,8 @@ class DegradedSandbox:
         process = self._running()
         process.send_signal(signal.SIGSTOP)
         self._paused = True
-        if self._timer is not None:
-            self._left_s = max(0.0, self._deadline - asyncio.get_running_loop().time())
-            self._disarm()
+        if self._deadline is not None:
+            self._deadline.hold()
         with suppress(TimeoutError):
             async with asyncio.timeout(PAUSE_S):
                 while process.returncode is None and not stopped(process.pid):  # noqa: ASYNC110
@@ -223,7 +221,8 @@ class DegradedSandbox:
             return
         self._running().send_signal(signal.SIGCONT)
         self._paused = False
-        self.arm(self._left_s)
+        if self._deadline is not None:
+            self._deadline.go_on()
 
     async def halt(self) -> None:
         """See `Sandbox.halt`."""
@@ -307,7 +306,7 @@ class DegradedSandbox:
         )
         self._meter = ProcessMeter.of(self._process.pid)
         await self.send(_GO)
-        self.arm(self._left_s)
+        self.arm(self._spec.limits.execution_timeout_s)
 
     async def _report(self) -> dict[str, Any]:
         """The confiner's first line, if it is the one that says it is confined."""
@@ -389,9 +388,9 @@ class DegradedSandbox:
         return SandboxExit(128 - code if code < 0 else code, limit=self._limit)
 
     def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadline is not None:
+            self._deadline.hold()
+            self._deadline = None
 
     def _running(self) -> asyncio.subprocess.Process:
         if self._process is None:

@@ -20,8 +20,10 @@ import secrets
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from symbi.deadline import Deadline
 from symbi.errors import InputError, SandboxError, SandboxEscapeError, SandboxLimitError
 from symbi.sandbox import verify
 from symbi.sandbox.base import SandboxExit, SandboxFacts
@@ -178,9 +180,7 @@ class DockerSandbox:
         self._limit: Limit | None = None
         self._ending: asyncio.Task[SandboxExit] | None = None
         self._over = asyncio.Event()  # its stream ended
-        self._deadline = 0.0  # on the loop's clock, while `_timer` is set
-        self._timer: asyncio.TimerHandle | None = None
-        self._left_s: float | None = spec.limits.execution_timeout_s
+        self._deadline: Deadline | None = None
         self._meter: Meter | None = None
         self._paused = False
         self._freezer: Freezer | None = None
@@ -214,11 +214,10 @@ class DockerSandbox:
     def arm(self, timeout_s: float | None) -> None:
         """See `Sandbox.arm`."""
         self._disarm()
-        self._left_s = timeout_s
-        if timeout_s is not None and not self._paused and self._ending is None:
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.time() + timeout_s
-            self._timer = loop.call_later(timeout_s, self._finish, "execution_timeout_ms")
+        if timeout_s is not None and self._ending is None:
+            self._deadline = Deadline(timeout_s, partial(self._finish, "execution_timeout_ms"))
+            if not self._paused:
+                self._deadline.go_on()
 
     def usage(self) -> Usage:
         """See `Sandbox.usage`."""
@@ -232,9 +231,8 @@ class DockerSandbox:
                 return
             await self._engine.call("pause", lambda client: client.pause(self._name))
             self._paused = True
-            if self._timer is not None:
-                self._left_s = max(0.0, self._deadline - asyncio.get_running_loop().time())
-                self._disarm()
+            if self._deadline is not None:
+                self._deadline.hold()
 
     async def unpause(self) -> None:
         """See `Sandbox.unpause`. Takes 10 to 30 ms."""
@@ -243,7 +241,8 @@ class DockerSandbox:
                 return
             await self._engine.call("unpause", lambda client: client.unpause(self._name))
             self._paused = False
-            self.arm(self._left_s)
+            if self._deadline is not None:
+                self._deadline.go_on()
 
     async def halt(self) -> None:
         """See `Sandbox.halt`. Under a millisecond where its control group may be written to, else as `pause`.
@@ -325,7 +324,7 @@ class DockerSandbox:
             start_ms=(time.monotonic() - begun) * 1000,
         )
         await self._stream().send(_GO)
-        self.arm(self._left_s)
+        self.arm(self._spec.limits.execution_timeout_s)
 
     async def _report(self) -> dict[str, Any]:
         """The probe line of our first process."""
@@ -435,9 +434,9 @@ class DockerSandbox:
         return dict(await self._engine.call("inspect", lambda client: client.inspect_container(self._name)))
 
     def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadline is not None:
+            self._deadline.hold()
+            self._deadline = None
 
     def _last_reading(self) -> None:
         """Read once more while its group is there, and let go of the files (US3)."""
