@@ -166,6 +166,26 @@ async def test_rn1_rn2_wo1_se3_a_cancelled_sandbox_is_frozen_before_its_removal_
 
 
 @pytest.mark.asyncio
+async def test_an_agent_in_a_lower_tier_than_its_risk_asks_for_stands_so_in_the_trail(
+    tmp_path: Path, tier: SecurityTier
+) -> None:
+    file = tmp_path / "careful.py"
+    file.write_text("import symbi\n\n@symbi.agent(inputs={'phi'})\nasync def careful() -> None: ...\n")
+    careful = symbi.AgentConfig(
+        name="careful", entry=(str(file), "careful"), tier=str(tier), inputs=frozenset({"phi"})
+    )
+    async with opened(tmp_path) as rt:
+        agent = await rt.schedule_agent(careful)
+        below = rt.describe(agent)["below_assessment"]
+        await rt.stop_agent(agent, force=True)
+        log = symbi.AuditLog.open(rt.opened["trail"])
+        made = next(iter(log.query(event_type="operation", agent_id=agent.id)))
+        assert made.details.get("below_assessment", False) is below
+        assert below is (made.details.get("assessed_tier") == "gvisor")
+        assert below is (str(tier) == "docker")
+
+
+@pytest.mark.asyncio
 async def test_a_call_under_way_when_its_run_is_cancelled_is_recorded_as_unknown(tmp_path: Path) -> None:
     begun = asyncio.Event()
 

@@ -250,3 +250,24 @@ async def test_rn4_what_goes_wrong_with_the_end_of_one_run_keeps_no_other_from_i
         assert broken == 1, "what it yielded is its own"
         assert not rt.runs.active
     assert len(of_type(tmp_path, "run.finished")) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_run_reserves_what_was_asked_for_and_the_memory_that_its_sandbox_gets(tmp_path: Path) -> None:
+    file = tmp_path / "boxed.py"
+    file.write_text("import symbi\n\n@symbi.agent\nasync def boxed() -> None: ...\n")
+    boxed = symbi.AgentConfig(name="boxed", entry=(str(file), "boxed"))
+    named = symbi.AgentConfig(
+        name="boxed",
+        entry=(str(file), "boxed"),
+        limits=symbi.ResourceLimits(memory_mb=512, cpu_cores=0.5),
+    )
+    here = symbi.AgentConfig(
+        name="here",
+        function=odd_ones_fail.config.function,
+        isolation="in_process",
+        reserve=symbi.ResourceLimits(memory_mb=64),
+    )
+    async with symbi.Runtime.open(data=tmp_path / "data") as rt:
+        held = [rt.workers.held(config) for config in (boxed, named, here)]
+    assert [(limits.memory_mb, limits.cpu_cores) for limits in held] == [(256, None), (512, 0.5), (64, None)]

@@ -26,6 +26,8 @@ pub enum Payload {
 
 /// Most bytes of one payload: what a pipe to a sandbox carries in one line.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// So few bytes say nothing that a detector could find, such as an input without arguments.
+const SILENT_BYTES: usize = 2;
 /// Most parts of one payload.
 pub const PARTS_MAX: usize = 4_096;
 
@@ -102,6 +104,9 @@ fn without(labels: &LabelSet, others: &LabelSet) -> LabelSet {
 pub(crate) fn label_bytes(bytes: &[u8], carried: &LabelSet) -> LabelSet {
     if bytes.is_empty() {
         return LabelSet::default();
+    }
+    if bytes.len() <= SILENT_BYTES {
+        return carried.clone();
     }
     carried.union(&symbi_detect::labels(&String::from_utf8_lossy(bytes)))
 }

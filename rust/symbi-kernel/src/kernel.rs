@@ -36,6 +36,7 @@ use crate::effects::Tool;
 use crate::flight::{InFlight, Place, Places};
 use crate::knowledge::Unapplied;
 use crate::permit::PermitError;
+use crate::pool::Pool;
 use crate::recovery::Unknown;
 use crate::registry::Registry;
 use crate::share::Shares;
@@ -61,7 +62,7 @@ pub struct Kernel {
     pub(crate) changing_policies: Mutex<()>,
     enforce: bool,
     clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    entropy: Pool,
     digest_key: [u8; 32],
     sealing: Sealing,
     /// How far earlier openings saw the wall clock set forwards: counters do not move on that (K38).
@@ -233,7 +234,7 @@ impl Kernel {
     }
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {
-        self.entropy.as_ref()
+        &self.entropy
     }
 
     pub(crate) fn admission(&self) -> MutexGuard<'_, Admission> {

@@ -31,6 +31,7 @@ mod monitor;
 mod moves;
 mod operators;
 mod permit;
+mod pool;
 mod preemption;
 mod principal;
 mod recovery;

@@ -21,6 +21,7 @@ use crate::collect::Collector;
 use crate::flight::Places;
 use crate::json::Object;
 use crate::keys::{KeyError, Keys};
+use crate::pool::Pool;
 use crate::recovery::Recovery;
 use crate::supervise::Handler;
 use crate::tenants::Tenants;
@@ -263,7 +264,7 @@ impl Kernel {
             erring_rules: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             clock: options.clock,
-            entropy: options.entropy,
+            entropy: Pool::new(options.entropy),
         }))
     }
 }

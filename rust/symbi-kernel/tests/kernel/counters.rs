@@ -2,17 +2,23 @@
 
 use std::sync::Arc;
 
-use symbi_kernel::{Outcome, Principal, Recipient, RefusalCode};
+use symbi_kernel::{Kernel, Outcome, Principal, Recipient, RefusalCode};
 use symbi_policy::Per;
+use symbi_types::AgentId;
 
 use crate::world::*;
+
+/// An agent, and the tool that it calls.
+fn courier(kernel: &Kernel) -> AgentId {
+    tool(kernel, "t");
+    agent(kernel, "courier")
+}
 
 #[test]
 fn k21_a_denial_gives_back_what_it_had_reserved() {
     let mut world = World::with(Some(at_most(3, Per::Principal)));
     let kernel = world.kernel();
-    let agent = agent(&kernel, "courier");
-    tool(&kernel, "t");
+    let agent = courier(&kernel);
     for _ in 0..3 {
         act(&kernel, agent, "t");
     }
@@ -29,8 +35,7 @@ fn k21_a_denial_gives_back_what_it_had_reserved() {
 fn k21_a_permit_that_was_not_used_gives_its_place_back_and_a_failure_does_not() {
     let mut world = World::with(Some(at_most(2, Per::Principal)));
     let kernel = world.kernel();
-    let agent = agent(&kernel, "courier");
-    tool(&kernel, "t");
+    let agent = courier(&kernel);
     for _ in 0..10 {
         drop(ask(&kernel, agent, "t").unwrap()); // K17: released
     }
@@ -82,8 +87,7 @@ fn k21_what_is_refused_after_the_decision_is_given_back_too() {
 fn k22_the_record_holds_the_counts_that_were_seen() {
     let mut world = World::with(Some(at_most(2, Per::Global)));
     let kernel = world.kernel();
-    let agent = agent(&kernel, "courier");
-    tool(&kernel, "t");
+    let agent = courier(&kernel);
     act(&kernel, agent, "t");
     act(&kernel, agent, "t");
     assert!(ask(&kernel, agent, "t").is_err());
@@ -127,8 +131,7 @@ fn k6_of_many_threads_only_one_gets_the_last_one() {
 fn k38_counts_survive_a_restart_and_a_crash() {
     let mut world = World::with(Some(at_most(3, Per::Principal)));
     let kernel = world.kernel();
-    let one = agent(&kernel, "courier");
-    tool(&kernel, "t");
+    let one = courier(&kernel);
     act(&kernel, one, "t");
     let lost = ask(&kernel, one, "t").unwrap();
     take(&kernel, &lost);
@@ -154,14 +157,12 @@ fn k38_counts_survive_a_restart_and_a_crash() {
 fn k38_what_was_released_before_a_restart_does_not_count_after_it() {
     let mut world = World::with(Some(at_most(1, Per::Principal)));
     let kernel = world.kernel();
-    let one = agent(&kernel, "courier");
-    tool(&kernel, "t");
+    let one = courier(&kernel);
     drop(ask(&kernel, one, "t").unwrap());
     kernel.close().unwrap();
     drop(kernel);
     let kernel = world.kernel();
-    let one = agent(&kernel, "courier");
-    tool(&kernel, "t");
+    let one = courier(&kernel);
     act(&kernel, one, "t");
 }
 
@@ -169,8 +170,7 @@ fn k38_what_was_released_before_a_restart_does_not_count_after_it() {
 fn k6_a_clock_that_jumps_forwards_moves_nothing_out_of_a_window() {
     let mut world = World::with(Some(at_most(2, Per::Principal)));
     let kernel = world.kernel();
-    let one = agent(&kernel, "courier");
-    tool(&kernel, "t");
+    let one = courier(&kernel);
     act(&kernel, one, "t");
     act(&kernel, one, "t");
     let day = 86_400_000_000;
@@ -181,8 +181,7 @@ fn k6_a_clock_that_jumps_forwards_moves_nothing_out_of_a_window() {
     kernel.close().unwrap();
     drop(kernel);
     let kernel = world.kernel();
-    let one = agent(&kernel, "courier");
-    tool(&kernel, "t");
+    let one = courier(&kernel);
     assert_eq!(refusal(ask(&kernel, one, "t")).code, RefusalCode::OverBudget, "K38");
     world.clock.advance_us(61_000_000);
     act(&kernel, one, "t");
@@ -192,8 +191,7 @@ fn k6_a_clock_that_jumps_forwards_moves_nothing_out_of_a_window() {
 fn k6_a_clock_that_goes_back_gives_nobody_more() {
     let mut world = World::with(Some(at_most(2, Per::Principal)));
     let kernel = world.kernel();
-    let one = agent(&kernel, "courier");
-    tool(&kernel, "t");
+    let one = courier(&kernel);
     act(&kernel, one, "t");
     act(&kernel, one, "t");
     for wall_us in [0, 1, symbi_testkit::FakeClock::START_US - 3_600_000_000] {
@@ -206,8 +204,7 @@ fn k6_a_clock_that_goes_back_gives_nobody_more() {
 fn k6_a_counter_declared_anew_with_another_window_keeps_what_was_counted() {
     let mut world = World::with(Some(at_most(2, Per::Principal)));
     let kernel = world.kernel();
-    let one = agent(&kernel, "courier");
-    tool(&kernel, "t");
+    let one = courier(&kernel);
     let held = ask(&kernel, one, "t").unwrap();
     act(&kernel, one, "t");
     let mut hour = at_most(2, Per::Principal);
