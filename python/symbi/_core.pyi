@@ -10,6 +10,7 @@ __all__ = [
     "AllowWithConditions",
     "AuditProver",
     "AuditTail",
+    "AuditWitness",
     "AuditWriter",
     "Deny",
     "Kernel",
@@ -28,13 +29,16 @@ __all__ = [
     "audit_check_proof",
     "audit_checkpoint",
     "audit_export",
+    "audit_keep_cosignature",
     "audit_last",
     "audit_lines",
     "audit_query",
     "audit_read_checkpoint",
     "audit_sign_checkpoint",
     "audit_summary",
+    "audit_verifier_keys",
     "audit_verify",
+    "audit_witness_request",
     "builtin_policy",
     "check_policies",
     "explain_recorded",
@@ -316,6 +320,17 @@ class AuditProver:
     def prove(self, seq: int, line: str | None = None) -> str: ...
     def consistency(self, old: str) -> list[bytes]: ...
 
+@final
+class AuditWitness:
+    """A witness with its state."""
+
+    def __new__(cls, directory: str, name: str, seed: bytes, logs: Sequence[str]) -> Self: ...
+    def verifier_key(self) -> str: ...
+    def add_checkpoint(self, request: str, time_s: int) -> tuple[int, str]: ...
+
+def audit_witness_request(directory: str, old: int) -> str: ...
+def audit_keep_cosignature(directory: str, lines: str, witness: str) -> int: ...
+def audit_verifier_keys(directory: str) -> list[str]: ...
 def audit_read_checkpoint(text: str) -> tuple[str, int, str, list[str]]: ...
 def audit_checkpoint(directory: str) -> str | None: ...
 def audit_sign_checkpoint(directory: str, seed: bytes) -> str: ...

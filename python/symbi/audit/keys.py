@@ -29,13 +29,13 @@ def key_path(directory: str | os.PathLike[str]) -> Path:
     return path.with_name(path.name + ".key")
 
 
-def seed_of(directory: Path) -> bytes:
+def seed_of(directory: str | os.PathLike[str]) -> bytes:
     """The log's seed; made on its first opening (AL1)."""
     path = key_path(directory)
     try:
         return read_seed(path)
     except FileNotFoundError:
-        if (directory / "head").exists():
+        if (Path(directory) / "head").exists():
             message = f"`{path}` is missing: without its key this log can be read and verified, not written"
             raise CryptoError(message) from None
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -366,6 +366,10 @@ class AuditLog:
             )
         return Checkpoint.parse(text)
 
+    def verifier_keys(self) -> list[str]:
+        """The log's keys as they stand under checkpoints, `name+hash+base64`, in the order of their use."""
+        return _core.audit_verifier_keys(os.fspath(self.directory))
+
     def prove(self, event: int | AuditEvent, *, against: Checkpoint | str | None = None) -> Proof:
         """The proof that one record is in this log, to be sent to somebody who has nothing but the fingerprint.
 

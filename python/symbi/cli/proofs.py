@@ -5,6 +5,8 @@ Not here: reading a trail (`cli/audit.py`), what holds and what does not (`symbi
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import uuid
 from contextlib import suppress
@@ -16,7 +18,7 @@ from symbi.cli import exits, frame, output
 if TYPE_CHECKING:
     import argparse
 
-    from symbi.audit import AuditLog, Verification
+    from symbi.audit import AuditLog, Checkpoint, Verification
 
 __all__ = ["add_path", "add_verbs", "open_trail"]
 
@@ -75,7 +77,36 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         description="A running runtime signs its state now; otherwise the trail is verified and signed, or the\n"
         "checkpoint beside it printed where that covers everything.",
     )
+    checkpoint.add_argument(
+        "--witness", metavar="URL", help="have this witness sign it too; needs --witness-key"
+    )
+    checkpoint.add_argument("--witness-key", metavar="KEY", help="the witness' key: name+hash+base64")
+    checkpoint.add_argument(
+        "--append",
+        type=Path,
+        metavar="FILE",
+        help="add it to this witness file, once the trail is shown to have grown out of its last one",
+    )
+    checkpoint.add_argument(
+        "--verifier-key", action="store_true", help="print instead the key that a witness is told of this log"
+    )
     add_path(checkpoint)
+    witness = frame.add_command(
+        verbs,
+        "witness",
+        summary="a process of its own that co-signs checkpoints, and never goes back",
+        run=_witness,
+        example="symbi audit witness /var/lib/witness --name w.example/1 --log symbi-audit/9d30…+1f3a…+AU…",
+        description="Run it under another user or on another machine. Its key lies beside its state, in <STATE>.key.",
+        json=False,
+    )
+    witness.add_argument("state", type=Path, metavar="STATE", help="the directory of what it has signed")
+    witness.add_argument("--name", required=True, help="the name under which it signs, such as w.example/1")
+    witness.add_argument(
+        "--log", action="append", default=[], metavar="KEY", help="a log that it signs for: name+hash+base64"
+    )
+    witness.add_argument("--host", default="127.0.0.1", help="where it listens (default: 127.0.0.1)")
+    witness.add_argument("--port", type=int, default=8085, help="and on which port (default: 8085)")
     prove = frame.add_command(
         verbs,
         "prove",
@@ -131,6 +162,11 @@ def _text(path: Path) -> str:
         raise InputError(f"`{path}`: {error}") from error
 
 
+def notes(text: str) -> list[str]:
+    """The checkpoints in a file: one, or the many of a witness file."""
+    return [one for one in re.split(r"(?m)^(?=symbi-audit/[0-9a-f]{32}$)", text) if one] or [text]
+
+
 def _verify(options: argparse.Namespace) -> int:
     from symbi.errors import ChainBrokenError, InputError, TruncatedError
 
@@ -144,7 +180,7 @@ def _verify(options: argparse.Namespace) -> int:
     try:
         found = open_trail(options).verify(
             key=options.key,
-            checkpoint=[_text(file) for file in options.checkpoint],
+            checkpoint=[one for file in options.checkpoint for one in notes(_text(file))],
             witnesses=options.witness,
             since_checkpoint=options.since_checkpoint,
             records=options.records,
@@ -260,9 +296,22 @@ def _check_proof(options: argparse.Namespace) -> int:
 
 def _checkpoint(options: argparse.Namespace) -> int:
     from symbi.audit import Checkpoint
+    from symbi.errors import InputError
 
+    if options.verifier_key:
+        sys.stdout.write(open_trail(options).verifier_keys()[-1] + "\n")
+        return exits.DONE
+    if bool(options.witness) != bool(options.witness_key):
+        raise InputError("--witness and --witness-key go together: an answer that nobody vouches for is none")
     text = _signed_now(options)
+    if options.witness:
+        from symbi.http.witness import ask_witness
+
+        signed, _ = ask_witness(open_trail(options).directory, options.witness, options.witness_key)
+        text = signed.text
     checkpoint = Checkpoint.parse(text)
+    if options.append is not None:
+        _append(options, checkpoint)
     if options.json:
         output.print_json(
             {
@@ -276,6 +325,38 @@ def _checkpoint(options: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text)
         output.note(f"{checkpoint.size} records; keep it where whoever writes the trail cannot reach it")
+    return exits.DONE
+
+
+def _append(options: argparse.Namespace, checkpoint: Checkpoint) -> None:
+    """Adds a checkpoint to a witness file, which only grows: each is shown to begin with the one before."""
+    from symbi.audit import Checkpoint, check_consistency
+    from symbi.errors import AuditError
+
+    file: Path = options.append
+    before = notes(_text(file)) if file.exists() else []
+    if before:
+        old = Checkpoint.parse(before[-1])
+        new, hashes = open_trail(options).prove_consistency(old)
+        check_consistency(old, new, hashes)
+        if (old.size, old.root) == (checkpoint.size, checkpoint.root):
+            return
+        if new.size < checkpoint.size:
+            raise AuditError("the trail's own checkpoint is older than the one that was just made")
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as out:
+        out.write(checkpoint.text)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _witness(options: argparse.Namespace) -> int:
+    from symbi.http.witness import WitnessServer
+
+    server = WitnessServer(options.state, options.name, options.log, host=options.host, port=options.port)
+    sys.stdout.write(f"{server.key}\n")
+    sys.stdout.flush()
+    output.note(f"listening on http://{options.host}:{server.port}; the line above is its key")
+    server.serve()  # until interrupted
     return exits.DONE
 
 

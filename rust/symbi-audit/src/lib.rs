@@ -37,6 +37,7 @@ mod seal;
 mod tiles;
 mod time;
 mod verify;
+mod witness;
 
 pub use checkpoint::{Checkpoint, origin};
 pub use error::LogError;
@@ -53,3 +54,4 @@ pub use reader::{Query, Reader, Records, Summary};
 pub use record::{FormatError, Record};
 pub use symbi_crypto::{KeyId, KeyIdError};
 pub use verify::{Finding, Level, Verification, VerifyError, VerifyOptions, verify};
+pub use witness::{Answer, Witness, request};

@@ -259,6 +259,18 @@ impl Prover {
         found.ok_or_else(|| LogError::broken(record.seq, "it names a key that is none of this log's"))
     }
 
+    /// The hashes that lead from the first `old` records to this checkpoint, for somebody who knows their root.
+    ///
+    /// # Errors
+    /// [`LogError::Truncated`]: there are fewer.
+    pub fn consistency_from(&self, old: u64) -> Result<Vec<Hash>, LogError> {
+        let size = self.checkpoint.size();
+        if old > size {
+            return Err(LogError::Truncated { seq: size, head: old });
+        }
+        merkle::prove_consistency(&self.source, old, size)
+    }
+
     /// The hashes that show that `old` is a state of the same log, and that this one only added to it.
     ///
     /// # Errors
@@ -271,7 +283,7 @@ impl Prover {
         if before > after {
             return Err(LogError::Truncated { seq: after, head: before });
         }
-        let path = merkle::prove_consistency(&self.source, before, after)?;
+        let path = self.consistency_from(before)?;
         merkle::check_consistency(before, after, old.root(), self.checkpoint.root(), &path)
             .map_err(|error| LogError::broken(before.saturating_sub(1), error.to_string()))?;
         Ok(path)

@@ -14,6 +14,7 @@ use crate::chain;
 use crate::checkpoint::Checkpoint;
 use crate::keeper::{self, each_line};
 use crate::layout::{self, Lines};
+use crate::note::VerifierKey;
 use crate::proof::Prover;
 use crate::record::View;
 use crate::recover::{Created, rotated};
@@ -232,6 +233,15 @@ impl Reader {
                 .map_err(LogError::io("cannot write the checkpoint"))?;
         }
         Ok(())
+    }
+
+    /// The keys of the log as they stand under its checkpoints, in the order of their use.
+    ///
+    /// # Errors
+    /// [`LogError::ChainBroken`] where record 0 or a rotation does not hold.
+    pub fn verifier_keys(&self) -> Result<Vec<VerifierKey>, LogError> {
+        let keys = Keys::read(&*self.storage, &self.directory, u64::MAX)?;
+        Ok(keys.keys.iter().map(|key| Checkpoint::verifier_key(keys.log_id, *key)).collect())
     }
 
     /// Makes proofs against `checkpoint`, or against the one beside the log.

@@ -3,14 +3,15 @@
 //! Not here: where checkpoints are kept, the classes a user sees (`symbi/audit/proof.py`).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use symbi_audit::{
     Checkpoint, KeyId, LogError, LogOptions, NoteError, Owner, Proof, ProofError, Prover, Reader,
-    VerifierKey, VerifyOptions, merkle,
+    VerifierKey, VerifyOptions, Witness, merkle,
 };
-use symbi_types::SystemStorage;
+use symbi_types::{Storage, SystemStorage};
 
 use crate::audit::{Fields, fields, hex};
 use crate::errors::{Raise, enter};
@@ -87,6 +88,69 @@ impl AuditProver {
             Ok(hashes.into_iter().map(|hash| hash.to_vec()).collect())
         })
     }
+}
+
+/// A witness with its state; see `symbi/http/witness.py`.
+#[pyclass(frozen, module = "symbi._core")]
+struct AuditWitness {
+    witness: Witness,
+}
+
+#[pymethods]
+impl AuditWitness {
+    #[new]
+    fn new(py: Python<'_>, directory: &str, name: &str, seed: [u8; 32], logs: Vec<String>) -> PyResult<Self> {
+        enter(py, || -> Result<_, Raise> {
+            let logs = logs.iter().map(|text| verifier_key(text)).collect::<Result<_, _>>()?;
+            let key = LogOptions::of_seed("aws-lc", &seed, Owner::Application)?.signing_key;
+            let storage: Arc<dyn Storage> = Arc::new(SystemStorage);
+            Ok(Self { witness: Witness::open(&storage, Path::new(directory), name, key, logs)? })
+        })
+    }
+
+    /// Its own key: `name+hash+base64`.
+    fn verifier_key(&self) -> String {
+        self.witness.verifier_key().to_string()
+    }
+
+    /// Answers one request: a status as HTTP has it, and the body.
+    fn add_checkpoint(&self, py: Python<'_>, request: &str, time_s: u64) -> (u16, String) {
+        let answer = py.detach(|| self.witness.add_checkpoint(request, time_s));
+        (answer.status, answer.body)
+    }
+}
+
+/// The request that asks a witness, which signed the first `old` records last, to sign the checkpoint beside a trail.
+#[pyfunction]
+fn audit_witness_request(py: Python<'_>, directory: &str, old: u64) -> PyResult<String> {
+    enter(py, || -> Result<_, LogError> {
+        let prover = Reader::open(Path::new(directory))?.prover(None)?;
+        let hashes = prover.consistency_from(old)?;
+        Ok(symbi_audit::request(old, &hashes, prover.checkpoint()))
+    })
+}
+
+/// Keeps a witness' answer under the checkpoint beside a trail, after checking it. Answers the time that it signed,
+/// seconds since the Unix epoch.
+#[pyfunction]
+fn audit_keep_cosignature(py: Python<'_>, directory: &str, lines: &str, witness: &str) -> PyResult<u64> {
+    enter(py, || -> Result<_, Raise> {
+        let reader = Reader::open(Path::new(directory))?;
+        let missing = || LogError::Event { reason: "no checkpoint lies beside the trail".into() };
+        let mut checkpoint = reader.checkpoint()?.ok_or_else(missing)?;
+        let time_s = checkpoint.add_cosignatures(lines, &verifier_key(witness)?)?;
+        reader.keep_cosignatures(&checkpoint)?;
+        Ok(time_s)
+    })
+}
+
+/// The keys of a trail as a witness takes them, in the order of their use.
+#[pyfunction]
+fn audit_verifier_keys(py: Python<'_>, directory: &str) -> PyResult<Vec<String>> {
+    enter(py, || -> Result<_, LogError> {
+        let keys = Reader::open(Path::new(directory))?.verifier_keys()?;
+        Ok(keys.iter().map(ToString::to_string).collect())
+    })
 }
 
 /// Reads a checkpoint's text. Its signatures are not checked.
@@ -201,6 +265,10 @@ fn audit_lines<'py>(
 /// Adds this module's classes to `symbi._core`.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<AuditProver>()?;
+    module.add_class::<AuditWitness>()?;
+    module.add_function(wrap_pyfunction!(audit_witness_request, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_keep_cosignature, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_verifier_keys, module)?)?;
     module.add_function(wrap_pyfunction!(audit_read_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(audit_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(audit_sign_checkpoint, module)?)?;
