@@ -9,6 +9,8 @@
 //! - CA2 `next` gives each entry once, the nearest first.
 
 const MARK: u64 = 1;
+/// Places from the back that are compared one by one; what belongs before them is looked for by halves and moved at once.
+const SHIFTED: usize = 16;
 
 /// Distance, slot and a free mark in 64 bits; smaller is nearer. Slots are below 2^31.
 #[inline(always)]
@@ -59,11 +61,17 @@ impl Candidates {
             }
             self.keys.pop();
         }
-        let mut place = self.keys.len();
+        let length = self.keys.len();
         self.keys.push(key);
-        while place > 0 && self.keys[place - 1] > key {
+        let mut place = length;
+        let near = length.saturating_sub(SHIFTED);
+        while place > near && self.keys[place - 1] > key {
             self.keys[place] = self.keys[place - 1];
             place -= 1;
+        }
+        if place == near && near > 0 {
+            place = self.keys[..near].partition_point(|kept| *kept < key);
+            self.keys.copy_within(place..near, place + 1);
         }
         self.keys[place] = key;
         let leads = place <= self.cursor;

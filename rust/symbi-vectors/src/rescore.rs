@@ -10,6 +10,7 @@
 
 use crate::candidates::{distance_of, slot_of};
 use crate::error::Result;
+use crate::kernels::fetch_vector;
 use crate::search::Scratch;
 use crate::store::Store;
 
@@ -26,7 +27,7 @@ pub(crate) fn exact(store: &Store, scratch: &mut Scratch, k: usize, ef: usize) -
     let deviations = deviations(ef);
     hits.clear();
     if let Some(&first) = keys.first() {
-        rows.fetch(slot_of(first));
+        fetch_vector(rows.floats(slot_of(first)));
     }
     let (mut squares, mut worst) = (0.0_f32, f32::INFINITY);
     for (place, &key) in keys.iter().enumerate() {

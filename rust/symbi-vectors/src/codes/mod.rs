@@ -15,7 +15,7 @@ mod binary;
 mod int4;
 mod int8;
 
-use crate::kernels::{Affine, Kernels, View, fetch};
+use crate::kernels::{Affine, Kernels, View, fetch_vector};
 use crate::options::{Metric, Options, Quantization};
 use crate::rotate::Rotation;
 
@@ -163,7 +163,7 @@ impl Codec {
             Metric::Cosine => 1.0 - (self.kernels.dot_ahead)(left, right, next),
             Metric::Dot => -(self.kernels.dot_ahead)(left, right, next),
             Metric::L2 => {
-                fetch(next);
+                fetch_vector(next);
                 (self.kernels.squared)(left, right)
             }
         }

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
     _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _mm256_xor_si256,
 };
 
-use super::rows::{as_bytes, each_row, each_vector, fetch_line, trailer};
+use super::rows::{as_bytes, each_row, each_vector, fetch_line_many, trailer};
 use super::{Affine, Kernels, View, portable};
 
 /// The caller of anything here has asked this first.
@@ -77,7 +77,7 @@ fn dot_ahead(left: &[f32], right: &[f32], next: &[f32]) -> f32 {
         for (lane, sum) in sums.iter_mut().enumerate() {
             let at = start + 8 * lane;
             if ahead && lane % 2 == 0 {
-                fetch_line(next.as_ptr().wrapping_add(at));
+                fetch_line_many(next.as_ptr().wrapping_add(at));
             }
             // SAFETY: at + 8 ≤ whole ≤ the length of both.
             let (a, b) =

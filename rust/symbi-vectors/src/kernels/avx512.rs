@@ -16,7 +16,7 @@ use std::arch::x86_64::{
     _mm512_xor_si512,
 };
 
-use super::rows::{as_bytes, each_row, each_vector, fetch_line, trailer};
+use super::rows::{as_bytes, each_row, each_vector, fetch_line_many, trailer};
 use super::{Affine, Kernels, View, portable};
 
 /// The caller of anything here has asked this first.
@@ -59,7 +59,7 @@ fn dot_ahead(left: &[f32], right: &[f32], next: &[f32]) -> f32 {
         for (lane, sum) in sums.iter_mut().enumerate() {
             let at = start + 16 * lane;
             if ahead {
-                fetch_line(next.as_ptr().wrapping_add(at));
+                fetch_line_many(next.as_ptr().wrapping_add(at));
             }
             // SAFETY: at + 16 ≤ whole ≤ the length of both.
             let (a, b) =

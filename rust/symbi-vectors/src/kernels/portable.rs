@@ -4,7 +4,7 @@
 //! baseline of its target (SSE2, NEON).
 #![expect(clippy::indexing_slicing, reason = "every index is below a length that the loop has taken")]
 
-use super::rows::{each_row, fetch_line, trailer};
+use super::rows::{each_row, fetch_vector, trailer};
 use super::{Affine, Kernels, View};
 
 pub(super) const KERNELS: Kernels = Kernels {
@@ -48,9 +48,7 @@ pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
 }
 
 fn dot_ahead(left: &[f32], right: &[f32], next: &[f32]) -> f32 {
-    for line in next.chunks(16) {
-        fetch_line(line.as_ptr());
-    }
+    fetch_vector(next);
     dot(left, right)
 }
 
