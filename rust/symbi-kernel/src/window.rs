@@ -1,87 +1,212 @@
-//! Counters over history: how often something happened within a window, including what is in flight.
+//! Counters over history: how much happened within a window, including what is in flight.
 //!
 //! Why: "at most ten a minute" must hold for two concurrent calls as well. The cost is added before the decision
 //! and taken back when nothing happened, so both calls cannot take the last one.
-//! Not here: which counters exist (policy), or the time they move on (the log's, less the jumps of the wall clock,
-//! those of earlier openings included: it never goes back, and a jump moves nothing out of a window).
+//! Not here: which counters exist (policy), what an operation costs (`counting`), or the time they move on (the log's,
+//! less the jumps of the wall clock, those of earlier openings included: it never goes back, and a jump moves nothing
+//! out of a window).
 //!
 //! Invariants
-//! - K6 a count is never lower than the number of reservations within the window; it may be higher by those of
+//! - K6 a count is never lower than the sum of the reservations within the window; it may be higher by those of
 //!   the window's oldest 64th.
 //! - K7 a release takes back exactly what its reservation added, or nothing when that has left the window.
+//! - K100 different values are counted exactly up to `VALUES_MAX`; past it the count is above every cap.
+//! - K101 counters that are written as rows and read again count the same.
 
 use std::collections::{HashMap, VecDeque};
+
+use serde_json::{Value as Json, json};
 
 /// Buckets a window.
 const BUCKETS: u64 = 64;
 /// Windows below which nobody looks for empty ones.
 const PRUNE_AT: usize = 1_024;
+/// Different values that one window remembers.
+pub(crate) const VALUES_MAX: usize = 65_536;
+/// What a window of more values says: above every cap, and exact wherever a record is read.
+const TOO_MANY: u64 = 1 << 53;
+/// Values in one row of a snapshot.
+const ROW_VALUES: usize = 512;
 
 /// Whose count it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CounterKey {
     pub(crate) name: String,
-    /// None for a counter of all principals together. Agents are counted by name, so that a new instance does
-    /// not start at zero.
-    pub(crate) principal: Option<String>,
+    /// None for a counter of all together. Agents are counted by name, so that a new instance does not start at zero.
+    pub(crate) of: Option<String>,
+}
+
+/// What an operation adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// So much.
+    Amount(u64),
+    /// This value, by its digest.
+    Value(u64),
 }
 
 /// What a reservation must give back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reservation {
-    key: CounterKey,
-    bucket_us: u64,
+    pub(crate) key: CounterKey,
+    pub(crate) window_us: u64,
+    pub(crate) added: Added,
+    /// What it is an amount of; empty where it counts operations or values.
+    pub(crate) measure: String,
     bucket: u64,
 }
+
+type Buckets<T> = VecDeque<(u64, T)>;
 
 #[derive(Debug)]
 struct Window {
     bucket_us: u64,
-    /// (bucket number, count), oldest first.
-    buckets: VecDeque<(u64, u64)>,
-    total: u64,
+    tally: Tally,
+}
+
+#[derive(Debug)]
+enum Tally {
+    /// (bucket number, amount), oldest first; and their sum.
+    Sums(Buckets<u64>, u64),
+    /// (bucket number, how often each value), oldest first; and in how many buckets each value stands.
+    Values(Buckets<HashMap<u64, u32>>, HashMap<u64, u32>),
+}
+
+/// The bucket to add to: never one before the last, so that the oldest stands in front.
+fn last<T: Default>(buckets: &mut Buckets<T>, bucket: u64) -> Option<&mut (u64, T)> {
+    if buckets.back().is_none_or(|(last, _)| *last < bucket) {
+        buckets.push_back((bucket, T::default()));
+    }
+    buckets.back_mut()
 }
 
 impl Window {
-    fn new(window_us: u64) -> Self {
-        Self { bucket_us: (window_us / BUCKETS).max(1), buckets: VecDeque::new(), total: 0 }
+    fn new(window_us: u64, added: Added) -> Self {
+        let tally = match added {
+            Added::Amount(_) => Tally::Sums(VecDeque::new(), 0),
+            Added::Value(_) => Tally::Values(VecDeque::new(), HashMap::new()),
+        };
+        Self { bucket_us: width(window_us), tally }
+    }
+
+    fn counts(&self, added: Added) -> bool {
+        matches!(
+            (&self.tally, added),
+            (Tally::Sums(..), Added::Amount(_)) | (Tally::Values(..), Added::Value(_))
+        )
     }
 
     /// The same counts in buckets of another width, each at the youngest time it can have (K6).
     fn resized(&self, window_us: u64) -> Self {
-        let mut fresh = Self::new(window_us);
-        for (bucket, count) in &self.buckets {
+        let moved = |bucket: u64| {
             let youngest_us = bucket.saturating_add(1).saturating_mul(self.bucket_us).saturating_sub(1);
-            fresh.add(youngest_us / fresh.bucket_us, *count);
+            youngest_us / width(window_us)
+        };
+        match &self.tally {
+            Tally::Sums(buckets, _) => {
+                let mut fresh = Self::new(window_us, Added::Amount(0));
+                for (bucket, amount) in buckets {
+                    fresh.add(moved(*bucket), Added::Amount(*amount));
+                }
+                fresh
+            }
+            Tally::Values(buckets, _) => {
+                let mut fresh = Self::new(window_us, Added::Value(0));
+                for (bucket, values) in buckets {
+                    for (value, times) in values {
+                        (0..*times).for_each(|_| {
+                            fresh.add(moved(*bucket), Added::Value(*value));
+                        });
+                    }
+                }
+                fresh
+            }
         }
-        fresh
     }
 
-    /// Answers the bucket it went to: never one before the last, so that the oldest stands in front.
-    fn add(&mut self, bucket: u64, added: u64) -> u64 {
-        self.total += added;
-        match self.buckets.back_mut() {
-            Some((last, count)) if bucket <= *last => {
-                *count += added;
-                *last
+    fn total(&self) -> u64 {
+        match &self.tally {
+            Tally::Sums(_, total) => *total,
+            Tally::Values(_, seen) => seen.len() as u64,
+        }
+    }
+
+    /// Answers the bucket it went to; none where there is no room for one more value (K100).
+    fn add(&mut self, bucket: u64, added: Added) -> Option<u64> {
+        match (&mut self.tally, added) {
+            (Tally::Sums(buckets, total), Added::Amount(amount)) => {
+                let (at, sum) = last(buckets, bucket)?;
+                *sum = sum.saturating_add(amount);
+                *total = total.saturating_add(amount);
+                Some(*at)
             }
-            _ => {
-                self.buckets.push_back((bucket, added));
-                bucket
+            (Tally::Values(buckets, seen), Added::Value(value)) => {
+                if seen.len() >= VALUES_MAX && !seen.contains_key(&value) {
+                    return None;
+                }
+                let (at, values) = last(buckets, bucket)?;
+                let times = values.entry(value).or_insert(0);
+                if *times == 0 {
+                    *seen.entry(value).or_insert(0) += 1;
+                }
+                *times = times.saturating_add(1);
+                Some(*at)
             }
+            (Tally::Sums(..), Added::Value(_)) | (Tally::Values(..), Added::Amount(_)) => None,
+        }
+    }
+
+    /// K7.
+    fn take(&mut self, bucket: u64, added: Added) {
+        match (&mut self.tally, added) {
+            (Tally::Sums(buckets, total), Added::Amount(amount)) => {
+                if let Some((_, sum)) = buckets.iter_mut().find(|(at, _)| *at == bucket) {
+                    let amount = amount.min(*sum);
+                    *sum -= amount;
+                    *total -= amount;
+                }
+            }
+            (Tally::Values(buckets, seen), Added::Value(value)) => {
+                let Some((_, values)) = buckets.iter_mut().find(|(at, _)| *at == bucket) else { return };
+                let Some(times) = values.get_mut(&value) else { return };
+                *times -= 1;
+                if *times == 0 {
+                    values.remove(&value);
+                    forget(seen, value);
+                }
+            }
+            (Tally::Sums(..), Added::Value(_)) | (Tally::Values(..), Added::Amount(_)) => {}
         }
     }
 
     fn expire(&mut self, now_us: u64) {
         let oldest = (now_us / self.bucket_us).saturating_sub(BUCKETS);
-        while let Some((bucket, count)) = self.buckets.front().copied() {
-            if bucket >= oldest {
-                break;
+        match &mut self.tally {
+            Tally::Sums(buckets, total) => {
+                while let Some((_, amount)) = buckets.pop_front_if(|(bucket, _)| *bucket < oldest) {
+                    *total -= amount;
+                }
             }
-            self.total -= count;
-            self.buckets.pop_front();
+            Tally::Values(buckets, seen) => {
+                while let Some((_, values)) = buckets.pop_front_if(|(bucket, _)| *bucket < oldest) {
+                    values.into_keys().for_each(|value| forget(seen, value));
+                }
+            }
         }
     }
+}
+
+fn forget(seen: &mut HashMap<u64, u32>, value: u64) {
+    if let Some(times) = seen.get_mut(&value) {
+        *times -= 1;
+        if *times == 0 {
+            seen.remove(&value);
+        }
+    }
+}
+
+fn width(window_us: u64) -> u64 {
+    (window_us / BUCKETS).max(1)
 }
 
 /// All counts.
@@ -93,41 +218,130 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Adds one and answers the count with it.
-    pub(crate) fn reserve(&mut self, key: CounterKey, window_us: u64, now_us: u64) -> (u64, Reservation) {
-        if self.windows.len() >= self.prune_at.max(PRUNE_AT) && !self.windows.contains_key(&key) {
+    fn prune(&mut self, key: &CounterKey, now_us: u64) {
+        if self.windows.len() >= self.prune_at.max(PRUNE_AT) && !self.windows.contains_key(key) {
             self.windows.retain(|_, window| {
                 window.expire(now_us);
-                window.total > 0
+                window.total() > 0
             });
             self.prune_at = self.windows.len() * 2;
         }
-        let window = self.windows.entry(key.clone()).or_insert_with(|| Window::new(window_us));
-        if window.bucket_us != (window_us / BUCKETS).max(1) {
+    }
+
+    /// Adds, and answers the count with it.
+    pub(crate) fn reserve(
+        &mut self,
+        key: CounterKey,
+        window_us: u64,
+        now_us: u64,
+        added: Added,
+        measure: &str,
+    ) -> (u64, Reservation) {
+        self.prune(&key, now_us);
+        let window = self.windows.entry(key.clone()).or_insert_with(|| Window::new(window_us, added));
+        if !window.counts(added) {
+            *window = Window::new(window_us, added); // declared anew as something else: nothing of it was counted
+        }
+        if window.bucket_us != width(window_us) {
             *window = window.resized(window_us);
         }
         window.expire(now_us);
-        let bucket = window.add(now_us / window.bucket_us, 1);
-        (window.total, Reservation { key, bucket_us: window.bucket_us, bucket })
+        let bucket = window.add(now_us / window.bucket_us, added);
+        let count = if bucket.is_some() { window.total() } else { TOO_MANY };
+        let bucket = bucket.unwrap_or(u64::MAX); // K100: nothing was added, and nothing is to be taken back
+        (count, Reservation { key, window_us, added, measure: measure.to_owned(), bucket })
+    }
+
+    /// The count as it is.
+    pub(crate) fn count(&mut self, key: &CounterKey, window_us: u64, now_us: u64) -> u64 {
+        let Some(window) = self.windows.get_mut(key) else { return 0 };
+        if window.bucket_us != width(window_us) {
+            *window = window.resized(window_us);
+        }
+        window.expire(now_us);
+        window.total()
     }
 
     /// Takes back a reservation (K7).
     pub(crate) fn release(&mut self, reservation: &Reservation) {
         let Some(window) = self.windows.get_mut(&reservation.key) else { return };
-        if window.bucket_us != reservation.bucket_us {
+        if window.bucket_us != width(reservation.window_us) {
             return; // the counter was declared anew; what was counted before stays counted (K6)
         }
-        if let Some((_, count)) =
-            window.buckets.iter_mut().find(|(bucket, count)| *bucket == reservation.bucket && *count > 0)
-        {
-            *count -= 1;
-            window.total -= 1;
+        window.take(reservation.bucket, reservation.added);
+    }
+
+    /// What was reserved was an estimate: this is what it came to.
+    pub(crate) fn adjust(&mut self, reservation: &Reservation, spent: u64) {
+        let Added::Amount(estimate) = reservation.added else { return };
+        let Some(window) = self.windows.get_mut(&reservation.key) else { return };
+        match spent.checked_sub(estimate) {
+            Some(0) => {}
+            // Into the bucket of the reservation, or of now where that has gone: never into the past (K6).
+            Some(more) => drop(window.add(reservation.bucket, Added::Amount(more))),
+            None if window.bucket_us == width(reservation.window_us) => {
+                window.take(reservation.bucket, Added::Amount(estimate - spent));
+            }
+            None => {}
         }
     }
 
     /// Keeps only the windows whose counter still exists.
     pub(crate) fn retain(&mut self, exists: impl Fn(&str) -> bool) {
         self.windows.retain(|key, _| exists(&key.name));
+    }
+
+    /// All that is counted, in rows that fit a record (K101): `[name, of, bucket width, bucket, amount]`, or for values a
+    /// list of `[value, times]` in the place of the amount.
+    pub(crate) fn rows(&self) -> Vec<Json> {
+        let mut rows = Vec::new();
+        for (key, window) in &self.windows {
+            match &window.tally {
+                Tally::Sums(buckets, _) => {
+                    let filled = buckets.iter().filter(|(_, amount)| *amount > 0);
+                    rows.extend(filled.map(|(bucket, amount)| {
+                        json!([key.name, key.of, window.bucket_us, bucket, amount])
+                    }));
+                }
+                Tally::Values(buckets, _) => {
+                    for (bucket, values) in buckets {
+                        let values: Vec<Json> =
+                            values.iter().map(|(value, times)| json!([format!("{value:016x}"), times])).collect();
+                        rows.extend(values.chunks(ROW_VALUES).map(|some| {
+                            json!([key.name, key.of, window.bucket_us, bucket, some])
+                        }));
+                    }
+                }
+            }
+        }
+        // Buckets are filled oldest first when they are read again.
+        rows.sort_by_key(|row| row.get(3).and_then(Json::as_u64));
+        rows
+    }
+
+    /// One row of [`Counters::rows`]; none where it is not one.
+    pub(crate) fn load(&mut self, row: &Json) -> Option<()> {
+        let name = row.get(0)?.as_str()?.to_owned();
+        let of = match row.get(1)? {
+            Json::Null => None,
+            of => Some(of.as_str()?.to_owned()),
+        };
+        let (bucket_us, bucket) = (row.get(2)?.as_u64()?.max(1), row.get(3)?.as_u64()?);
+        let mut put = |added| {
+            let key = CounterKey { name: name.clone(), of: of.clone() };
+            let fresh = || Window { bucket_us, ..Window::new(0, added) };
+            self.windows.entry(key).or_insert_with(fresh).add(bucket, added);
+        };
+        match row.get(4)? {
+            Json::Array(values) => {
+                for one in values {
+                    let value = u64::from_str_radix(one.get(0)?.as_str()?, 16).ok()?;
+                    (0..one.get(1)?.as_u64()?).for_each(|_| put(Added::Value(value)));
+                }
+            }
+            amount => put(Added::Amount(amount.as_u64()?)),
+        }
+        Some(())
     }
 }
 
@@ -137,29 +351,83 @@ mod tests {
     use proptest::prelude::*;
 
     fn key() -> CounterKey {
-        CounterKey { name: "calls".to_owned(), principal: None }
+        CounterKey { name: "calls".to_owned(), of: None }
     }
 
     const WINDOW_US: u64 = 6_400;
+    const ONE: Added = Added::Amount(1);
+
+    fn reserve(counters: &mut Counters, window_us: u64, now_us: u64, added: Added) -> (u64, Reservation) {
+        counters.reserve(key(), window_us, now_us, added, "")
+    }
+
+    /// What is written is read again as the same (K101).
+    fn again(counters: &Counters) -> Counters {
+        let text = serde_json::to_string(&counters.rows()).unwrap();
+        let rows: Vec<Json> = serde_json::from_str(&text).unwrap();
+        let mut fresh = Counters::default();
+        rows.iter().for_each(|row| fresh.load(row).unwrap());
+        fresh
+    }
 
     proptest! {
         #[test]
         fn k6_a_count_is_at_least_the_truth_and_at_most_a_bucket_more(
-            steps in proptest::collection::vec((0u64..2_000, any::<bool>()), 1..200)
+            steps in proptest::collection::vec((0u64..2_000, 0u8..4, 1u64..9), 1..200)
         ) {
             let mut counters = Counters::default();
-            let mut model: Vec<(u64, Reservation)> = Vec::new();
+            let mut model: Vec<(u64, u64, Reservation)> = Vec::new();
             let mut now = 1_000_000;
-            for (pause, give_back) in steps {
+            for (pause, then, amount) in steps {
                 now += pause;
-                let (count, reservation) = counters.reserve(key(), WINDOW_US, now);
-                model.push((now, reservation.clone()));
-                let within = |span: u64| model.iter().filter(|(at, _)| now - at < span).count() as u64;
+                let (count, reservation) = reserve(&mut counters, WINDOW_US, now, Added::Amount(amount));
+                model.push((now, amount, reservation.clone()));
+                let within = |span: u64| -> u64 {
+                    model.iter().filter(|(at, ..)| now - at < span).map(|(_, amount, _)| amount).sum()
+                };
+                prop_assert!(within(WINDOW_US) <= count, "K6 low");
+                prop_assert!(count <= within(WINDOW_US + 2 * WINDOW_US / BUCKETS), "K6 high");
+                match then {
+                    0 => {
+                        counters.release(&reservation);
+                        model.pop();
+                    }
+                    1 => {
+                        let spent = amount * 2 / 3;
+                        counters.adjust(&reservation, spent);
+                        model.last_mut().unwrap().1 = spent;
+                    }
+                    2 => {
+                        counters.adjust(&reservation, amount + 3);
+                        model.last_mut().unwrap().1 = amount + 3;
+                    }
+                    _ => counters = again(&counters),
+                }
+            }
+        }
+
+        #[test]
+        fn k100_different_values_are_counted_once_each(
+            steps in proptest::collection::vec((0u64..2_000, any::<bool>(), 0u64..6), 1..200)
+        ) {
+            let mut counters = Counters::default();
+            let mut model: Vec<(u64, u64)> = Vec::new();
+            let mut now = 1_000_000;
+            for (pause, give_back, value) in steps {
+                now += pause;
+                let (count, reservation) = reserve(&mut counters, WINDOW_US, now, Added::Value(value));
+                model.push((now, value));
+                let within = |span: u64| {
+                    let values = model.iter().filter(|(at, _)| now - at < span).map(|(_, value)| value);
+                    values.collect::<std::collections::BTreeSet<_>>().len() as u64
+                };
                 prop_assert!(within(WINDOW_US) <= count, "K6 low");
                 prop_assert!(count <= within(WINDOW_US + 2 * WINDOW_US / BUCKETS), "K6 high");
                 if give_back {
                     counters.release(&reservation);
                     model.pop();
+                } else {
+                    counters = again(&counters); // K101
                 }
             }
         }
@@ -167,23 +435,28 @@ mod tests {
 
     #[test]
     fn k6_a_counter_declared_with_another_window_keeps_what_was_counted() {
-        let mut counters = Counters::default();
-        let mut held = None;
-        for at in 0..10 {
-            held = Some(counters.reserve(key(), WINDOW_US, at * 100).1);
+        for added in [ONE, Added::Value(7)] {
+            let mut counters = Counters::default();
+            let mut held = None;
+            let count = |at: u64| if added == ONE { at } else { 1 };
+            for at in 0..10 {
+                held = Some(reserve(&mut counters, WINDOW_US, at * 100, added).1);
+            }
+            assert_eq!(reserve(&mut counters, 10 * WINDOW_US, 1_000, added).0, count(11));
+            counters.release(&held.unwrap());
+            let stale = reserve(&mut counters, 10 * WINDOW_US, 1_000, added).0;
+            assert_eq!(stale, count(12), "a stale reservation takes nothing");
+            let later = reserve(&mut counters, 10 * WINDOW_US, 20 * WINDOW_US, added).0;
+            assert_eq!(later, 1, "and all of it ends");
         }
-        assert_eq!(counters.reserve(key(), 10 * WINDOW_US, 1_000).0, 11);
-        counters.release(&held.unwrap());
-        assert_eq!(counters.reserve(key(), 10 * WINDOW_US, 1_000).0, 12, "a stale reservation takes nothing");
-        assert_eq!(counters.reserve(key(), 10 * WINDOW_US, 20 * WINDOW_US).0, 1, "and all of it ends");
     }
 
     #[test]
     fn k6_windows_of_principals_that_are_gone_are_let_go() {
         let mut counters = Counters::default();
         for at in 0..100_000u64 {
-            let key = CounterKey { name: "calls".to_owned(), principal: Some(at.to_string()) };
-            counters.reserve(key, WINDOW_US, at * WINDOW_US);
+            let key = CounterKey { name: "calls".to_owned(), of: Some(at.to_string()) };
+            counters.reserve(key, WINDOW_US, at * WINDOW_US, ONE, "");
         }
         assert!(counters.windows.len() <= PRUNE_AT, "{}", counters.windows.len());
     }
@@ -191,10 +464,34 @@ mod tests {
     #[test]
     fn k7_a_release_after_the_window_changes_nothing() {
         let mut counters = Counters::default();
-        let (_, old) = counters.reserve(key(), WINDOW_US, 0);
-        let (count, _) = counters.reserve(key(), WINDOW_US, 10 * WINDOW_US);
+        let (_, old) = reserve(&mut counters, WINDOW_US, 0, ONE);
+        let (count, _) = reserve(&mut counters, WINDOW_US, 10 * WINDOW_US, ONE);
         assert_eq!(count, 1);
         counters.release(&old);
-        assert_eq!(counters.reserve(key(), WINDOW_US, 10 * WINDOW_US).0, 2);
+        assert_eq!(reserve(&mut counters, WINDOW_US, 10 * WINDOW_US, ONE).0, 2);
+    }
+
+    #[test]
+    fn k100_past_its_memory_a_window_says_too_many_and_forgets_nothing() {
+        let mut counters = Counters::default();
+        for value in 0..VALUES_MAX as u64 {
+            reserve(&mut counters, WINDOW_US, 1, Added::Value(value));
+        }
+        let (count, one_more) = reserve(&mut counters, WINDOW_US, 1, Added::Value(u64::MAX));
+        assert_eq!(count, TOO_MANY, "K100");
+        counters.release(&one_more);
+        let (known, _) = reserve(&mut counters, WINDOW_US, 1, Added::Value(3));
+        assert_eq!(known, VALUES_MAX as u64, "K100: what it knows it counts");
+    }
+
+    #[test]
+    fn looking_adds_nothing() {
+        let mut counters = Counters::default();
+        assert_eq!(counters.count(&key(), WINDOW_US, 5), 0);
+        reserve(&mut counters, WINDOW_US, 5, Added::Amount(7));
+        assert_eq!(counters.count(&key(), WINDOW_US, 5), 7);
+        assert_eq!(counters.count(&key(), WINDOW_US, 5), 7);
+        assert_eq!(counters.count(&key(), WINDOW_US, 100 * WINDOW_US), 0);
+        assert!(Counters::default().load(&json!(["x"])).is_none(), "a row that is none");
     }
 }

@@ -1,32 +1,11 @@
 //! What comes out: a decision, the rules that made it, and what could not be evaluated.
 //!
-//! Invariants
-//! - O1 obligations of all determining permits apply together; they are merged, sorted, and stand once.
+//! Not here: what a permit may ask for (`obligation`).
 
 use std::fmt;
 use std::sync::Arc;
 
-use symbi_types::LabelSet;
-
-/// What an adapter must do before the operation may go on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obligation {
-    /// Blank out every part that carries one of these labels. On bytes that have no parts it cannot be met: deny.
-    Redact {
-        /// The labels.
-        labels: LabelSet,
-    },
-}
-
-impl Obligation {
-    /// The word after `@obligation`.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Redact { .. } => "redact",
-        }
-    }
-}
+use crate::obligation::Obligation;
 
 /// What running into a `forbid` brings about, besides the denial.
 /// The later is the severer.
@@ -223,12 +202,4 @@ impl Decision {
             Effect::Allow | Effect::Deny => &[],
         }
     }
-}
-
-/// O1: one `redact` with the labels of all.
-pub(crate) fn merge(obligations: impl Iterator<Item = Obligation>) -> Vec<Obligation> {
-    let labels = obligations.fold(None, |merged: Option<LabelSet>, obligation| match obligation {
-        Obligation::Redact { labels } => Some(merged.map_or(labels.clone(), |before| before.union(&labels))),
-    });
-    labels.map(|labels| Obligation::Redact { labels }).into_iter().collect()
 }

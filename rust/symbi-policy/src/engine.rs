@@ -20,13 +20,14 @@ use sha2::{Digest as _, Sha256};
 use crate::builtin;
 use crate::compile::{Compiled, Layer, Link, Source, compile};
 use crate::counter::CounterSpec;
-use crate::decision::{Decision, Effect, Failure, Reason, Rule, RuleEffect, merge};
+use crate::decision::{Decision, Effect, Failure, Reason, Rule, RuleEffect};
 use crate::diagnostic::Diagnostic;
 use crate::entity::{Entity, EntityError, Uid};
 use crate::expression::Counters;
 use crate::fit::surely_fits;
 use crate::index::action_matches;
 use crate::nesting::with_stack;
+use crate::obligation::merge;
 use crate::request::Request;
 use crate::schema::{Schema, action_name};
 use crate::store::Store;
@@ -403,7 +404,7 @@ fn prepare_actions(
         .map(|entity| {
             let name = action_name(entity.uid().cedar());
             let read = |counter: &&CounterSpec| {
-                counter.action == name
+                counter.is_seen_by(&name)
                     && layers.iter().flat_map(|layer| &layer.rules).any(|compiled| {
                         action_matches(&compiled.action, &entity) && compiled.reads(&counter.name)
                     })
@@ -445,8 +446,7 @@ fn digest(schema: &Schema, sources: &[Source], counters: &[CounterSpec], links: 
     counters.sort();
     feed(&counters.len().to_string());
     for counter in counters {
-        let CounterSpec { name, action, per, window_us, kind } = counter;
-        feed(&format!("{name} {action} {} {window_us} {}", per.as_str(), kind.as_str()));
+        feed(&counter.spelling());
     }
     let mut links: Vec<String> = links
         .iter()

@@ -61,7 +61,7 @@ mod tests {
     use cedar_policy_core::extensions::Extensions;
 
     use super::*;
-    use crate::counter::{CounterSpec, Kind, Per};
+    use crate::counter::{CounterSpec, Per};
     use crate::engine::cedar_request;
     use crate::entity::Uid;
     use crate::request::Request;
@@ -71,13 +71,7 @@ mod tests {
     /// F1 over the product of right and wrong parts: 5 labels, 3 sizes, 4 counters, 3 extras, 4 principals, 3 resources.
     #[test]
     fn f1_what_surely_fits_fits_for_cedar_too_and_plain_requests_do() {
-        let counter = CounterSpec {
-            name: "n".into(),
-            action: "tool.call".into(),
-            per: Per::Global,
-            window_us: 1,
-            kind: Kind::Count,
-        };
+        let counter = CounterSpec::counting("n", "tool.call", Per::Global, 1);
         let schema = Schema::Symbi.build(&[counter]).unwrap().unwrap();
         let bare = |text: &str| Entity::bare(Uid::parse(text).unwrap());
         let action = bare("Action::\"tool.call\"");

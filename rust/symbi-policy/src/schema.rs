@@ -1,7 +1,8 @@
 //! Schemas: what a policy may look at.
 //!
 //! Invariants
-//! - S1 each declared counter is a required `Long` in `context.counters` of its own action, and of no other.
+//! - S1 each declared counter is a required `Long` in `context.counters` of its own action and of those it is
+//!   shown to, and of no other.
 
 use cedar_policy_core::ast;
 use cedar_policy_core::extensions::Extensions;
@@ -107,7 +108,7 @@ fn with_counters(counters: &[CounterSpec]) -> String {
     for action in ACTIONS {
         let fields: Vec<String> = sorted
             .iter()
-            .filter(|counter| counter.action == action)
+            .filter(|counter| counter.is_seen_by(action))
             .map(|counter| format!("{}: Long", counter.name))
             .collect();
         let Some((before, after)) = text.split_once(&format!("action \"{action}\" ")) else { continue };
@@ -130,7 +131,7 @@ pub(crate) fn action_name(uid: &ast::EntityUID) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counter::{Kind, Per};
+    use crate::counter::Per;
 
     #[test]
     fn the_schema_and_the_table_name_the_same_actions() {
@@ -147,13 +148,7 @@ mod tests {
         let counters: Vec<CounterSpec> = ACTIONS
             .iter()
             .enumerate()
-            .map(|(index, action)| CounterSpec {
-                name: format!("counter_{index}"),
-                action: (*action).to_owned(),
-                per: Per::Global,
-                window_us: 1,
-                kind: Kind::Count,
-            })
+            .map(|(index, action)| CounterSpec::counting(&format!("counter_{index}"), action, Per::Global, 1))
             .collect();
         let text = with_counters(&counters);
         for (index, action) in ACTIONS.iter().enumerate() {
@@ -166,13 +161,7 @@ mod tests {
 
     #[test]
     fn c2_a_counter_is_declared_once() {
-        let one = CounterSpec {
-            name: "calls".into(),
-            action: "tool.call".into(),
-            per: Per::Principal,
-            window_us: 1,
-            kind: Kind::Count,
-        };
+        let one = CounterSpec::counting("calls", "tool.call", Per::Principal, 1);
         let findings = Schema::Symbi.build(&[one.clone(), one]).unwrap_err();
         assert_eq!(findings[0].code, "counters.duplicate");
     }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
+
 use symbi_policy::vocabulary::{self, AgentFacts};
 use symbi_policy::{Decision, Effect, Engine, Entity, Obligation, Request, Schema, Source, Value, builtin};
 use symbi_types::{LabelSet, SecurityTier};
@@ -111,7 +113,7 @@ fn the_demo_lets_clean_parts_pass_redacts_personal_ones_and_refuses_secrets() {
     let redacted = ask(&engine, &courier, "tool.call", &outbox, &["personal"]);
     assert_eq!(
         redacted.effect,
-        Effect::AllowWithConditions(vec![Obligation::Redact { labels: labels(&["personal"]) }])
+        Effect::AllowWithConditions(vec![Obligation::Redact { labels: labels(&["personal"]), fields: BTreeSet::new() }])
     );
     assert!(!redacted.is_allowed(), "conditions are unmet");
     assert_eq!(redacted.effect.as_str(), "redact");

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
+
 use symbi_policy::vocabulary;
 use symbi_policy::{
-    CounterSpec, Diagnostic, Effect, Engine, Entity, Kind, Link, Obligation, Per, Reason, RecordedRequest,
+    CounterSpec, Diagnostic, Effect, Engine, Entity, Link, Obligation, Per, Reason, RecordedRequest,
     Request, Schema, Severity, Source, Uid, Value, builtin,
 };
 
@@ -24,13 +26,7 @@ fn compile(text: &str, counters: &[CounterSpec]) -> Engine {
 }
 
 fn counter(name: &str, action: &str) -> CounterSpec {
-    CounterSpec {
-        name: name.into(),
-        action: action.into(),
-        per: Per::Principal,
-        window_us: 60_000_000,
-        kind: Kind::Count,
-    }
+    CounterSpec::counting(name, action, Per::Principal, 60_000_000)
 }
 
 fn bare(text: &str) -> Entity {
@@ -352,7 +348,7 @@ fn o1_obligations_of_all_determining_permits_apply_together() {
     let host = vocabulary::host().unwrap();
     let decision = compile(text, &[]).evaluate(&Request::new(&host, "tool.call", &bare("Tool::\"t\"")));
     let labels = ["a", "b", "c"].iter().map(|label| label.parse().unwrap()).collect();
-    assert_eq!(decision.effect, Effect::AllowWithConditions(vec![Obligation::Redact { labels }]));
+    assert_eq!(decision.effect, Effect::AllowWithConditions(vec![Obligation::Redact { labels, fields: BTreeSet::new() }]));
 }
 
 #[test]
@@ -433,4 +429,72 @@ fn a_recorded_request_read_back_is_the_same_and_decides_the_same() {
     }
     let float = text.replace("9007199254740992", "1.5");
     assert!(serde_json::from_str::<RecordedRequest>(&float).is_err(), "a float is no policy value");
+}
+
+fn obligations(annotations: &str) -> Vec<Obligation> {
+    let text = format!("{annotations}\npermit (principal, action == Action::\"tool.call\", resource);");
+    let engine = compile(&text, &[]);
+    let rule = engine.rules().find(|rule| rule.source.as_ref() == "mine.cedar").unwrap();
+    rule.obligations.clone()
+}
+
+#[test]
+fn t2_every_obligation_says_what_it_asks_for() {
+    use symbi_policy::{Approval, Budget};
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let all = obligations(
+        "@id(\"r\") @obligation(\"redact, approval, tier, read_only, budget, record, notify\")
+         @labels(\"phi\") @fields(\"patient.name, ssn\")
+         @approvers(\"ann, bob\") @approvals(\"2\") @expires(\"2h\")
+         @tier(\"gvisor\") @budget(\"10 calls per 1m\") @record(\"full\") @notify(\"security\")",
+    );
+    assert_eq!(
+        all,
+        [
+            Obligation::Redact {
+                labels: std::iter::once("phi".parse().unwrap()).collect(),
+                fields: names(&["patient.name", "ssn"])
+            },
+            Obligation::Approval(Approval { count: 2, approvers: names(&["ann", "bob"]), expires_s: 7_200 }),
+            Obligation::Tier(symbi_types::SecurityTier::Gvisor),
+            Obligation::ReadOnly,
+            Obligation::Budget(Budget {
+                rule: "r".into(),
+                measure: "calls".into(),
+                cap: 10,
+                window_us: 60_000_000
+            }),
+            Obligation::RecordFull,
+            Obligation::Notify(names(&["security"])),
+        ]
+    );
+    let plain = Approval { count: 1, approvers: BTreeSet::new(), expires_s: 86_400 };
+    assert_eq!(obligations("@obligation(\"approval\")"), [Obligation::Approval(plain)]);
+}
+
+#[test]
+fn t2_a_condition_that_is_not_complete_or_cannot_be_met_is_refused_where_it_stands() {
+    for annotations in [
+        "@obligation(\"tier\")",
+        "@obligation(\"tier\") @tier(\"firecracker\")",
+        "@tier(\"gvisor\")",
+        "@obligation(\"budget\")",
+        "@obligation(\"budget\") @budget(\"ten calls per 60s\")",
+        "@obligation(\"budget\") @budget(\"10 calls per 60\")",
+        "@obligation(\"budget\") @budget(\"10 calls per 99d\")",
+        "@obligation(\"record\") @record(\"loud\")",
+        "@obligation(\"notify\")",
+        "@obligation(\"notify\") @notify(\"a b\")",
+        "@obligation(\"redact\") @fields(\"\")",
+        "@obligation(\"approval\") @approvals(\"0\")",
+        "@obligation(\"approval\") @approvals(\"2\") @approvers(\"ann\")",
+        "@obligation(\"approval\") @expires(\"soon\")",
+        "@obligation(\"approval\") @expires(\"0s\")",
+        "@approvers(\"ann\")",
+        "@obligation(\"\")",
+        "@obligation(\"redact,\") @labels(\"a\")",
+    ] {
+        let found = refuse(&format!("{annotations} permit (principal, action, resource);"));
+        assert_eq!((found[0].code, found[0].line), ("policy.obligation", 1), "{annotations}");
+    }
 }
