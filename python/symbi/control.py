@@ -10,6 +10,7 @@ One JSON line in, one JSON line out: {"command", …} → {"value"} or {"error":
 Invariants
 - CS1 a peer of another user, this process itself, and every descendant of it are refused before a byte is read.
 - CS2 what resolves or approves needs the operator's token besides the user id.
+- CS5 a token is made or taken away after that was decided and recorded; only its digest is kept.
 - CS4 closing waits for the answers that are being made: an emergency stop that ends the program is answered too.
 - CS3 a request is one line of at most `LINE_BYTES_MAX`, answered or refused within `ANSWER_S`.
 """
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from symbi.errors import ConfigError, InputError, PolicyDenied, RuntimeClosedError, SymbiError
+from symbi.runtime.deciding import APPROVAL_COMMANDS
 from symbi.runtime.operating import AGENT_COMMANDS, error_shape
 
 if TYPE_CHECKING:
@@ -38,7 +40,16 @@ if TYPE_CHECKING:
 
     from symbi.runtime import Runtime
 
-__all__ = ["TOKEN_VARIABLE", "ControlServer", "act", "ask", "check_token", "socket_path"]
+__all__ = [
+    "TOKEN_VARIABLE",
+    "ControlServer",
+    "act",
+    "ask",
+    "change_operator",
+    "check_token",
+    "operators",
+    "socket_path",
+]
 
 LINE_BYTES_MAX: Final = 1 << 20  # of a request
 ANSWER_BYTES_MAX: Final = 256 << 20  # a hundred thousand agents, with everything about each
@@ -46,6 +57,10 @@ ANSWER_S: Final = 30.0
 LAST_ANSWER_S: Final = 5.0  # of a runtime that closes
 TOKEN_VARIABLE: Final = "SYMBI_OPERATOR_TOKEN"  # noqa: S105 - the variable's name
 _TOKEN_FILE: Final = "operator.token.sha256"  # noqa: S105 - only its digest is kept
+_OPERATORS: Final = "operators"
+_SUFFIX: Final = ".sha256"
+FIRST_OPERATOR: Final = "operator"
+"""The name of the token that is made with the data directory."""
 _PEER = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED of socket(7)
 
 
@@ -67,8 +82,10 @@ def _short(path: Path) -> Any:
 def make_token(data: Path) -> str | None:
     """The operator's token, made and answered once; only its digest stays. None where there is one already."""
     file = data / "keys" / _TOKEN_FILE
-    if file.exists():
-        return None
+    return None if file.exists() else _write_token(file)
+
+
+def _write_token(file: Path) -> str:
     token = secrets.token_urlsafe(24)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as out:
@@ -78,23 +95,57 @@ def make_token(data: Path) -> str | None:
     return token
 
 
-def check_token(data: Path, token: str) -> None:
-    """Compare in constant time.
+def check_token(data: Path, token: str) -> str:
+    """Whose token this is: `operator` for the first one, or the name it was made for. Compares in constant time.
 
     Raises:
-        PolicyDenied: it is not the operator's token (CS2).
+        PolicyDenied: it is no operator's token (CS2).
     """
-    file = data / "keys" / _TOKEN_FILE
-    try:
-        kept = file.read_text().strip()
-    except FileNotFoundError:
-        raise PolicyDenied("this runtime has no operator token yet: open it once", code="denied") from None
+    directory = data / "keys"
+    file = directory / _TOKEN_FILE
+    if not file.exists():
+        raise PolicyDenied("this runtime has no operator token yet: open it once", code="denied")
     given = hashlib.sha256(token.encode()).hexdigest()
-    if not token or not hmac.compare_digest(kept, given):
+    found = ""
+    for name, one in [(FIRST_OPERATOR, file), *_named(directory)]:
+        if hmac.compare_digest(one.read_text().strip(), given):
+            found = name
+    if not token or not found:
         raise PolicyDenied(
-            f"this needs the operator's token, shown once when the data directory was made: set {TOKEN_VARIABLE}",
+            f"this needs an operator's token, shown once when it was made: set {TOKEN_VARIABLE}",
             code="denied",
         )
+    return found
+
+
+def _named(keys: Path) -> list[tuple[str, Path]]:
+    """Further operators, by name."""
+    return [
+        (file.name.removesuffix(_SUFFIX), file) for file in sorted((keys / _OPERATORS).glob(f"*{_SUFFIX}"))
+    ]
+
+
+def operators(data: Path) -> list[str]:
+    """The names of all operators that have a token."""
+    return [FIRST_OPERATOR, *(name for name, _ in _named(data / "keys"))]
+
+
+async def change_operator(runtime: Runtime, by: str, name: str, *, added: bool) -> str:
+    """Make a person's own token, or take it away: decided and recorded (CS5). Answers the token, once.
+
+    Raises:
+        PolicyDenied: this operator may not. InputError: not a name; there is one already; there is none.
+    """
+    file = runtime.data / "keys" / _OPERATORS / f"{name}{_SUFFIX}"
+    if name == FIRST_OPERATOR or "/" in name or (file.exists() is added):
+        state = "has a token already" if added else "has no token that could be taken away"
+        raise InputError(f"the operator `{name}` {state}")
+    await asyncio.to_thread(runtime.kernel.change_operator, by, name, added)
+    if not added:
+        file.unlink()
+        return ""
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    return await asyncio.to_thread(_write_token, file)
 
 
 def _descends(pid: int, ancestor: int) -> bool:
@@ -245,21 +296,6 @@ async def _checkpoint(runtime: Runtime, _by: str, _request: dict[str, Any]) -> A
     return await asyncio.to_thread(runtime.kernel.checkpoint)
 
 
-async def _list_approvals(runtime: Runtime, _by: str, _request: dict[str, Any]) -> Any:
-    return runtime.kernel.unknown_operations()
-
-
-async def _resolve(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
-    token = request.get("token")
-    check_token(runtime.data, token if isinstance(token, str) else "")  # CS2
-    done = {"done": True, "failed": False}.get(str(request.get("resolution")))
-    if done is None:
-        raise InputError("a resolution is `done` or `failed`")
-    seq = runtime.kernel.resolve(by, str(request.get("operation")), done)
-    await runtime.bridge.durable(seq)
-    return {"seq": seq}
-
-
 async def _load_policies(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
     paths = request.get("paths")
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
@@ -273,8 +309,7 @@ _COMMANDS: Final[dict[str, Callable[[Runtime, str, dict[str, Any]], Awaitable[An
     "health": _health,
     "audit.checkpoint": _checkpoint,
     **AGENT_COMMANDS,
-    "approvals.list": _list_approvals,
-    "approvals.resolve": _resolve,
+    **APPROVAL_COMMANDS,
     "policy.load": _load_policies,
 }
 

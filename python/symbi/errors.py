@@ -131,17 +131,27 @@ class PolicyDenied(SymbiError):  # noqa: N818 - a refusal, by its fixed public n
             `suspended` (the agent is), `cancelled` (its run is), `no_principal`.
         decision_id: what an operator passes to `symbi explain`; empty where there was nothing to decide.
         seq: the record of the refusal, to be on disk before the refusal leaves the runtime; None without one.
+        approval: the operation that waits for a person, or that a person has denied; what `symbi approvals show` takes.
     """
 
     code = "denied"
 
     def __init__(
-        self, message: str, *, code: str = "denied", decision_id: str = "", seq: int | None = None
+        self,
+        message: str,
+        *,
+        code: str = "denied",
+        decision_id: str = "",
+        seq: int | None = None,
+        approval: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
         self.decision_id = decision_id
         self.seq = seq
+        self.approval = approval
+        if approval and code == "needs_approval":
+            self.add_note(f"approve it: `symbi approvals approve {approval}`")
         if decision_id:
             self.add_note(f"why: `symbi explain {decision_id}`")
 

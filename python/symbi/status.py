@@ -202,6 +202,8 @@ def _policy(kernel: Kernel, config: Config) -> ComponentHealth:
         return ComponentHealth("red", "denials stop nothing: `security.enforce_policies` is false")  # ST1
     if problems := kernel.policy_problems():
         return ComponentHealth("red", problems)
+    if problem := kernel.policy_problem():
+        return ComponentHealth("red", f"the policies that were to be put in force are not: {problem}")
     if erring := kernel.erring_rules():
         return ComponentHealth(
             "yellow", f"rules could not be evaluated {erring} times: `symbi check` your policies"

@@ -102,20 +102,28 @@ class AgentTools:
         self._channel = channel
 
     async def call(
-        self, name: str, arguments: dict[str, Any] | None = None, *, parts: Sequence[Part] = ()
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        parts: Sequence[Part] = (),
+        approval_timeout_s: float | None = None,
     ) -> Any:
-        """Call a tool.
+        """Call a tool. One that needs a person waits for one: until it is decided, or its time is over.
 
         Args:
             name: Its name, such as `outbox.send`.
             arguments: JSON values, by parameter name. They carry all that this agent has read.
             parts: Text that keeps its labels piece by piece; only these can be redacted.
+            approval_timeout_s: How long to wait for a person, seconds; 0: not at all.
 
         Raises:
-            PolicyDenied: refused.
+            PolicyDenied: refused; with code `needs_approval` where no person decided in time.
             ToolError: the tool failed.
         """
-        shape = {"name": name, "arguments": arguments or {}, "parts": list(parts)}
+        shape: dict[str, Any] = {"name": name, "arguments": arguments or {}, "parts": list(parts)}
+        if approval_timeout_s is not None:
+            shape["approval_timeout_s"] = approval_timeout_s
         return await self._channel.call("tools.call", shape)
 
     if not TYPE_CHECKING:  # a type checker shall still find the mistake

@@ -207,8 +207,13 @@ class Dispatcher:
         parts = _take(arguments, "parts", list, [])
         if not all(isinstance(part, Part) for part in parts):
             raise InputError("`parts` is a list of symbi.Part")
+        wait_s = _take(arguments, "approval_timeout_s", (int, float), None)
         return await self._tools.call(
-            agent, _take(arguments, "name", str), _take(arguments, "arguments", dict, {}), parts
+            agent,
+            _take(arguments, "name", str),
+            _take(arguments, "arguments", dict, {}),
+            parts,
+            approval_timeout_s=None if wait_s is None else _seconds(wait_s),
         )
 
     async def _store(self, agent: str, arguments: dict[str, Any]) -> str:

@@ -100,6 +100,7 @@ class PolicySettings:
     """`[policy]`. No paths: the built-in `secure-default`."""
 
     paths: tuple[Path, ...]
+    watch: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,6 +288,12 @@ SETTINGS: tuple[Setting, ...] = (
         default_text="none: `secure-default`",
     ),
     Setting(
+        "policy.watch",
+        Boolean(),
+        "Whether policy files that are saved are put in force at once; those before stay where they do not compile.",
+        default=False,
+    ),
+    Setting(
         "audit.storage",
         PathText(),
         "Directory of the trail.",

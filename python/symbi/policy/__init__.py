@@ -12,12 +12,13 @@ Not here: enforcement, counters' values, records. docs/policy.md says how polici
 
 from __future__ import annotations
 
-from symbi._core import Allow, AllowWithConditions, Deny, Redact, builtin_policy, check_policies
+from symbi._core import Allow, AllowWithConditions, Condition, Deny, Redact, builtin_policy, check_policies
 from symbi.policy.engine import Decision, Entity, Explanation, PolicyEngine, PolicyId, PolicyRequest
 
 __all__ = [
     "Allow",
     "AllowWithConditions",
+    "Condition",
     "Decision",
     "Deny",
     "Entity",

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from symbi.errors import PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["PolicyTexts", "read_policies"]
+__all__ = ["PolicyChange", "PolicyTexts", "read_policies"]
 
 SECURE_DEFAULT = "secure-default"
 """The built-in set, by name, wherever a path may stand. A file or directory of that name comes first."""
@@ -33,6 +33,22 @@ class PolicyTexts:
 
     sources: tuple[tuple[str, str], ...]
     counters: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """Policies that were put in force.
+
+    Attributes:
+        digest: Of the set in force now.
+        sampled: Recent operations that both sets decided.
+        flips: The first of those that fall otherwise now: `{"principal", "action", "resource", "before", "after",
+            "rule"}` each.
+    """
+
+    digest: str
+    sampled: int
+    flips: tuple[dict[str, Any], ...]
 
 
 def read_policies(paths: Iterable[str | Path]) -> PolicyTexts:

@@ -33,7 +33,10 @@ class Tools:
         arguments: dict[str, Any] | None = None,
         *,
         parts: Iterable[Any] = (),
+        approval_timeout_s: float | None = None,
     ) -> Any:
-        """Call the tool `name`. Raises `PolicyDenied`, `ToolError`."""
-        shape = {"name": name, "arguments": arguments or {}, "parts": list(parts)}
+        """Call the tool `name`, as `ctx.tools.call`. Raises `PolicyDenied`, `ToolError`."""
+        shape: dict[str, Any] = {"name": name, "arguments": arguments or {}, "parts": list(parts)}
+        if approval_timeout_s is not None:
+            shape["approval_timeout_s"] = approval_timeout_s
         return await self._dispatcher.call(agent.id, "tools.call", shape)

@@ -28,6 +28,7 @@ from symbi.agents.handle import AgentHandle
 from symbi.bus import Bus
 from symbi.context import Knowledge, Rag
 from symbi.errors import RuntimeClosedError
+from symbi.runtime.approvals import Approvals
 from symbi.runtime.asking import PRIORITY_NORMAL, Request
 from symbi.runtime.brakes import Brakes
 from symbi.runtime.breaches import Breaches
@@ -37,7 +38,9 @@ from symbi.runtime.forked import protect
 from symbi.runtime.leaving import Faults, Leaving
 from symbi.runtime.making import Agents, handle_of
 from symbi.runtime.moves import Moves
+from symbi.runtime.notices import Notices
 from symbi.runtime.opening import open_kernel
+from symbi.runtime.policies import Policies
 from symbi.runtime.runs import Runs
 from symbi.runtime.showing import describe, why
 from symbi.runtime.together import Together
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
     from symbi._core import Kernel
     from symbi.config import Config
     from symbi.control import ControlServer
+    from symbi.policy import PolicyId
+    from symbi.policy.sources import PolicyChange
     from symbi.sandbox.usage import Usage
 
 __all__ = ["Runtime"]
@@ -71,6 +76,7 @@ class Runtime:
         config: The settings in force.
         opened: What the opening found: `log_id`, `fingerprint`, `created`, `unknown`, `trail`, …
         bus, tools, context, rag: Views on the kernel, for the host.
+        approvals: Operations that wait for persons. notices: What somebody is to be told of.
         agents, runs, workers, moves, brakes, faults, breaches, upkeep: The rooms of this house, for its own modules.
     """
 
@@ -78,12 +84,15 @@ class Runtime:
     tools: Tools
     context: Knowledge
     rag: Rag
+    approvals: Approvals
 
     def __init__(self, config: Config, data: Path, policy: tuple[Path, ...] | None) -> None:
         self.config = config
         self.data = data
         self.opened: dict[str, Any] = {}
         self._policy = policy
+        self.policies = Policies(self, policy)
+        self.notices = Notices()
         self._kernel: Kernel | None = None
         self._bridge: Bridge | None = None
         self._dispatcher: Dispatcher | None = None
@@ -165,7 +174,8 @@ class Runtime:
         self._stack.callback(self.moves.close)
         self._stack.callback(self.brakes.close)
         self._stack.push_async_callback(self.runs.close)
-        caller = ToolCaller(kernel, self._bridge, self.moves.heed)
+        self.approvals = Approvals(self, kernel, self._bridge)
+        caller = ToolCaller(kernel, self._bridge, self.moves.heed, self.approvals)
         self._dispatcher = Dispatcher(kernel, self._bridge, caller, self.moves.heed)
         self.bus = Bus(kernel, self._dispatcher)
         self.tools = Tools(caller, self._dispatcher)
@@ -176,6 +186,7 @@ class Runtime:
         self._control = await ControlServer.start(self)
         self._stack.push_async_callback(self._control.close)
         self._stack.push_async_callback(self.stop_all)
+        self.policies.open()
         if self.workers.marker.exists():
             await self.workers.open()  # its opening reaps what was left
 
@@ -183,6 +194,8 @@ class Runtime:
         """The kernel rang: beyond records and mail, something may be due, or it has decided something."""
         self.upkeep.bell()
         self.moves.heed()
+        self.approvals.bell()
+        self.notices.bell(self.kernel)
 
     async def close(self) -> None:
         """End everything and close the trail (RT3). Twice is once."""
@@ -468,19 +481,60 @@ class Runtime:
         """`symbi.guard` for a named agent, outside of its own tasks."""
         return guarded(function, lambda: (self, agent.id))
 
-    async def load_policies(self, paths: Iterable[Path | str], *, by: str = "host") -> None:
-        """Put other policies in force: compiled, decided, recorded, swapped. Those in force stay if anything is wrong.
+    async def load_policies(
+        self, paths: Iterable[Path | str], *, by: str = "host", flips_max: int | None = None
+    ) -> PolicyChange:
+        """Put other policies in force: compiled, tried, decided, recorded, swapped in one step for every thread.
+
+        They take the place of all that were in force, registered ones included.
+
+        Args:
+            paths: As `Runtime.open` takes them.
+            by: Who changes them.
+            flips_max: A sample of recent operations is decided by both sets. Where more than so many fall otherwise,
+                nothing is changed. None: they are told, and that is all.
 
         Raises:
-            PolicyError: they do not compile. PolicyDenied: this principal may not.
+            PolicyError: they do not compile, or too much would fall otherwise; those in force stay.
+            PolicyDenied: this principal may not.
         """
-        from symbi.policy.archive import keep
-        from symbi.policy.sources import read_policies
+        return await self.policies.load(paths, by=by, flips_max=flips_max)
 
-        texts = read_policies(paths)
+    async def register_policy(self, text: str, name: str, *, by: str = "host") -> PolicyId:
+        """Add policies to those in force; an operation under policy, as `load_policies`.
+
+        Args:
+            text: Cedar policies.
+            name: Shown in diagnostics and rules; what `unregister_policy` takes.
+            by: Who adds them.
+
+        Raises:
+            PolicyError: the set would not compile; nothing was changed. PolicyDenied: this principal may not.
+            InputError: the name is taken.
+        """
+        return await self.policies.register(text, name, by)
+
+    async def unregister_policy(self, policy_id: PolicyId, *, by: str = "host") -> None:
+        """Take policies out again that `register_policy` added.
+
+        Raises:
+            InputError: nothing is registered under that id. PolicyDenied: this principal may not.
+        """
+        await self.policies.unregister(policy_id, by)
+
+    async def declassify(
+        self, agent: AgentHandle | str, labels: Iterable[str], *, by: str = "host"
+    ) -> frozenset[str]:
+        """Take labels off an agent: from then on it counts as not having read them. Answers those that stay.
+
+        Raises:
+            PolicyDenied: policy does not allow it (the built-in set allows nobody), or a person must agree first.
+            InputError: it carries none of them.
+        """
+        identity = _id(agent)
         async with Leaving(self, "policy") as leaving:
-            leaving.seq = self.kernel.load_policies(by, list(texts.sources), list(texts.counters))
-        await asyncio.to_thread(keep, self.data, self.kernel.policy_digest(), texts)
+            leaving.seq = self.kernel.declassify(by, identity, sorted(labels))
+        return frozenset(self.kernel.agent_labels(identity))
 
     # Within
 
@@ -490,7 +544,7 @@ class Runtime:
             self._bridge,
             self._dispatcher,
             self._caller,
-            *(self.__dict__.get(name) for name in ("bus", "context")),
+            *(self.__dict__.get(name) for name in ("bus", "context", "approvals")),
         )
         return [part for part in held if part is not None]
 

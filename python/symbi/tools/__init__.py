@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from symbi.tools.definition import ToolDefinition, tool
 from symbi.tools.guarding import guard
+from symbi.tools.spending import spent
 
-__all__ = ["ToolDefinition", "guard", "tool"]
+__all__ = ["ToolDefinition", "guard", "spent", "tool"]

@@ -10,6 +10,8 @@ Invariants
   traceback keeps it.
 - TC4 a call whose run is held before its function began is decided anew when the run goes on: the first permit is let
   go of, which is recorded as released.
+- TC6 a call that needs a person waits for one, and is decided again; with other arguments where a person changed them.
+- TC7 what a tool returned is handed over after its labels became the agent's.
 - TC5 a call that an earlier attempt of the task made is answered with its recorded result; the function is not called.
 """
 
@@ -26,11 +28,13 @@ from symbi.agents.parts import Part, PartSource
 from symbi.errors import InputError, PermitError, PolicyDenied, SymbiError, SymbiTimeoutError, ToolError
 from symbi.runtime.holding import GATE
 from symbi.tools.definition import REGISTERED, ToolDefinition
+from symbi.tools.spending import spending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from symbi._core import Kernel, Permit
+    from symbi.runtime.approvals import Approvals
     from symbi.runtime.bridge import Bridge
 
 __all__ = ["ToolCaller", "part_tuple"]
@@ -58,9 +62,16 @@ def part_tuple(part: Part) -> PartTuple:
 class ToolCaller:
     """The tools of one runtime."""
 
-    def __init__(self, kernel: Kernel, bridge: Bridge, heed: Callable[[], None] = lambda: None) -> None:
-        """`heed` as `Dispatcher`'s."""
+    def __init__(
+        self,
+        kernel: Kernel,
+        bridge: Bridge,
+        heed: Callable[[], None] = lambda: None,
+        approvals: Approvals | None = None,
+    ) -> None:
+        """`heed` as `Dispatcher`'s. Without `approvals` nothing waits for a person."""
         self._heed = heed
+        self._approvals = approvals
         self._kernel = kernel
         self._bridge = bridge
         self._known: dict[str, ToolDefinition] = {}
@@ -80,9 +91,14 @@ class ToolCaller:
         name: str,
         arguments: dict[str, Any],
         parts: Sequence[Part] = (),
+        *,
         timeout_s: float | None = None,
+        approval_timeout_s: float | None = None,
     ) -> Any:
         """Call the tool `name` for the agent.
+
+        A call that needs a person waits until it is decided or its time is over, or `approval_timeout_s` seconds;
+        with 0 it is refused at once with `needs_approval`.
 
         Raises:
             PolicyDenied: refused; a tool that does not exist looks the same.
@@ -91,7 +107,15 @@ class ToolCaller:
         definition = self._known.get(name) or REGISTERED.get(name)
         if definition is not None:
             self.register(definition)
-        return await self._call(agent, name, definition, arguments, parts=parts, timeout_s=timeout_s)
+        return await self._call(
+            agent,
+            name,
+            definition,
+            arguments,
+            parts=parts,
+            timeout_s=timeout_s,
+            approval_timeout_s=approval_timeout_s,
+        )
 
     async def call_definition(self, agent: str, definition: ToolDefinition, arguments: dict[str, Any]) -> Any:
         """Call a function that agents cannot name (`symbi.guard`); as a call of `ctx`, where a run makes it."""
@@ -117,19 +141,20 @@ class ToolCaller:
         *,
         parts: Sequence[Part] = (),
         timeout_s: float | None = None,
+        approval_timeout_s: float | None = None,
     ) -> Any:
-        try:
-            given = _ENCODE(arguments).encode()
-        except (TypeError, ValueError) as error:
-            raise InputError(f"the arguments of `{name}` cannot pass as JSON: {error}") from None
-        attributes = []
-        if definition is not None:
-            attributes = [(one, str(arguments[one])) for one in definition.attributes if one in arguments]
         shapes = [part_tuple(part) for part in parts]
         while True:
-            permit = self._kernel.begin_tool_call(
-                agent, name, given if arguments else b"", shapes, attributes
-            )
+            try:
+                permit = self._kernel.begin_tool_call(
+                    agent, name, *_given(name, definition, arguments, shapes)
+                )
+            except PolicyDenied as denied:
+                if denied.code != "needs_approval" or self._approvals is None or approval_timeout_s == 0:
+                    raise
+                await self._bridge.durable(denied.seq)
+                arguments = await self._approvals.wait(denied, arguments, approval_timeout_s)  # TC6
+                continue
             if definition is None:
                 raise ToolError(f"there is no tool `{name}` in this process")
             try:
@@ -142,8 +167,17 @@ class ToolCaller:
                     if not await _was_held():
                         raise
                     continue  # TC4
-                result = await self._carry_out(permit, name, definition, decided, timeout_s)
-                await self._bridge.durable(permit.settle("done", result=_kept(permit, result)))  # TC2
+                with spending() as told:
+                    result = await self._carry_out(permit, name, definition, decided, timeout_s, told=told)
+                shown = _shown(result)
+                seq = permit.settle(
+                    "done",
+                    result=shown if permit.journaled and shown.startswith(_WHOLE) else None,
+                    used=list(told.items()),
+                    returned=shown,
+                    labels=sorted(definition.labels | _labels(result)),
+                )  # TC7
+                await self._bridge.durable(seq)  # TC2
                 return result
             finally:
                 del permit  # TC3
@@ -155,6 +189,8 @@ class ToolCaller:
         definition: ToolDefinition,
         decided: dict[str, Any],
         timeout_s: float | None,
+        *,
+        told: dict[str, int],
     ) -> Any:
         bound = None if timeout_s is None else asyncio.timeout(timeout_s)
         try:
@@ -164,10 +200,18 @@ class ToolCaller:
                 return await self._act(definition, decided)
         except Exception as error:
             if bound is not None and bound.expired():  # ours, not a timeout that the tool raised
-                await self._bridge.durable(permit.settle("failed", "timeout"))
+                await self._bridge.durable(permit.settle("failed", "timeout", used=list(told.items())))
                 raise SymbiTimeoutError(f"`{name}` took longer than {timeout_s} s") from None
             text = str(error)[:TEXT_CHARS_MAX]
-            await self._bridge.durable(permit.settle("failed", type(error).__name__, text))
+            used = list(told.items())
+            seq = permit.settle(
+                "failed",
+                type(error).__name__,
+                text,
+                used=used,
+                returned=str(error).encode("utf-8", "replace"),
+            )
+            await self._bridge.durable(seq)
             if isinstance(error, SymbiError):
                 raise
             raise ToolError(f"`{name}` failed: {type(error).__name__}: {error}") from error
@@ -185,14 +229,42 @@ class ToolCaller:
         return await asyncio.to_thread(definition.function, **named)
 
 
-def _kept(permit: Permit, result: Any) -> bytes | None:
-    """The result for a retry of the task, where one is kept; None where there is none, or it cannot be kept."""
-    if not permit.journaled:
-        return None
+def _given(
+    name: str, definition: ToolDefinition | None, arguments: dict[str, Any], shapes: list[PartTuple]
+) -> tuple[bytes, list[PartTuple], list[tuple[str, str]], int, list[tuple[str, int]]]:
+    """The call as the kernel takes it."""
+    try:
+        given = _ENCODE(arguments).encode() if arguments else b""
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the arguments of `{name}` cannot pass as JSON: {error}") from None
+    if definition is None:
+        return given, shapes, [], 0, []
+    attributes = [(one, str(arguments[one])) for one in definition.attributes if one in arguments]
+    return given, shapes, attributes, 0, definition.amounts(arguments)
+
+
+_WHOLE = b'{"result":'
+
+
+def _shown(result: Any) -> bytes:
+    """What the detectors look at; beginning with `_WHOLE` where it can be kept for a retry too."""
+    if result is None:
+        return b'{"result":null}'
     try:
         return encode({"result": result})
     except (TypeError, ValueError):
-        return None
+        return f" {result}".encode("utf-8", "replace")
+
+
+def _labels(result: Any) -> frozenset[str]:
+    """Labels that parts bring with them."""
+    if isinstance(result, Part):
+        return result.labels
+    if isinstance(result, list | tuple):
+        return frozenset().union(*(_labels(one) for one in result))
+    if isinstance(result, dict):
+        return frozenset().union(*(_labels(one) for one in result.values()))
+    return frozenset()
 
 
 async def _was_held() -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -22,6 +22,7 @@ from symbi.errors import InputError
 __all__ = ["REGISTERED", "ToolDefinition", "tool"]
 
 ToolFunction = Callable[..., Any]
+_AMOUNT_END = 1 << 53  # whole numbers below it are exact wherever a record is read
 WORKER_MODULE = "_symbi_agent"
 """The name under which a worker imports an agent's file; it stands in no other process."""
 
@@ -38,6 +39,8 @@ class ToolDefinition:
         attributes: Names of arguments whose values policy may see, as text.
         takes_parts: It has a parameter `parts`: text that keeps its labels.
         idempotent: Calling it twice does what calling it once does.
+        costs: What a call is expected to cost, by measure: a whole number, or the parameter that says it.
+        labels: What its results carry, besides what the detectors find in them.
     """
 
     name: str
@@ -47,6 +50,22 @@ class ToolDefinition:
     attributes: tuple[str, ...]
     takes_parts: bool
     idempotent: bool = False
+    costs: tuple[tuple[str, str | int], ...] = ()
+    labels: frozenset[str] = frozenset()
+
+    def amounts(self, arguments: Mapping[str, Any]) -> list[tuple[str, int]]:
+        """What a call with these arguments is expected to cost, by measure.
+
+        Raises:
+            InputError: an argument that is to be a cost is no whole number from 0 on.
+        """
+        found = []
+        for measure, cost in self.costs:
+            amount = arguments.get(cost, 0) if isinstance(cost, str) else cost
+            if not isinstance(amount, int) or isinstance(amount, bool) or not 0 <= amount < _AMOUNT_END:
+                raise InputError(f"`{cost}` of `{self.name}` is its {measure}: a whole number from 0 on")
+            found.append((measure, amount))
+        return found
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         if WORKER_MODULE in sys.modules:  # TD2
@@ -68,6 +87,8 @@ def tool(
     risk: Literal["low", "medium", "high"] = "medium",
     attributes: tuple[str, ...] | list[str] = (),
     idempotent: bool = False,
+    costs: Mapping[str, str | int] | None = None,
+    labels: Iterable[str] = (),
 ) -> Callable[[ToolFunction], ToolDefinition]: ...
 def tool(
     function: ToolFunction | None = None,
@@ -78,6 +99,8 @@ def tool(
     risk: Literal["low", "medium", "high"] = "medium",
     attributes: tuple[str, ...] | list[str] = (),
     idempotent: bool = False,
+    costs: Mapping[str, str | int] | None = None,
+    labels: Iterable[str] = (),
 ) -> ToolDefinition | Callable[[ToolFunction], ToolDefinition]:
     """Make a function callable by agents, under its own name unless `name` says otherwise.
 
@@ -88,9 +111,13 @@ def tool(
         attributes: Names of arguments that policy may see.
         idempotent: Calling it twice does what calling it once does. A retry may then repeat a call of which nobody
             knows whether it happened; of any other tool, the task is dead instead.
+        costs: What a call is expected to cost, for budgets: `{"tokens": "max_tokens", "cost": 5}`. A number, or the
+            name of the parameter that says it; whole numbers, money in its smallest unit. The function says what it
+            came to with `symbi.tools.spent`.
+        labels: What its results carry, besides what the detectors find in them: whoever is handed one has read it.
 
     Raises:
-        InputError: the name is taken, or an attribute is not a parameter.
+        InputError: the name is taken, an attribute or a cost is not a parameter.
     """
 
     def mark(marked: ToolFunction) -> ToolDefinition:
@@ -98,6 +125,9 @@ def tool(
         for attribute in attributes:
             if attribute not in parameters:
                 raise InputError(f"`{attribute}` is not a parameter of `{marked.__name__}`")
+        for measure, cost in (costs or {}).items():
+            if isinstance(cost, str) and cost not in parameters:
+                raise InputError(f"`{cost}`, its {measure}, is not a parameter of `{marked.__name__}`")
         made = ToolDefinition(
             name or marked.__name__,
             marked,
@@ -106,6 +136,8 @@ def tool(
             tuple(attributes),
             "parts" in parameters,
             idempotent,
+            tuple((costs or {}).items()),
+            frozenset(labels),
         )
         known = REGISTERED.get(made.name)
         if known is not None and _place(known.function) != _place(marked):

@@ -256,7 +256,41 @@ impl Reader {
     /// with what was written since.
     #[must_use]
     pub fn records(&self, from_seq: u64) -> Records {
-        Records { reader: self.clone(), next_seq: None, from_seq, lines: None, needles: Vec::new() }
+        Records { reader: self.clone(), next_seq: None, from_seq, lines: None, needles: Vec::new(), wanted: None }
+    }
+
+    /// As [`Reader::records`], of those alone whose line is wanted: the others are passed over without being parsed.
+    #[must_use]
+    pub fn records_that(&self, from_seq: u64, wanted: fn(&[u8]) -> bool) -> Records {
+        Records { wanted: Some(wanted), ..self.records(from_seq) }
+    }
+
+    /// The last record of this type. Segments are looked through from the last one on, so that a record that is young is
+    /// found at once, whatever the age of the trail.
+    ///
+    /// # Errors
+    /// As [`Reader::query`].
+    pub fn newest(&self, event_type: &str) -> Result<Option<Record>, LogError> {
+        let segments = layout::segments(&*self.storage, &self.directory)?;
+        let needles = Query { event_type: Some(event_type.to_owned()), ..Query::default() }.needles();
+        let mut end = u64::MAX;
+        for segment in segments.iter().rev() {
+            let mut records = self.records(segment.first);
+            records.needles.clone_from(&needles);
+            let mut newest = None;
+            for record in records {
+                let record = record?;
+                if record.seq >= end {
+                    break;
+                }
+                newest = if record.event_type == event_type { Some(record) } else { newest };
+            }
+            if newest.is_some() {
+                return Ok(newest);
+            }
+            end = segment.first;
+        }
+        Ok(None)
     }
 
     /// The records that `query` asks for, in their order.
@@ -312,6 +346,7 @@ pub struct Records {
     from_seq: u64,
     lines: Option<Lines>,
     needles: Vec<String>,
+    wanted: Option<fn(&[u8]) -> bool>,
 }
 
 impl Records {
@@ -351,6 +386,9 @@ impl Records {
             if let Some(line) = line {
                 self.next_seq = Some(seq + 1);
                 if seq < self.from_seq {
+                    continue;
+                }
+                if self.wanted.is_some_and(|wanted| !wanted(line)) {
                     continue;
                 }
                 if self.needles.iter().any(|needle| memchr::memmem::find(line, needle.as_bytes()).is_none()) {

@@ -19,6 +19,7 @@ use crate::journal::{self, Fate};
 use crate::json::Object;
 use crate::kernel::Kernel;
 use crate::monitor::{Asked, Granted};
+use crate::obligations::redact_fields;
 use crate::permit::Permit;
 use crate::refusal::{Refusal, RefusalCode};
 
@@ -53,6 +54,8 @@ pub struct ToolCall {
     pub parts: Vec<Part>,
     /// What policy may see of the arguments: names and texts the tool declared.
     pub attributes: Vec<(String, String)>,
+    /// What it is expected to cost, by measure: `tokens`, `cost`, …
+    pub amounts: Vec<(String, u64)>,
     /// How long the permit holds, in milliseconds; 0 for the default.
     pub timeout_ms: u64,
 }
@@ -178,13 +181,15 @@ impl Kernel {
         // What is not done again does not depend on anything; and what does not exist cannot fail.
         let depends = known.is_some() && !replays;
         let expected =
-            depends.then(|| Self::expectation(call.tool, asked.subject.uid().id(), remembered, idempotent));
+            depends.then(|| Self::expectation(call.tool.clone(), asked.subject.uid().id(), remembered, idempotent));
         let asked = Asked {
             expected,
             replays,
             labels: of_parts.union(&opaque),
             bytes: bytes_given,
             call: call_entity,
+            attributes: call.attributes,
+            amounts: call.amounts,
             arguments: Some(&whole),
             ..asked
         };
@@ -196,11 +201,14 @@ impl Kernel {
         let mut bytes = whole.clone();
         let mut labels = asked.labels.clone();
         if let Some(redact) = &granted.redact {
+            let mut given = arguments.clone();
+            redact_fields(&mut given, &granted.terms.fields);
+            let opaque = if granted.terms.fields.is_empty() { opaque } else { exit::label_json(&given, &carried) };
             if redact.iter().any(|label| opaque.contains(label.as_str())) {
                 return Err(self.refuse_opaque(&asked, &granted).into());
             }
             exit::redact_parts(&mut parts, redact, &labelled);
-            bytes = permit_bytes(arguments, &parts)?;
+            bytes = permit_bytes(&given, &parts)?;
             labels = parts.iter().fold(opaque, |all, part| all.union(&part.labels));
         }
         match (fate, remembered) {

@@ -64,6 +64,8 @@ pub(crate) struct Intent {
     pub(crate) resource: String,
     pub(crate) action: &'static str,
     pub(crate) reservations: Vec<Reservation>,
+    /// Its result is recorded, sealed.
+    pub(crate) full: bool,
 }
 
 /// An external operation between its intent and its outcome.
@@ -73,6 +75,8 @@ pub(crate) struct Pending {
     pub(crate) watch: Option<Watch>,
     /// Its bytes were given: anything may have happened.
     pub(crate) acted: bool,
+    /// When they were.
+    pub(crate) acted_ns: u64,
     /// Its run was cancelled before that: they never will be (K77).
     pub(crate) revoked: bool,
     /// It was recorded `unknown` while it was under way (K78).
@@ -82,7 +86,7 @@ pub(crate) struct Pending {
 
 impl Pending {
     pub(crate) fn new(intent: Intent, watch: Option<Watch>, place: Option<Place>) -> Self {
-        Self { intent, watch, acted: false, revoked: false, reported: false, _place: place }
+        Self { intent, watch, acted: false, acted_ns: 0, revoked: false, reported: false, _place: place }
     }
 }
 
@@ -106,11 +110,12 @@ impl InFlight {
     }
 
     /// Its bytes are given now; false where they may not be any more.
-    pub(crate) fn act(&mut self, operation: OperationId) -> bool {
+    pub(crate) fn act(&mut self, operation: OperationId, now_ns: u64) -> bool {
         let Some(pending) = self.operations.get_mut(&operation).filter(|pending| !pending.revoked) else {
             return false;
         };
         pending.acted = true;
+        pending.acted_ns = now_ns;
         true
     }
 
@@ -165,16 +170,17 @@ mod tests {
             resource: String::new(),
             action: "tool.call",
             reservations: Vec::new(),
+            full: false,
         };
         let ids: Vec<OperationId> = (0..3).map(|_| OperationId::random(&SystemEntropy)).collect();
         flight.insert(ids[0], Pending::new(intent(run), None, None));
         flight.insert(ids[1], Pending::new(intent(run), None, None));
         flight.insert(ids[2], Pending::new(intent(RunId::random(&SystemEntropy)), None, None));
-        assert!(flight.act(ids[0]));
+        assert!(flight.act(ids[0], 1));
         let told: Vec<OperationId> = flight.revoke(run).into_iter().map(|(operation, _)| operation).collect();
         assert_eq!(told, [ids[0]], "K78");
         assert!(flight.revoke(run).is_empty(), "K78: once");
-        assert!(!flight.act(ids[1]), "K77");
-        assert!(flight.act(ids[2]), "K77: of that run alone");
+        assert!(!flight.act(ids[1], 1), "K77");
+        assert!(flight.act(ids[2], 1), "K77: of that run alone");
     }
 }

@@ -21,25 +21,29 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use symbi_audit::{Log, LogOptions, LogStatus};
+use symbi_audit::{Log, LogOptions, LogStatus, Reader};
 use symbi_bus::Bus;
 use symbi_scheduler::State;
 use symbi_store::Store;
-use symbi_types::{AgentId, Clock, Entropy, Moment, OperationId, RunId};
+use symbi_types::{AgentId, Clock, Entropy, Moment, OperationId, RunId, Storage};
 
 use crate::Principal;
 use crate::admission::Admission;
+use crate::approvals::Approvals;
 use crate::brakes::LateBrakes;
+use crate::canary::Canary;
 use crate::collect::Collector;
 use crate::denials::Denials;
 use crate::effects::Tool;
 use crate::flight::{InFlight, Place, Places};
 use crate::knowledge::Unapplied;
+use crate::obligations::Notices;
 use crate::permit::PermitError;
 use crate::pool::Pool;
-use crate::recovery::Unknown;
+use crate::recovery::{Recovery, Unknown};
 use crate::registry::Registry;
 use crate::share::Shares;
+use crate::snapshot::Snapshots;
 use crate::supervise::Handler;
 use crate::turns::Turns;
 use crate::wake::Wake;
@@ -82,10 +86,17 @@ pub struct Kernel {
     bus: Bus,
     store: Store,
     pub(crate) unapplied: Mutex<Unapplied>,
+    pub(crate) approvals: Mutex<Approvals>,
+    pub(crate) notices: Mutex<Notices>,
+    pub(crate) canary: Canary,
+    /// Why policies that were to be put in force are not.
+    pub(crate) policy_problem: Mutex<Option<String>>,
     pub(crate) ready_mailboxes: Arc<Mutex<Vec<AgentId>>>,
     pub(crate) late: Mutex<LateBrakes>,
     pub(crate) is_late: AtomicBool,
     pub(crate) collector: Collector,
+    storage: Arc<dyn Storage>,
+    snapshots: Arc<Snapshots>,
     wake: Arc<Wake>,
     /// Rules that could not be evaluated, over all decisions.
     erring_rules: AtomicU64,
@@ -119,6 +130,7 @@ impl Kernel {
             self.record_late_brakes(&self.log_options); // the disk may have room by now
             return Ok(());
         }
+        self.snapshots.stop();
         self.flush_denials(true);
         self.catch_up();
         let closed = self.log.close();
@@ -213,6 +225,20 @@ impl Kernel {
 
     // What the other files of this crate work with.
 
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+
+    /// The trail, for reading.
+    pub(crate) fn reader(&self) -> Result<Reader, symbi_audit::LogError> {
+        Reader::with_storage(&self.trail, Arc::clone(&self.storage))
+    }
+
+    /// Recovery reads on, to what is on disk now.
+    pub(crate) fn read_again(&self, reader: &Reader, state: &mut Recovery) -> Result<(), KernelError> {
+        state.read_on(reader, self.durable(), self.sealing.keys())
+    }
+
     pub(crate) fn wake(&self) -> &Wake {
         &self.wake
     }
@@ -291,7 +317,8 @@ impl Kernel {
 
     /// The bytes of an operation are given now; false where they may not be any more.
     pub(crate) fn act(&self, operation: OperationId) -> bool {
-        lock(&self.pending).act(operation)
+        let now_ns = self.moment().mono_ns;
+        lock(&self.pending).act(operation, now_ns)
     }
 
     /// A place for one more external operation of the agent; none where it has as many as it may.

@@ -15,13 +15,14 @@
 //!   before its intent is on disk.
 
 mod asked;
+pub(crate) mod counting;
 mod describing;
 mod outcome;
 mod refusing;
 
 use std::sync::Arc;
 
-use symbi_policy::{Decision, Engine, Obligation};
+use symbi_policy::{Decision, Engine};
 use symbi_types::{LabelSet, OperationId};
 
 use crate::Principal;
@@ -30,12 +31,14 @@ use crate::calls::Watch;
 use crate::flight::{Intent, Pending, Place};
 use crate::json::Object;
 use crate::kernel::{ActivePolicies, Kernel, lock};
+use crate::obligations::{FULL_BYTES_MAX, Notice, Terms, terms};
 use crate::permit::Permit;
 use crate::refusal::{Refusal, RefusalCode};
-use crate::window::{CounterKey, Reservation};
+use crate::window::Reservation;
 
-use asked::request;
+pub(crate) use asked::request;
 pub(crate) use asked::{Asked, Barred};
+use counting::Spent;
 
 /// How long a permit may be used after it was given, unless the caller asks for less.
 pub const PERMIT_MS: u64 = 30_000;
@@ -50,12 +53,15 @@ pub(crate) struct Weighed {
     pub(crate) decision: Decision,
     reservations: Vec<Reservation>,
     counters: Vec<(String, u64)>,
+    /// A cap that does not hold it.
+    spent: Option<Spent>,
 }
 
 /// An operation that may happen.
 pub(crate) struct Granted {
     pub(crate) operation: OperationId,
     pub(crate) redact: Option<LabelSet>,
+    pub(crate) terms: Terms,
     rules: Vec<String>,
     reservations: Vec<Reservation>,
     /// Of an external operation.
@@ -121,16 +127,20 @@ impl Kernel {
         if asked.expected.as_ref().is_some_and(|expected| self.is_shut(expected)) {
             return Err(self.refuse(asked, RefusalCode::Unavailable, None, SHUT)); // K95
         }
-        let Weighed { policies, decision, reservations, counters } = self.weigh(asked);
+        let Weighed { policies, decision, reservations, counters, spent } = self.weigh(asked);
+        self.sample(asked, &counters, &decision);
         let allowed = !decision.is_denied();
         if allowed || !self.enforce() {
-            return Ok(Granted {
-                reservations,
-                place,
-                counters,
-                enforced: allowed,
-                ..self.grant(decision, &policies)
-            });
+            let rules: Vec<String> = decision.determining.iter().map(|rule| rule.id.clone()).collect();
+            let terms = match self.bind(asked, &decision, &rules, spent, &policies.digest) {
+                Ok(terms) => terms,
+                Err(refusal) => {
+                    self.release(&reservations); // K21
+                    return Err(*refusal);
+                }
+            };
+            let granted = self.grant(terms, rules, &policies);
+            return Ok(Granted { reservations, place, counters, enforced: allowed, ..granted });
         }
         if policies.broken() {
             let text = "no policy is in force";
@@ -139,59 +149,12 @@ impl Kernel {
         Err(self.refuse_by_policy(asked, &policies, &decision, &counters))
     }
 
-    /// Reserves and decides, and records nothing. A denial that stops something has given back what it reserved.
-    pub(crate) fn weigh(&self, asked: &Asked<'_>) -> Weighed {
-        let policies = self.policies();
-        let engine = &policies.engine;
-        let specs = engine.counters_for(asked.action.name);
-        let mut reservations = Vec::new();
-        let mut counters = Vec::new();
-        let now_us = if specs.is_empty() { 0 } else { self.window_us() }; // before the lock (K25)
-        // The lock is held from the reservation to the decision: no I/O, microseconds.
-        let mut counts = if specs.is_empty() { None } else { Some(self.counters()) };
-        if let Some(windows) = counts.as_deref_mut() {
-            for spec in specs {
-                let principal = match spec.per {
-                    symbi_policy::Per::Principal => Some(asked.subject.uid().to_string()),
-                    symbi_policy::Per::Global => None,
-                };
-                let key = CounterKey { name: spec.name.clone(), principal };
-                let (count, reservation) = windows.reserve(key, spec.window_us, now_us);
-                if asked.replays {
-                    windows.release(&reservation); // K96
-                } else {
-                    reservations.push(reservation);
-                }
-                counters.push((spec.name.clone(), count - u64::from(asked.replays)));
-            }
-        }
-        let decision = evaluate(engine, asked, &counters);
-        if !decision.errors.is_empty() {
-            self.note_erring_rules(decision.errors.len());
-        }
-        if decision.is_denied()
-            && self.enforce()
-            && let Some(windows) = counts.as_deref_mut()
-        {
-            reservations.iter().for_each(|reservation| windows.release(reservation)); // K21
-        }
-        drop(counts);
-        Weighed { policies, decision, reservations, counters }
-    }
-
-    fn grant(&self, decision: Decision, policies: &Arc<ActivePolicies>) -> Granted {
-        let redact = match decision.obligations() {
-            [] => None,
-            obligations => {
-                Some(obligations.iter().fold(LabelSet::default(), |all, obligation| match obligation {
-                    Obligation::Redact { labels } => all.union(labels),
-                }))
-            }
-        };
+    fn grant(&self, terms: Terms, rules: Vec<String>, policies: &Arc<ActivePolicies>) -> Granted {
         Granted {
             operation: OperationId::random(self.entropy()),
-            redact,
-            rules: decision.determining.iter().map(|rule| rule.id.clone()).collect(),
+            redact: terms.redact.clone(),
+            terms,
+            rules,
             reservations: Vec::new(),
             place: None,
             counters: Vec::new(),
@@ -212,7 +175,10 @@ impl Kernel {
     ) -> Result<(OperationId, u64), Refusal> {
         let details = extra(self.describe(asked, &granted)).finish();
         match self.append(granted.operation, "operation", &granted, asked, &details) {
-            Some(seq) => Ok((granted.operation, seq)),
+            Some(seq) => {
+                self.tell(asked, &granted, seq);
+                Ok((granted.operation, seq))
+            }
             None => {
                 self.release(&granted.reservations); // K21
                 Err(self.unavailable())
@@ -232,8 +198,9 @@ impl Kernel {
         extra: impl FnOnce(Object) -> Object,
     ) -> Result<Permit, Refusal> {
         let details = extra(self.describe(asked, &granted));
+        let kept_bytes_max = if granted.terms.full { FULL_BYTES_MAX } else { SEALED_BYTES_MAX };
         let details = match asked.arguments {
-            Some(arguments) if arguments.len() <= SEALED_BYTES_MAX => {
+            Some(arguments) if arguments.len() <= kept_bytes_max => {
                 details.string("sealed", &self.seal(arguments))
             }
             _ => details,
@@ -248,7 +215,7 @@ impl Kernel {
                 return Err(self.refuse(asked, RefusalCode::Unavailable, None, SHUT)); // K95
             }
         };
-        let journaled = watch.as_ref().is_some_and(Watch::is_journaled);
+        let journaled = watch.as_ref().is_some_and(Watch::is_journaled) || granted.terms.full;
         let Some(seq) = self.append(operation, "operation.intent", &granted, asked, &details) else {
             self.release(&granted.reservations); // K21
             if let Some(watch) = watch {
@@ -256,7 +223,9 @@ impl Kernel {
             }
             return Err(self.unavailable());
         };
+        self.tell(asked, &granted, seq);
         let intent = Intent {
+            full: granted.terms.full,
             principal: asked.principal,
             agent: asked.agent,
             run: asked.run,
@@ -291,6 +260,54 @@ impl Kernel {
             return Err(self.unavailable());
         };
         Ok(Permit::replayed_from(Arc::clone(self), (operation, asked.agent, asked.run), seq, result))
+    }
+}
+
+impl Kernel {
+    /// What a decision to let pass is bound to: budgets, obligations, persons (K104).
+    fn bind(
+        &self,
+        asked: &Asked<'_>,
+        decision: &Decision,
+        rules: &[String],
+        spent: Option<Spent>,
+        policy: &str,
+    ) -> Result<Terms, Box<Refusal>> {
+        if !self.enforce() {
+            return Ok(terms(asked, decision).unwrap_or_default());
+        }
+        if let Some(Spent { name, count, cap }) = spent {
+            let text = format!("the budget `{name}` is spent");
+            let details = Object::new()
+                .strings("rules", rules.iter().map(String::as_str))
+                .string("budget", &name)
+                .number("would_be", count)
+                .number("cap", cap);
+            return Err(Box::new(self.refuse(asked, RefusalCode::OverBudget, Some(details), &text))); // K102
+        }
+        let mut terms =
+            terms(asked, decision).map_err(|unmet| Box::new(self.refuse_unmet(asked, unmet, rules)))?;
+        if let (Some(approval), false) = (&terms.approval, asked.replays) {
+            let approved = self.approved(asked, approval, rules, policy)?;
+            terms.approved = Some(approved);
+        }
+        Ok(terms)
+    }
+
+    /// Whom its rules name is told of what was recorded.
+    fn tell(&self, asked: &Asked<'_>, granted: &Granted, seq: u64) {
+        if granted.terms.notify.is_empty() {
+            return;
+        }
+        self.notify(Notice {
+            channels: granted.terms.notify.iter().cloned().collect(),
+            operation: granted.operation,
+            seq,
+            action: asked.action.name,
+            principal: asked.principal.to_string(),
+            resource: asked.resource.uid().to_string(),
+            rules: granted.rules.clone(),
+        });
     }
 }
 

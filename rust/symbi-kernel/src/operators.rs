@@ -14,7 +14,9 @@ use symbi_types::OperationId;
 
 use crate::Principal;
 use crate::agents::AgentError;
+use crate::canary::{Flip, SHOWN};
 use crate::flight::Intent;
+use crate::json::Object;
 use crate::kernel::{Kernel, Policies, compile_given, lock};
 use crate::monitor::Asked;
 use crate::recovery::Unknown;
@@ -40,7 +42,24 @@ pub enum OperatorError {
     /// The policies do not compile; the last good ones stay in force.
     #[error("{} problem(s) in the policies; those in force stay", .0.len())]
     Policies(Vec<Diagnostic>),
+    /// Too much of what was decided lately would fall otherwise.
+    #[error("{} of the operations decided lately would fall otherwise; the policies in force stay", .0.len())]
+    Flips(Vec<Flip>),
 }
+
+/// Policies that were put in force.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The record.
+    pub seq: u64,
+    /// Recent operations that were decided again.
+    pub sampled: usize,
+    /// Those that fall otherwise now, as far as they are told one by one.
+    pub flips: Vec<Flip>,
+}
+
+/// Longest text of a problem in a record, in characters.
+const PROBLEM_CHARS_MAX: usize = 8_192;
 
 impl Kernel {
     /// Puts other policies in force: compiled, decided, recorded on disk, swapped. Answers the record.
@@ -48,27 +67,91 @@ impl Kernel {
     /// # Errors
     /// Refused, or they do not compile (K35).
     pub fn load_policies(&self, by: Principal, policies: &Policies) -> Result<u64, OperatorError> {
+        Ok(self.change_policies(by, policies, None)?.seq)
+    }
+
+    /// As [`Kernel::load_policies`]; a sample of recent operations is decided by both sets first, and what falls otherwise
+    /// is told. Where more than `flips_max` do, nothing is changed.
+    ///
+    /// # Errors
+    /// Refused, they do not compile, or too much would fall otherwise (K35).
+    pub fn change_policies(
+        &self,
+        by: Principal,
+        policies: &Policies,
+        flips_max: Option<usize>,
+    ) -> Result<Changed, OperatorError> {
+        // Compiled first: an approval is asked for what would be in force, and for nothing that does not compile.
+        let compiled = compile_given(policies);
+        let after = compiled.as_ref().map_or_else(|_| String::new(), |active| active.digest.clone());
         let resource = bare("PolicySet", "active")?;
-        let asked = self.ask(by, "policy.change", resource)?;
+        let asked = Asked { arguments: Some(after.as_bytes()), ..self.ask(by, "policy.change", resource)? };
         let granted = self.decide(&asked).map_err(AgentError::from)?;
-        let active = match compile_given(policies) {
+        let active = match compiled {
             Ok(active) => active,
             Err(diagnostics) => {
                 self.release(granted.reservations()); // K21
                 return Err(OperatorError::Policies(diagnostics));
             }
         };
+        let (sampled, flips) = self.compare(&self.policies().engine, &active.engine);
+        if flips_max.is_some_and(|most| most < flips.len()) {
+            self.release(granted.reservations()); // K21
+            return Err(OperatorError::Flips(flips));
+        }
         let one_after_the_other = lock(&self.changing_policies);
-        let (before, after) = (self.policy_digest(), active.digest.clone());
+        let before = self.policy_digest();
         let (_, seq) = self
             .record_internal(&asked, granted, |details| {
-                details.string("before", &before).string("after", &after)
+                details
+                    .string("before", &before)
+                    .string("after", &after)
+                    .number("sampled", sampled as u64)
+                    .number("flips", flips.len() as u64)
             })
             .map_err(AgentError::from)?;
         self.wait_durable(seq, RECORD_TIMEOUT).map_err(|_| AgentError::from(self.unavailable()))?;
-        self.activate(active, &policies.counters);
+        self.activate(active);
         drop(one_after_the_other);
+        *lock(&self.policy_problem) = None;
         self.reconsider_violations(by); // K80
+        let shown = flips.into_iter().take(SHOWN).collect();
+        Ok(Changed { seq, sampled, flips: shown })
+    }
+
+    /// Policies that were to be put in force are not, and those before stay: recorded, and told until others are.
+    pub fn refuse_policies(&self, problem: &str) -> Option<u64> {
+        let shown: String = problem.chars().take(PROBLEM_CHARS_MAX).collect();
+        let details = Object::new().string("problem", &shown).string("policy", &self.policy_digest()).finish();
+        *lock(&self.policy_problem) = Some(shown);
+        let event = Event { decision: Some("deny"), ..Event::new("policy.rejected", &details) };
+        self.log().append(&event).ok().map(|receipt| receipt.seq)
+    }
+
+    /// Why policies that were to be put in force are not; none where nothing is amiss.
+    #[must_use]
+    pub fn policy_problem(&self) -> Option<String> {
+        lock(&self.policy_problem).clone()
+    }
+
+    /// An operator's token is made, or taken away: decided, and recorded with its name.
+    ///
+    /// # Errors
+    /// Refused, or it is not a name.
+    pub fn change_operator(&self, by: Principal, name: &str, added: bool) -> Result<u64, OperatorError> {
+        let good = !name.is_empty()
+            && name.len() <= 64
+            && name.chars().all(|one| one.is_ascii_alphanumeric() || "._-".contains(one));
+        if !good {
+            let text = "an operator's name is 1 to 64 of a-z, A-Z, 0-9, `.`, `_`, `-`";
+            return Err(AgentError::Invalid(text.to_owned()).into());
+        }
+        let asked = self.ask(by, "key.change", bare("Key", &format!("operator/{name}"))?)?;
+        let granted = self.decide(&asked).map_err(AgentError::from)?;
+        let (_, seq) = self
+            .record_internal(&asked, granted, |details| details.flag("added", added))
+            .map_err(AgentError::from)?;
+        self.wait_durable(seq, RECORD_TIMEOUT).map_err(|_| AgentError::from(self.unavailable()))?;
         Ok(seq)
     }
 

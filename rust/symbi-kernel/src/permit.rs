@@ -42,6 +42,9 @@ pub enum PermitError {
     /// Its bytes were never taken, so nothing can have been done.
     #[error("this permit was not used; what did not happen is not done")]
     NotTaken,
+    /// It was done, and what came back may not be handed over.
+    #[error("it was done; what came back carries more labels than the agent can take on, and is withheld")]
+    TooManyLabels,
     /// The log failed; the outcome could not be recorded and the operation is `unknown` at the next open.
     #[error("the log cannot write; the operation is unknown until an operator resolves it")]
     Unrecorded,
@@ -59,6 +62,20 @@ pub enum Outcome {
         /// What it said.
         text: String,
     },
+}
+
+/// What is known of an operation besides how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settlement {
+    /// Its result, for a retry of its task, and for a rule that wants it recorded.
+    pub result: Option<Vec<u8>>,
+    /// What it has cost, by measure: `tokens`, `cost`, …; whole numbers, money in its smallest unit. Time is taken by the
+    /// monitor.
+    pub used: Vec<(String, u64)>,
+    /// What is handed to the agent, for the detectors; empty where it is handed nothing.
+    pub returned: Vec<u8>,
+    /// What it carries besides, by the word of the tool.
+    pub labels: LabelSet,
 }
 
 enum State {
@@ -179,9 +196,9 @@ impl Permit {
     ///
     /// # Errors
     /// [`PermitError::Settled`] twice; [`PermitError::NotTaken`] for something done without its bytes;
-    /// [`PermitError::Unrecorded`] where the log cannot write.
+    /// [`PermitError::Unrecorded`] where the log cannot write; [`PermitError::TooManyLabels`].
     pub fn settle(&self, outcome: &Outcome) -> Result<u64, PermitError> {
-        self.settle_with(outcome, None)
+        self.settle_as(outcome, Settlement::default())
     }
 
     /// As [`Permit::settle`], with the result, which a retry of the task is answered with. Without it what was done is
@@ -190,6 +207,14 @@ impl Permit {
     /// # Errors
     /// As [`Permit::settle`].
     pub fn settle_with(&self, outcome: &Outcome, result: Option<Vec<u8>>) -> Result<u64, PermitError> {
+        self.settle_as(outcome, Settlement { result, ..Settlement::default() })
+    }
+
+    /// As [`Permit::settle_with`], with what it has cost: estimates that were reserved give way to it.
+    ///
+    /// # Errors
+    /// As [`Permit::settle`].
+    pub fn settle_as(&self, outcome: &Outcome, settlement: Settlement) -> Result<u64, PermitError> {
         let mut state = self.state();
         match &*state {
             State::Settled | State::Replayed(_) => Err(PermitError::Settled),
@@ -198,9 +223,13 @@ impl Permit {
                 let acted = matches!(&*state, State::Taken);
                 *state = State::Settled;
                 drop(state);
-                self.kernel
-                    .settle(self.operation, acted, Some(outcome), result)
-                    .ok_or(PermitError::Unrecorded)
+                let mut settlement = settlement;
+                let readable = self.kernel.is_given(self.agent, &mut settlement); // K115
+                let seq = self
+                    .kernel
+                    .settle(self.operation, acted, Some(outcome), settlement)
+                    .ok_or(PermitError::Unrecorded)?;
+                if readable { Ok(seq) } else { Err(PermitError::TooManyLabels) }
             }
         }
     }
@@ -213,7 +242,7 @@ impl Drop for Permit {
             State::Taken => true,
             State::Armed(_) => false,
         };
-        self.kernel.settle(self.operation, acted, None, None); // K17
+        self.kernel.settle(self.operation, acted, None, Settlement::default()); // K17
     }
 }
 

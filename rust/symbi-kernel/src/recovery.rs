@@ -1,24 +1,28 @@
-//! Reading the trail again at the opening: what is unknown, what was counted, what the projections miss.
+//! Reading the trail again at the opening: what is unknown, what was counted, who waits, what the projections miss.
 //!
 //! Why: the log is the truth. After kill -9 the rest is derived from it again.
-//! Cost: one pass over all records; about 5 µs each.
+//! Cost: what stands behind the last snapshot (`snapshot`), about 5 µs for each record of an operation; others are passed
+//! over.
 //!
 //! Invariants
 //! - K37 an external operation with an intent and neither outcome nor resolution is unknown, and stays reserved.
 //! - K38 counts after a restart are what they would have been without it, as far as the windows reach.
+//! - K112 what is read from a snapshot on is what is read from the first record on.
 
 use std::collections::HashMap;
 
-use serde_json::Value as Json;
+use memchr::memmem;
+use serde_json::{Value as Json, json};
 use symbi_audit::{Reader, Record};
 use symbi_crypto::Provider;
-use symbi_policy::{CounterSpec, Per};
 use symbi_store::{Projection, Store, StoreError};
 use symbi_types::{AgentId, OperationId};
 
+use crate::approvals::Approvals;
 use crate::kernel::{KernelError, unseal};
 use crate::keys::Keys;
-use crate::window::{CounterKey, Counters, Reservation};
+use crate::monitor::counting::{reserve_again, reserved_at, write_reservations};
+use crate::window::{Counters, Reservation};
 
 /// An operation of which nobody knows whether it happened.
 #[derive(Clone, Debug)]
@@ -40,16 +44,43 @@ pub struct Unknown {
     pub(crate) reservations: Vec<Reservation>,
 }
 
-/// What the opening gathered.
+/// What the records say, up to one of them.
 #[derive(Default)]
 pub(crate) struct Recovery {
     pub(crate) unknown: HashMap<OperationId, Unknown>,
     pub(crate) counters: Counters,
+    pub(crate) approvals: Approvals,
     /// How far the wall clock was set forwards, in all.
     pub(crate) jumped_us: u64,
+    /// Number of the first record that was not read.
+    pub(crate) next: u64,
+    /// How many were read, or passed over, by this opening.
+    pub(crate) read: u64,
     documents: Vec<(u64, Projection)>,
+    /// Number of the last record that makes a document, and one more.
+    documents_end: u64,
     /// Of this opening: what any sealed, each opens.
     provider: Provider,
+}
+
+/// Whether a line says anything to a recovery: nine of ten do not, and are not parsed.
+pub(crate) fn concerns(line: &[u8]) -> bool {
+    const TYPE: &[u8] = b"\"event_type\":\"";
+    // It stands behind fields of fixed length, at the same place in every line of an opening; the first is the true one,
+    // for what comes before it holds no text from outside.
+    let Some(at) = memmem::find(line, TYPE) else { return true };
+    let rest = line.get(at + TYPE.len()..).unwrap_or_default();
+    rest.starts_with(b"operation.") && !rest.starts_with(b"operation.denied")
+        || rest.starts_with(b"approval.")
+        || rest.starts_with(b"clock.")
+        || (rest.starts_with(b"operation\"") && says_more(rest))
+}
+
+/// Whether an internal operation was counted, made a document, or used an approval.
+fn says_more(line: &[u8]) -> bool {
+    [&b"\"reserved\":["[..], b"\"projection\":\"", b"\"approval\":\""]
+        .into_iter()
+        .any(|needle| memmem::find(line, needle).is_some())
 }
 
 impl Recovery {
@@ -57,30 +88,74 @@ impl Recovery {
         Self { provider, ..Self::default() }
     }
 
-    /// Reads the records before `end`.
+    /// Reads the records before `end`, from the last snapshot on; documents from `applied` on, the first that the store
+    /// has not.
     pub(crate) fn read(
         &mut self,
         reader: &Reader,
         end: u64,
-        specs: &[CounterSpec],
+        applied: u64,
         keys: &Keys,
     ) -> Result<(), KernelError> {
-        let unreadable = |error: &dyn std::fmt::Display| KernelError::Recovery(error.to_string());
-        let mut before_us = 0;
-        for record in reader.records(0) {
+        if let Some(found) = crate::snapshot::last(reader, self.provider)? {
+            *self = found;
+        }
+        if applied < self.documents_end {
+            self.read_documents(reader, applied, keys)?; // the store's file is older than the snapshot
+        }
+        self.read_on(reader, end, keys)
+    }
+
+    /// Reads on from where it stands.
+    pub(crate) fn read_on(&mut self, reader: &Reader, end: u64, keys: &Keys) -> Result<(), KernelError> {
+        for record in reader.records_that(self.next, concerns) {
             let record = record?;
             if record.seq >= end {
                 break;
             }
             if record.event_type == "clock.anomaly" {
-                let details = serde_json::from_str(&record.details).map_err(|error| unreadable(&error))?;
-                self.jump(&details, before_us);
+                // Rare: what stood before it was passed over.
+                let before = record.seq.checked_sub(1).and_then(|seq| reader.records(seq).next()).transpose()?;
+                self.jump(&details(&record)?, before.map_or(0, |before| before.timestamp_us));
+            } else {
+                self.take(&record, keys)?;
             }
-            before_us = record.timestamp_us;
-            if record.event_type.starts_with("operation") {
-                let details = serde_json::from_str(&record.details).map_err(|error| unreadable(&error))?;
-                self.take(&record, &details, specs, keys);
+        }
+        self.read += end.saturating_sub(self.next);
+        self.next = end;
+        Ok(())
+    }
+
+    fn read_documents(&mut self, reader: &Reader, from: u64, keys: &Keys) -> Result<(), KernelError> {
+        let makes_one = |line: &[u8]| says_more(line);
+        for record in reader.records_that(from, makes_one) {
+            let record = record?;
+            if record.seq >= self.next {
+                break;
             }
+            if record.event_type == "operation" {
+                let details = details(&record)?;
+                self.document(&record, &details, keys);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, record: &Record, keys: &Keys) -> Result<(), KernelError> {
+        let details = details(record)?;
+        match record.event_type.as_str() {
+            "operation.intent" => {
+                self.approvals.take(record, &details);
+                self.intend(record, &details);
+            }
+            "operation.outcome" | "operation.resolved" => self.end(record, &details),
+            "operation" => {
+                self.approvals.take(record, &details);
+                self.count(record.timestamp_us, &details);
+                self.document(record, &details, keys);
+            }
+            other if other.starts_with("approval.") => self.approvals.take(record, &details),
+            _ => {}
         }
         Ok(())
     }
@@ -92,75 +167,146 @@ impl Recovery {
         self.jumped_us = self.jumped_us.saturating_add(by_us);
     }
 
-    fn take(&mut self, record: &Record, details: &Json, specs: &[CounterSpec], keys: &Keys) {
-        match record.event_type.as_str() {
-            "operation.intent" => {
-                let reservations = self.count(record.timestamp_us, details, specs);
-                let Some(operation) = record.operation() else { return };
-                let text = |key: &str| details.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
-                self.unknown.insert(
-                    operation,
-                    Unknown {
-                        operation,
-                        seq: record.seq,
-                        action: text("action"),
-                        agent: record.agent(),
-                        principal: text("principal"),
-                        resource: text("resource"),
-                        at_us: record.timestamp_us,
-                        reservations,
-                    },
-                );
+    fn intend(&mut self, record: &Record, details: &Json) {
+        let reservations = self.count(record.timestamp_us, details);
+        let Some(operation) = record.operation() else { return };
+        let text = |key: &str| details.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
+        let unknown = Unknown {
+            operation,
+            seq: record.seq,
+            action: text("action"),
+            agent: record.agent(),
+            principal: text("principal"),
+            resource: text("resource"),
+            at_us: record.timestamp_us,
+            reservations,
+        };
+        self.unknown.insert(operation, unknown);
+    }
+
+    fn end(&mut self, record: &Record, details: &Json) {
+        let Some(operation) = record.operation() else { return };
+        let outcome = details.get("outcome").and_then(Json::as_str).unwrap_or_default();
+        if let (Some(used), Some(known)) = (details.get("used"), self.unknown.get_mut(&operation)) {
+            for reservation in &mut known.reservations {
+                let spent = used.get(&reservation.measure).and_then(Json::as_u64);
+                let Some(spent) = spent else { continue };
+                self.counters.adjust(reservation, spent);
+                reservation.added = crate::window::Added::Amount(spent);
             }
-            "operation.outcome" | "operation.resolved" => {
-                let Some(operation) = record.operation() else { return };
-                let outcome = details.get("outcome").and_then(Json::as_str).unwrap_or_default();
-                if outcome == "unknown" {
-                    return; // K37: known to be unknown is unknown
-                }
-                let gives_back = outcome == "released"
-                    || (record.event_type == "operation.resolved" && outcome == "failed");
-                let ended = self.unknown.remove(&operation).filter(|_| gives_back);
-                for reservation in ended.iter().flat_map(|ended| &ended.reservations) {
-                    self.counters.release(reservation);
-                }
-            }
-            "operation" => {
-                self.count(record.timestamp_us, details, specs);
-                let sealed = details.get("projection").and_then(Json::as_str);
-                let plain = sealed.and_then(|sealed| unseal(self.provider, keys, sealed));
-                if let Some(projection) =
-                    plain.and_then(|plain| serde_json::from_slice::<Projection>(&plain).ok())
-                {
-                    self.documents.push((record.seq, projection));
-                }
-            }
-            _ => {}
+        }
+        if outcome == "unknown" {
+            return; // K37: known to be unknown is unknown
+        }
+        let gives_back =
+            outcome == "released" || (record.event_type == "operation.resolved" && outcome == "failed");
+        let ended = self.unknown.remove(&operation).filter(|_| gives_back);
+        for reservation in ended.iter().flat_map(|ended| &ended.reservations) {
+            self.counters.release(reservation);
         }
     }
 
     /// K38.
-    fn count(&mut self, at_us: u64, details: &Json, specs: &[CounterSpec]) -> Vec<Reservation> {
+    fn count(&mut self, at_us: u64, details: &Json) -> Vec<Reservation> {
         let at_us = at_us.saturating_sub(self.jumped_us);
-        let Some(counted) = details.get("counters").and_then(Json::as_object) else { return Vec::new() };
-        let subject = details.get("subject").and_then(Json::as_str).unwrap_or_default();
-        counted
-            .keys()
-            .filter_map(|name| {
-                let spec = specs.iter().find(|spec| spec.name == *name)?;
-                let principal = match spec.per {
-                    Per::Principal => Some(subject.to_owned()),
-                    Per::Global => None,
-                };
-                let key = CounterKey { name: name.clone(), principal };
-                Some(self.counters.reserve(key, spec.window_us, at_us).1)
-            })
-            .collect()
+        details.get("reserved").map_or_else(Vec::new, |written| reserve_again(&mut self.counters, written, at_us))
+    }
+
+    fn document(&mut self, record: &Record, details: &Json, keys: &Keys) {
+        let sealed = details.get("projection").and_then(Json::as_str);
+        let plain = sealed.and_then(|sealed| unseal(self.provider, keys, sealed));
+        let projection = plain.and_then(|plain| serde_json::from_slice::<Projection>(&plain).ok());
+        if let Some(projection) = projection {
+            self.documents.push((record.seq, projection));
+            self.documents_end = self.documents_end.max(record.seq + 1);
+        }
     }
 
     /// Applies to the store what it has not seen.
     pub(crate) fn project(&mut self, store: &Store) -> Result<(), StoreError> {
-        store.apply_many(&std::mem::take(&mut self.documents))?;
+        store.apply_many(&self.take_documents())?;
         Ok(())
     }
+
+    /// The documents that were read; they are the store's from here on.
+    pub(crate) fn take_documents(&mut self) -> Vec<(u64, Projection)> {
+        std::mem::take(&mut self.documents)
+    }
+
+    /// All that a snapshot holds besides rows.
+    pub(crate) fn header(&self) -> Json {
+        json!({
+            "next": self.next, "jumped_us": self.jumped_us, "documents_end": self.documents_end,
+        })
+    }
+
+    /// The same, for who reads on beside the kernel.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            unknown: self.unknown.clone(),
+            counters: self.counters.clone(),
+            approvals: self.approvals.clone(),
+            documents: Vec::new(),
+            ..*self
+        }
+    }
+
+    /// Everything else, in rows: `{"c": …}` of counters, `{"a": …}` of approvals, `{"u": …}` of unknown operations.
+    pub(crate) fn rows(&self) -> Vec<Json> {
+        let counters = self.counters.rows().into_iter().map(|row| json!({ "c": row }));
+        let approvals = self.approvals.rows().into_iter().map(|row| json!({ "a": row }));
+        let unknown = self.unknown.values().map(|one| json!({ "u": unknown_to_json(one) }));
+        counters.chain(approvals).chain(unknown).collect()
+    }
+
+    /// As [`Recovery::header`] and [`Recovery::rows`] tell it; none where they are not whole.
+    pub(crate) fn load(provider: Provider, header: &Json, rows: &[Json]) -> Option<Self> {
+        let number = |key: &str| header.get(key).and_then(Json::as_u64);
+        let mut loaded = Self {
+            next: number("next")?,
+            jumped_us: number("jumped_us")?,
+            documents_end: number("documents_end")?,
+            ..Self::by(provider)
+        };
+        for row in rows {
+            match (row.get("c"), row.get("a"), row.get("u")) {
+                (Some(row), ..) => loaded.counters.load(row)?,
+                (_, Some(row), _) => loaded.approvals.load(row)?,
+                (.., Some(row)) => {
+                    let one = unknown_from_json(row)?;
+                    loaded.unknown.insert(one.operation, one);
+                }
+                _ => return None,
+            }
+        }
+        Some(loaded)
+    }
+}
+
+fn details(record: &Record) -> Result<Json, KernelError> {
+    serde_json::from_str(&record.details).map_err(|error| KernelError::Recovery(error.to_string()))
+}
+
+fn unknown_to_json(one: &Unknown) -> Json {
+    let reserved: Json = serde_json::from_str(&write_reservations(&one.reservations)).unwrap_or_default();
+    let buckets: Vec<u64> = one.reservations.iter().map(Reservation::bucket).collect();
+    json!({
+        "op": one.operation.to_string(), "seq": one.seq, "action": one.action, "principal": one.principal,
+        "agent": one.agent.map(|agent| agent.to_string()), "resource": one.resource, "at_us": one.at_us,
+        "reserved": reserved, "buckets": buckets,
+    })
+}
+
+fn unknown_from_json(row: &Json) -> Option<Unknown> {
+    let text = |key: &str| row.get(key).and_then(Json::as_str).map(str::to_owned);
+    Some(Unknown {
+        operation: text("op")?.parse().ok()?,
+        seq: row.get("seq")?.as_u64()?,
+        action: text("action")?,
+        agent: text("agent").and_then(|agent| agent.parse().ok()),
+        principal: text("principal")?,
+        resource: text("resource")?,
+        at_us: row.get("at_us")?.as_u64()?,
+        reservations: reserved_at(row.get("reserved")?, row.get("buckets")?)?,
+    })
 }

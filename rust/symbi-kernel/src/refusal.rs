@@ -49,4 +49,6 @@ pub struct Refusal {
     pub message: String,
     /// The record to wait for before this leaves the runtime; none where the log cannot write.
     pub seq: Option<u64>,
+    /// The operation that waits for a person, where it does, or did.
+    pub approval: Option<symbi_types::OperationId>,
 }

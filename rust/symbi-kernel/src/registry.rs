@@ -177,6 +177,12 @@ impl Agent {
         }
     }
 
+    /// A declassification: it counts as not having read these.
+    pub(crate) fn lower(&mut self, labels: &LabelSet) {
+        self.labels = self.labels.iter().filter(|label| !labels.contains(label.as_str())).cloned().collect();
+        self.entity = None;
+    }
+
     pub(crate) fn entity(&mut self, id: AgentId) -> Result<Entity, EntityError> {
         if let Some(entity) = &self.entity {
             return Ok(entity.clone());

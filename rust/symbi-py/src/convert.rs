@@ -15,6 +15,10 @@ impl From<core::Refusal> for Raise {
         let raise = Raise::new("PolicyDenied", refusal.message)
             .with("code", refusal.code.as_str())
             .with("decision_id", refusal.decision.to_string());
+        let raise = match refusal.approval {
+            Some(approval) => raise.with("approval", approval.to_string()),
+            None => raise,
+        };
         match refusal.seq {
             Some(seq) => raise.seq(seq),
             None => raise,
@@ -62,6 +66,7 @@ impl From<core::OperatorError> for Raise {
             core::OperatorError::Policies(diagnostics) => {
                 Raise::new("PolicyError", symbi_policy::render(&diagnostics))
             }
+            core::OperatorError::Flips(_) => Raise::new("PolicyError", error.to_string()),
         }
     }
 }
@@ -83,7 +88,9 @@ impl From<core::KernelError> for Raise {
             core::KernelError::Data { .. }
             | core::KernelError::Node(_)
             | core::KernelError::Supervision(_) => Raise::new("ConfigError", text),
-            core::KernelError::Recovery(_) | core::KernelError::Wake(_) => Raise::new("SymbiError", text),
+            core::KernelError::Recovery(_)
+            | core::KernelError::Wake(_)
+            | core::KernelError::Thread(_) => Raise::new("SymbiError", text),
         }
     }
 }

@@ -35,7 +35,7 @@ impl Kernel {
     #[pyo3(signature = (data, *, trail=None, sources=None, counters=Vec::new(), enforce=true, provider="aws-lc",
         signers=2, memory_mb=0, cpu_millicores=0, sandboxes=0, disk_io_mbps=1_048_576,
         network_io_mbps=1_048_576, accelerators=0, scheduling=None, supervision=None, tenants=Vec::new(), agents_max=10_000, mailbox_depth_max=1024,
-        mailbox_bytes_max=1_048_576))]
+        mailbox_bytes_max=1_048_576, snapshot_records=core::SNAPSHOT_RECORDS))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of one constructor")]
     fn open(
         py: Python<'_>,
@@ -58,6 +58,7 @@ impl Kernel {
         agents_max: usize,
         mailbox_depth_max: usize,
         mailbox_bytes_max: usize,
+        snapshot_records: u64,
     ) -> PyResult<Self> {
         let policies = sources.map(|sources| policies_in(sources, counters)).transpose()?;
         let options = core::KernelOptions {
@@ -85,6 +86,7 @@ impl Kernel {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             storage: None,
+            snapshot_records,
         };
         enter(py, || core::Kernel::open(options)).map(|core| Self { core })
     }
@@ -100,6 +102,7 @@ impl Kernel {
         dict.set_item("records", opened.records)?;
         dict.set_item("cut_bytes", opened.cut_bytes)?;
         dict.set_item("unknown", opened.unknown)?;
+        dict.set_item("replayed", opened.replayed)?;
         dict.set_item("trail", self.core.trail())?;
         Ok(dict)
     }
@@ -156,6 +159,40 @@ impl Kernel {
     ) -> PyResult<u64> {
         let (by, policies) = (principal(by)?, policies_in(sources, counters)?);
         enter(py, || self.core.load_policies(by, &policies))
+    }
+
+    /// As `load_policies`, with the canary: `(record, sampled, [flip, …])`.
+    #[pyo3(signature = (by, sources, counters, flips_max=None))]
+    fn change_policies<'py>(
+        &self,
+        py: Python<'py>,
+        by: &str,
+        sources: Vec<(String, String)>,
+        counters: Vec<(String, String)>,
+        flips_max: Option<usize>,
+    ) -> PyResult<(u64, usize, Vec<Bound<'py, PyDict>>)> {
+        let (by, policies) = (principal(by)?, policies_in(sources, counters)?);
+        let changed = enter(py, || self.core.change_policies(by, &policies, flips_max))?;
+        let flips = changed.flips.iter().map(|flip| {
+            let dict = PyDict::new(py);
+            dict.set_item("principal", &flip.principal)?;
+            dict.set_item("action", &flip.action)?;
+            dict.set_item("resource", &flip.resource)?;
+            dict.set_item("before", flip.before)?;
+            dict.set_item("after", flip.after)?;
+            dict.set_item("rule", flip.rule.as_deref())?;
+            Ok(dict)
+        });
+        Ok((changed.seq, changed.sampled, flips.collect::<PyResult<_>>()?))
+    }
+
+    /// Policies that were to be put in force are not.
+    fn refuse_policies(&self, py: Python<'_>, problem: &str) -> Option<u64> {
+        py.detach(|| self.core.refuse_policies(problem))
+    }
+
+    fn policy_problem(&self) -> Option<String> {
+        self.core.policy_problem()
     }
 
     fn unknown_operations<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {

@@ -8,6 +8,7 @@
 //! - B2 a core error becomes the Python class that `errors` names, with its stable code.
 
 mod agents;
+mod approvals;
 mod audit;
 mod breach;
 mod collect;

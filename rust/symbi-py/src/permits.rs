@@ -5,7 +5,7 @@ use pyo3::types::PyBytes;
 use symbi_kernel as core;
 use symbi_types::SecurityTier;
 
-use crate::convert::{PartTuple, agent_id, input, part_in, principal, texts};
+use crate::convert::{PartTuple, agent_id, input, labels_in, part_in, principal, texts};
 use crate::errors::{Raise, enter};
 use crate::kernel::Kernel;
 
@@ -17,7 +17,7 @@ impl Kernel {
         Ok(self.core.register_tool(&spec).map_err(Raise::from)?)
     }
 
-    #[pyo3(signature = (by, tool, arguments, parts=Vec::new(), attributes=Vec::new(), timeout_ms=0))]
+    #[pyo3(signature = (by, tool, arguments, parts=Vec::new(), attributes=Vec::new(), timeout_ms=0, amounts=Vec::new()))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments: the fields of a request")]
     fn begin_tool_call(
         &self,
@@ -28,9 +28,10 @@ impl Kernel {
         parts: Vec<PartTuple>,
         attributes: Vec<(String, String)>,
         timeout_ms: u64,
+        amounts: Vec<(String, u64)>,
     ) -> PyResult<Permit> {
         let parts = parts.into_iter().map(part_in).collect::<PyResult<_>>()?;
-        let call = core::ToolCall { tool, arguments: arguments.to_vec(), parts, attributes, timeout_ms };
+        let call = core::ToolCall { tool, arguments: arguments.to_vec(), parts, attributes, amounts, timeout_ms };
         let by = principal(by)?;
         let permit = enter(py, || self.core.begin_tool_call(by, call))?;
         Ok(Permit { core: permit })
@@ -101,7 +102,9 @@ impl Permit {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    #[pyo3(signature = (outcome, kind=String::new(), text=String::new(), result=None))]
+    #[pyo3(signature = (outcome, kind=String::new(), text=String::new(), result=None, *, used=Vec::new(), returned=Vec::new(),
+        labels=Vec::new()))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments: the fields of an outcome")]
     fn settle(
         &self,
         py: Python<'_>,
@@ -109,12 +112,16 @@ impl Permit {
         kind: String,
         text: String,
         result: Option<Vec<u8>>,
+        used: Vec<(String, u64)>,
+        returned: Vec<u8>,
+        labels: Vec<String>,
     ) -> PyResult<u64> {
         let outcome = match outcome {
             "done" => core::Outcome::Done,
             "failed" => core::Outcome::Failed { kind, text },
             _ => return Err(input(format!("`{outcome}` is not an outcome: `done` or `failed`"))),
         };
-        enter(py, || self.core.settle_with(&outcome, result))
+        let settlement = core::Settlement { result, used, returned, labels: labels_in(labels)? };
+        enter(py, || self.core.settle_as(&outcome, settlement))
     }
 }

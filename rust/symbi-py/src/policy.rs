@@ -21,7 +21,7 @@ use symbi_policy::{
     parse_counters, render,
 };
 
-use self::answers::{Allow, AllowWithConditions, Deny, Redact, present};
+use self::answers::{Allow, AllowWithConditions, Condition, Deny, Redact, present};
 use self::values::pairs;
 use crate::errors::{Raise, enter};
 
@@ -378,6 +378,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Deny>()?;
     module.add_class::<AllowWithConditions>()?;
     module.add_class::<Redact>()?;
+    module.add_class::<Condition>()?;
     module.add_function(wrap_pyfunction!(check_policies, module)?)?;
     module.add_function(wrap_pyfunction!(builtin_policy, module)?)
 }

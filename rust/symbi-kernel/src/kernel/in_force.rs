@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use symbi_policy::{CounterSpec, Diagnostic, Engine, Schema, Source};
+use symbi_policy::{CounterSpec, Diagnostic, Engine, Obligation, Schema, Source};
 
 use super::{Kernel, KernelError};
 
@@ -24,9 +24,30 @@ pub(crate) struct ActivePolicies {
     pub(crate) digest: String,
     /// Why the configured set is not in force. Then the engine holds the operator set alone: all else is refused.
     pub(crate) diagnostics: Vec<Diagnostic>,
+    /// All counters that are declared: what is declared is counted, whoever reads it.
+    pub(crate) declared: Vec<CounterSpec>,
+    /// Rules have budgets of their own.
+    pub(crate) has_budgets: bool,
 }
 
 impl ActivePolicies {
+    fn new(engine: Engine, declared: &[CounterSpec], diagnostics: Vec<Diagnostic>) -> Self {
+        let is_budget = |one: &Obligation| matches!(one, Obligation::Budget(_));
+        let has_budgets = engine.rules().any(|rule| rule.obligations.iter().any(is_budget));
+        Self {
+            has_budgets,
+            digest: engine.digest().to_owned(),
+            engine,
+            diagnostics,
+            declared: declared.to_vec(),
+        }
+    }
+
+    /// The counters that stand in the context of an action.
+    pub(crate) fn counters(&self, action: &str) -> impl Iterator<Item = &CounterSpec> {
+        self.declared.iter().filter(move |spec| spec.is_seen_by(action))
+    }
+
     pub(crate) fn broken(&self) -> bool {
         !self.diagnostics.is_empty()
     }
@@ -35,7 +56,7 @@ impl ActivePolicies {
 /// Compiles policies as they were given, or says what is wrong with them.
 pub(crate) fn compile_given(policies: &Policies) -> Result<ActivePolicies, Vec<Diagnostic>> {
     let engine = Engine::compile(Schema::Symbi, &policies.sources, &policies.counters)?;
-    Ok(ActivePolicies { digest: engine.digest().to_owned(), engine, diagnostics: Vec::new() })
+    Ok(ActivePolicies::new(engine, &policies.counters, Vec::new()))
 }
 
 /// Compiles what is to be in force. A broken set compiles to one that refuses everything, and says why.
@@ -47,11 +68,14 @@ pub(super) fn compile(policies: Option<&Policies>) -> Result<ActivePolicies, Ker
                 .map_err(builtin)?),
             Some(given) => Engine::compile(Schema::Symbi, &given.sources, &given.counters),
         };
-    let (engine, diagnostics) = match compiled {
-        Ok(engine) => (engine, Vec::new()),
-        Err(diagnostics) => (Engine::compile(Schema::Symbi, &[], &[]).map_err(builtin)?, diagnostics),
-    };
-    Ok(ActivePolicies { digest: engine.digest().to_owned(), engine, diagnostics })
+    let counters = policies.map_or(&[][..], |given| &given.counters);
+    match compiled {
+        Ok(engine) => Ok(ActivePolicies::new(engine, counters, Vec::new())),
+        Err(diagnostics) => {
+            let engine = Engine::compile(Schema::Symbi, &[], &[]).map_err(builtin)?;
+            Ok(ActivePolicies::new(engine, &[], diagnostics))
+        }
+    }
 }
 
 impl Kernel {
@@ -78,9 +102,9 @@ impl Kernel {
     }
 
     /// Puts compiled policies in force.
-    pub(crate) fn activate(&self, active: ActivePolicies, counters: &[CounterSpec]) {
+    pub(crate) fn activate(&self, active: ActivePolicies) {
+        // What was counted stays: a counter that is declared again tomorrow goes on from there.
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(active);
-        self.counters().retain(|name| counters.iter().any(|known| known.name == name));
     }
 
     pub(crate) fn policies(&self) -> Arc<ActivePolicies> {

@@ -17,12 +17,14 @@ use super::in_force::{ActivePolicies, Policies, compile};
 use super::sealing::Sealing;
 use super::{Kernel, lock};
 use crate::admission::{Admission, AdmissionLimits};
+use crate::canary::Canary;
 use crate::collect::Collector;
 use crate::flight::Places;
 use crate::json::Object;
 use crate::keys::{KeyError, Keys};
 use crate::pool::Pool;
 use crate::recovery::Recovery;
+use crate::snapshot::Snapshots;
 use crate::supervise::Handler;
 use crate::tenants::Tenants;
 use crate::turns::Turns;
@@ -64,6 +66,8 @@ pub struct KernelOptions {
     pub entropy: Arc<dyn Entropy>,
     /// The log's file layer, where it is not the file system.
     pub storage: Option<Arc<dyn symbi_types::Storage>>,
+    /// Records after which what was worked out of them is written down, for the next opening.
+    pub snapshot_records: u64,
 }
 
 /// Why a runtime did not open.
@@ -98,6 +102,9 @@ pub enum KernelError {
     /// The wake-up descriptor.
     #[error("no wake-up descriptor: {0}")]
     Wake(std::io::Error),
+    /// A thread of the kernel.
+    #[error("no thread: {0}")]
+    Thread(std::io::Error),
     /// A built-in policy set does not compile: our own fault.
     #[error("a built-in policy set does not compile: {0}")]
     Builtin(String),
@@ -120,6 +127,8 @@ pub struct Opened {
     pub cut_bytes: u64,
     /// Operations of earlier openings whose outcome is unknown.
     pub unknown: usize,
+    /// Records that were read again: those behind the last snapshot.
+    pub replayed: u64,
 }
 
 /// Under which settings this opening decides: what a reader of the trail must know to judge what follows.
@@ -177,12 +186,11 @@ impl Kernel {
         let log = Arc::new(log);
 
         let mut recovery = Recovery::by(options.provider);
-        if !report.created {
-            let counters = options.policies.as_ref().map_or(&[][..], |policies| &policies.counters);
-            let reader = symbi_audit::Reader::with_storage(&trail, storage)?;
-            recovery.read(&reader, log.durable(), counters, &keys)?;
-        }
         let store = Store::open(&options.data.join("state.db"), report.log_id, log.durable())?;
+        if !report.created {
+            let reader = symbi_audit::Reader::with_storage(&trail, Arc::clone(&storage))?;
+            recovery.read(&reader, log.durable(), store.applied_seq()?, &keys)?;
+        }
         recovery.project(&store)?;
         store.sweep()?;
 
@@ -192,10 +200,15 @@ impl Kernel {
         let tenants = Tenants::new(&mut scheduler, &options.tenants)?;
         let bell = Arc::clone(&wake);
         let progress = Arc::downgrade(&log);
+        let snapshots = Arc::new(Snapshots::every(options.snapshot_records, recovery.next));
+        let clerk = Arc::clone(&snapshots);
         log.on_progress(Arc::new(move || {
             let Some(log) = progress.upgrade() else { return };
             match log.status() {
-                LogStatus::Healthy => bell.progressed(log.durable()),
+                LogStatus::Healthy => {
+                    bell.progressed(log.durable());
+                    clerk.progressed(log.durable());
+                }
                 LogStatus::Poisoned { .. } | LogStatus::Closed => bell.ring(),
             }
         }));
@@ -229,9 +242,13 @@ impl Kernel {
             records: report.records,
             cut_bytes: report.cut_bytes,
             unknown: recovery.unknown.len(),
+            replayed: recovery.read,
         };
-        Ok(Arc::new(Self {
+        let state = recovery.again();
+        let kernel = Arc::new(Self {
             log,
+            storage,
+            snapshots,
             trail,
             opened,
             log_options,
@@ -256,6 +273,10 @@ impl Kernel {
             bus,
             store,
             unapplied: Mutex::default(),
+            approvals: Mutex::new(recovery.approvals),
+            notices: Mutex::default(),
+            canary: Canary::default(),
+            policy_problem: Mutex::default(),
             ready_mailboxes,
             late: Mutex::default(),
             is_late: AtomicBool::new(false),
@@ -265,6 +286,8 @@ impl Kernel {
             closed: AtomicBool::new(false),
             clock: options.clock,
             entropy: Pool::new(options.entropy),
-        }))
+        });
+        kernel.snapshots().start(&kernel, state)?;
+        Ok(kernel)
     }
 }

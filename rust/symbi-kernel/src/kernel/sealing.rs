@@ -41,6 +41,10 @@ impl Sealing {
         let key = seal_key(provider, &keys, &salt);
         Self { provider, key, salt, nonces: Mutex::new(NonceCounter::default()), keys }
     }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
 }
 
 impl Kernel {

@@ -26,6 +26,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) circumstances: Vec<(&'static str, Value)>,
     /// Declared attributes of a tool call.
     pub(crate) call: Option<Entity>,
+    /// The same, for counters of different values.
+    pub(crate) attributes: Vec<(String, String)>,
+    /// What it is expected to cost, by measure.
+    pub(crate) amounts: Vec<(String, u64)>,
     /// Keyed digest of the arguments.
     pub(crate) arguments: Option<&'a [u8]>,
     /// The agent that the record is filed under.
@@ -47,7 +51,7 @@ pub(crate) enum Barred {
 }
 
 /// The request as the engine takes it.
-pub(super) fn request<'a>(asked: &'a Asked<'_>, counters: &[(String, u64)]) -> Request<'a> {
+pub(crate) fn request<'a>(asked: &'a Asked<'_>, counters: &[(String, u64)]) -> Request<'a> {
     let long = |number: u64| Value::Long(i64::try_from(number).unwrap_or(i64::MAX));
     let counts = counters.iter().map(|(name, count)| (name.clone(), long(*count))).collect();
     let request = Request::new(&asked.subject, asked.action.name, &asked.resource)

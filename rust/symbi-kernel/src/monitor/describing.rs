@@ -5,10 +5,13 @@
 use symbi_audit::Event;
 use symbi_types::OperationId;
 
+use super::asked::request;
+use super::counting::write_reservations;
 use super::{Asked, Granted};
 use crate::Principal;
 use crate::json::Object;
 use crate::kernel::{Kernel, lock};
+use crate::obligations::FULL_BYTES_MAX;
 use crate::refusal::Refusal;
 
 /// Longest class of an error in a record, in characters.
@@ -40,12 +43,45 @@ impl Kernel {
         } else {
             details.strings("rules", granted.rules.iter().map(String::as_str))
         };
-        if granted.counters.is_empty() {
+        let details = self.describe_terms(asked, granted, details);
+        if granted.counters.is_empty() && granted.reservations.is_empty() {
             return details;
         }
         let counts =
             granted.counters.iter().fold(Object::new(), |object, (name, count)| object.number(name, *count));
-        details.string("subject", &asked.subject.uid().to_string()).raw("counters", &counts.finish()) // K22
+        let details = details.raw("counters", &counts.finish()); // K22
+        if granted.reservations.is_empty() {
+            return details;
+        }
+        details.raw("reserved", &write_reservations(&granted.reservations)) // K103
+    }
+
+    /// What the grant is bound to.
+    fn describe_terms(&self, asked: &Asked<'_>, granted: &Granted, details: Object) -> Object {
+        let terms = &granted.terms;
+        if terms.names.is_empty() {
+            return details;
+        }
+        let details = details.strings("obligations", terms.names.iter().copied());
+        let details = match terms.approved {
+            Some(approval) => details.display("approval", approval),
+            None => details,
+        };
+        let details = if terms.notify.is_empty() {
+            details
+        } else {
+            details.strings("notify", terms.notify.iter().map(String::as_str))
+        };
+        if !terms.full {
+            return details;
+        }
+        let request = request(asked, &granted.counters).to_record();
+        let text = serde_json::to_string(&request).unwrap_or_else(|_| "null".to_owned());
+        if text.len() <= FULL_BYTES_MAX {
+            details.string("request_sealed", &self.seal(text.as_bytes()))
+        } else {
+            details.number("request_bytes", text.len() as u64)
+        }
     }
 
     pub(super) fn append(

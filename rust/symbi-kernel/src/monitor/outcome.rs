@@ -7,7 +7,9 @@ use symbi_types::OperationId;
 
 use crate::json::Object;
 use crate::kernel::{Kernel, lock};
-use crate::permit::Outcome;
+use crate::monitor::counting::TIME_MS;
+use crate::obligations::FULL_BYTES_MAX;
+use crate::permit::{Outcome, Settlement};
 
 impl Kernel {
     /// Records how an external operation ended. `acted`: its bytes were taken. `outcome` is none where the permit
@@ -17,15 +19,22 @@ impl Kernel {
         operation: OperationId,
         acted: bool,
         outcome: Option<&Outcome>,
-        result: Option<Vec<u8>>,
+        settlement: Settlement,
     ) -> Option<u64> {
+        let now_ns = self.moment().mono_ns;
         let mut pending = lock(&self.pending).remove(operation)?;
         let doubt = match (outcome, &pending.watch) {
             (Some(Outcome::Failed { kind, .. }), Some(watch)) => watch.leaves_doubt(kind),
             (Some(_) | None, _) => false,
         };
+        let Settlement { result, mut used, labels, returned: _ } = settlement;
+        let kept = result.as_deref().filter(|_| pending.intent.full).map(|result| self.describe_result(result));
         if let Some(watch) = pending.watch.take() {
             self.watched(watch, operation, outcome, acted, result);
+        }
+        if acted {
+            used.push((TIME_MS.to_owned(), now_ns.saturating_sub(pending.acted_ns) / 1_000_000));
+            self.adjust(&mut pending.intent.reservations, &used);
         }
         if pending.reported && outcome.is_none() {
             return None; // K78: it is recorded `unknown`, and is
@@ -40,11 +49,24 @@ impl Kernel {
             self.release(&pending.intent.reservations);
         }
         let details = details.string("outcome", word).string("action", pending.intent.action);
-        let details = if pending.reported { details.flag("late", true) } else { details }.finish();
+        let details = if pending.reported { details.flag("late", true) } else { details };
+        let spent = pending.intent.reservations.iter().any(|one| !one.measure.is_empty());
+        let details = if spent && acted {
+            let used = used.iter().fold(Object::new(), |all, (name, amount)| all.number(name, *amount));
+            details.raw("used", &used.finish()) // K103
+        } else {
+            details
+        };
+        let details = match kept {
+            Some((key, text)) => details.string(key, &text),
+            None => details,
+        };
+        let details = details.finish();
         let event = Event {
             agent_id: pending.intent.agent,
             run: pending.intent.run,
             op: Some(operation),
+            labels: &labels,
             ..Event::new("operation.outcome", &details)
         };
         let seq = self.log().append(&event).ok().map(|receipt| receipt.seq);
@@ -54,5 +76,14 @@ impl Kernel {
             lock(&self.unknown).remove(&operation); // K78
         }
         seq
+    }
+
+    /// A result that a rule wants recorded: sealed; of one that is too long its digest, for it has happened.
+    fn describe_result(&self, result: &[u8]) -> (&'static str, String) {
+        if result.len() <= FULL_BYTES_MAX {
+            ("result_sealed", self.seal(result))
+        } else {
+            ("result_digest", self.digest(result))
+        }
     }
 }

@@ -88,7 +88,7 @@ impl Kernel {
         match seen {
             Seen::Again(decision, due) => {
                 let seq = due.and_then(|repeated| self.record_repeated(&repeated));
-                Refusal { code, decision, message: message.to_owned(), seq }
+                Refusal { code, decision, message: message.to_owned(), seq, approval: None }
             }
             Seen::First => {
                 let decision = DecisionId::random(self.entropy());
@@ -118,7 +118,7 @@ impl Kernel {
                 if let (Principal::Agent(agent), Some(seq)) = (asked.principal, seq) {
                     lock(&self.shares).add(agent, seq);
                 }
-                Refusal { code, decision, message: message.to_owned(), seq }
+                Refusal { code, decision, message: message.to_owned(), seq, approval: None }
             }
         }
     }
@@ -181,6 +181,7 @@ impl Kernel {
             message: "the trail cannot be written; nothing may happen until the runtime is reopened"
                 .to_owned(),
             seq: None,
+            approval: None,
         }
     }
 }

@@ -23,6 +23,7 @@ fn k34_a_canary_given_in_every_place_stands_nowhere_in_the_trail() {
     let part = Part { text: CANARY.to_owned(), labels: labels(&[]), source: None };
     for name in ["t", "forbidden"] {
         let given = ToolCall {
+            amounts: Vec::new(),
             tool: name.to_owned(),
             arguments: arguments.clone(),
             parts: vec![part.clone()],

@@ -7,9 +7,12 @@
 )]
 
 mod agents;
+mod approvals;
 mod breach;
+mod budgets;
 mod collect;
 mod counters;
+mod dataflow;
 mod denials;
 mod faults;
 mod knowledge;
@@ -18,9 +21,11 @@ mod leaks;
 mod memory;
 mod messages;
 mod model;
+mod obligations;
 mod operators;
 mod permits;
 mod policies;
+mod snapshots;
 mod stall;
 mod supervise;
 mod together;

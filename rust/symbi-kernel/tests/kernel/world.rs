@@ -12,7 +12,7 @@ use symbi_kernel::{
     Permit, Policies, Principal, Priority, Refusal, SchedulingOptions, Share, SupervisorOptions, ToolCall,
     ToolSpec,
 };
-use symbi_policy::{CounterSpec, Kind, Per, Source};
+use symbi_policy::{CounterSpec, Per, Source};
 use symbi_testkit::{Disk, FakeClock, SeededEntropy};
 use symbi_types::{AgentId, LabelSet, ResourceLimits, ResourceVector, SecurityTier, Storage};
 
@@ -39,6 +39,7 @@ pub struct World {
     pub supervision: SupervisorOptions,
     pub tenants: Vec<(String, Share)>,
     pub seed: u64,
+    pub snapshot_records: u64,
 }
 
 pub fn policies(text: &str, counters: &[CounterSpec]) -> Policies {
@@ -48,13 +49,7 @@ pub fn policies(text: &str, counters: &[CounterSpec]) -> Policies {
 
 /// `context.counters.calls` of `tool.call`, a minute, each principal for itself.
 pub fn calls(per: Per) -> CounterSpec {
-    CounterSpec {
-        name: "calls".to_owned(),
-        action: "tool.call".to_owned(),
-        per,
-        window_us: 60_000_000,
-        kind: Kind::Count,
-    }
+    CounterSpec::counting("calls", "tool.call", per, 60_000_000)
 }
 
 /// Everything, and at most so many tool calls a minute.
@@ -89,6 +84,7 @@ impl World {
             supervision: SupervisorOptions::default(),
             tenants: Vec::new(),
             seed: 7,
+            snapshot_records: symbi_kernel::SNAPSHOT_RECORDS,
         }
     }
 
@@ -145,6 +141,7 @@ impl World {
                 (None, Some(disk)) => Some(Arc::new(disk.clone()) as Arc<dyn Storage>),
                 (None, None) => None,
             },
+            snapshot_records: self.snapshot_records,
         })
     }
 

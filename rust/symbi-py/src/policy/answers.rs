@@ -151,8 +151,15 @@ impl AllowWithConditions {
     #[getter]
     fn conditions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let obligations = self.decision.obligations().iter().map(|obligation| match obligation {
-            Obligation::Redact { labels } => {
-                Py::new(py, Redact { labels: labels.iter().map(ToString::to_string).collect() })
+            Obligation::Redact { labels, fields } => {
+                let labels = labels.iter().map(ToString::to_string).collect();
+                let fields = fields.iter().cloned().collect();
+                Ok(Py::new(py, Redact { labels, fields })?.into_any())
+            }
+            other => {
+                let parameters = other.parameters();
+                let parameters = parameters.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+                Ok(Py::new(py, Condition { name: other.name(), parameters })?.into_any())
             }
         });
         PyTuple::new(py, obligations.collect::<PyResult<Vec<_>>>()?)
@@ -192,6 +199,7 @@ fn ids(decision: &Decision) -> Vec<&str> {
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct Redact {
     labels: Vec<String>,
+    fields: Vec<String>,
 }
 
 #[pymethods]
@@ -205,7 +213,45 @@ impl Redact {
         PyFrozenSet::new(py, &self.labels)
     }
 
+    #[getter]
+    fn fields<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyFrozenSet>> {
+        PyFrozenSet::new(py, &self.fields)
+    }
+
     fn __repr__(&self) -> String {
         format!("Redact(labels={:?})", self.labels)
+    }
+}
+
+/// Another condition: its word after `@obligation`, and what it asks for.
+#[pyclass(frozen, eq, hash, module = "symbi.policy")]
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Condition {
+    name: &'static str,
+    parameters: Vec<(String, String)>,
+}
+
+#[pymethods]
+impl Condition {
+    #[classattr]
+    #[pyo3(name = "__match_args__")]
+    const MATCH_ARGS: (&'static str, &'static str) = ("name", "parameters");
+
+    #[getter]
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    #[getter]
+    fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, text) in &self.parameters {
+            dict.set_item(name, text)?;
+        }
+        Ok(dict)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Condition({:?}, {:?})", self.name, self.parameters)
     }
 }
