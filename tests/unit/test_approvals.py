@@ -69,7 +69,7 @@ async def test_tc6_a_call_waits_for_a_person_and_then_happens(tmp_path: Path) ->
         assert one.arguments["arguments"] == {"to": "ann", "amount": 900}
         assert not done
         with pytest.raises(symbi.PolicyDenied, match="token"):
-            await rt.approvals.approve(one.id, token="wrong")  # AP1
+            await rt.approvals.approve(one.id, token="wrong")
         await rt.approvals.approve(one.id, token=scene.token)
         assert await run == "paid 900 to ann"
         assert done == [{"to": "ann", "amount": 900}]
@@ -88,7 +88,7 @@ async def test_tc6_other_arguments_by_a_person_are_what_happens(tmp_path: Path) 
 
 
 @pytest.mark.asyncio
-async def test_a_no_and_a_wait_that_is_over_are_refusals_that_name_the_operation(tmp_path: Path) -> None:
+async def test_ap2_a_no_and_a_wait_that_is_over_are_refusals_that_name_the_operation(tmp_path: Path) -> None:
     scene = Scene(tmp_path / "d")
     async with scene.open() as rt:
         agent = await rt.schedule_agent(payer)
@@ -125,7 +125,7 @@ async def test_a_run_that_is_cancelled_waits_no_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_two_persons_each_with_a_token_of_their_own(tmp_path: Path) -> None:
+async def test_cs5_two_persons_each_with_a_token_of_their_own(tmp_path: Path) -> None:
     rule = ASK.replace(
         '@obligation("approval")', '@obligation("approval") @approvals("2") @approvers("ann, bob")'
     )
@@ -205,7 +205,7 @@ async def test_de1_over_the_socket_every_word_needs_a_token(tmp_path: Path) -> N
 
 
 @pytest.mark.asyncio
-async def test_a_notice_reaches_whoever_handles_it(tmp_path: Path) -> None:
+async def test_no1_a_notice_reaches_whoever_handles_it(tmp_path: Path) -> None:
     rule = ASK.replace('"approval"', '"notify"').replace("@id", '@notify("security") @id')
     scene = Scene(tmp_path / "d", rule)
     told: list[Any] = []

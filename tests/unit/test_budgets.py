@@ -56,12 +56,12 @@ async def test_a_budget_reserves_what_is_expected_and_keeps_what_was_spent(tmp_p
     async with symbi.Runtime.open(data=tmp_path / "d", policy=policy(tmp_path)) as rt:
         await ask(rt, "budgets.model", most=900, used=200)
         await ask(rt, "budgets.thread", used=300)  # in another thread, said in two parts
-        with pytest.raises(symbi.ToolError):
+        with pytest.raises(symbi.AgentError, match="too much"):
             await ask(rt, "budgets.thread", used=501)  # what failed has cost all the same: 1001
         with pytest.raises(symbi.PolicyDenied, match="spend_agent") as refused:
             await ask(rt, "budgets.model", most=1, used=1)
         assert refused.value.code == "over_budget"
-        with pytest.raises(symbi.InputError, match="whole number"):
+        with pytest.raises(symbi.AgentError, match="whole number"):
             await ask(rt, "budgets.model", most=-1, used=1)
     with pytest.raises(symbi.InputError, match="while it is called"):
         spent(tokens=1)

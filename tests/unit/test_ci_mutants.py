@@ -53,8 +53,22 @@ def test_every_planted_bug_still_applies_and_there_are_at_least_twenty() -> None
     for mutant in planted:
         assert mutant.find != mutant.replace
         assert mutant.why
-        assert mutant.applied(ROOT) != (ROOT / mutants.CRATE / "src" / mutant.file).read_text()
+        assert mutant.applied(ROOT) != (ROOT / mutants.SCHEDULER.folder / "src" / mutant.file).read_text()
     assert set(SHARE) <= {mutant.name for mutant in planted}
+
+
+def test_each_enforcement_point_of_the_monitor_has_a_bug_that_takes_its_check_out() -> None:
+    planted = mutants.load(ROOT, mutants.KERNEL)
+    for mutant in planted:
+        assert mutant.find != mutant.replace
+        mutant.applied(ROOT)
+    unchecked = {
+        mutant.name.removeprefix("unchecked-") for mutant in planted if mutant.name.startswith("unchecked-")
+    }
+    points = {"agent.create", "agent.run", "message.send", "tool.call", "sandbox.start"}
+    assert (
+        points | {"data.read", "data.write", "data.search", "policy.change", "label.declassify"} <= unchecked
+    )
 
 
 def test_a_bug_is_put_where_it_belongs(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def types(rt: symbi.Runtime, event_type: str) -> list[symbi.AuditEvent]:
 
 
 @pytest.mark.asyncio
-async def test_a_registered_policy_holds_until_it_is_taken_out(tmp_path: Path) -> None:
+async def test_po1_po2_a_registered_policy_holds_until_it_is_taken_out(tmp_path: Path) -> None:
     (tmp_path / "p.cedar").write_text(OPEN)
     async with symbi.Runtime.open(data=tmp_path / "d", policy=tmp_path / "p.cedar") as rt:
         before = rt.kernel.policy_digest()
@@ -82,7 +82,7 @@ async def test_the_canary_tells_what_falls_otherwise_and_may_bound_it(tmp_path: 
 
 
 @pytest.mark.asyncio
-async def test_pw1_a_saved_file_is_in_force_and_a_broken_one_is_loud_and_changes_nothing(
+async def test_pw1_pw2_a_saved_file_is_in_force_and_a_broken_one_is_loud_and_changes_nothing(
     tmp_path: Path,
 ) -> None:
     policies = tmp_path / "policies"

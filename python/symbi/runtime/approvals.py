@@ -19,7 +19,7 @@ import json
 import os
 from dataclasses import dataclass
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from symbi.errors import InputError, PolicyDenied
 from symbi.runtime.holding import GATE
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Approval", "Approvals", "Vote"]
 
+_Rows: TypeAlias = "list[dict[str, Any]]"  # `list` is a method below
 _POLL_S = 3_600.0  # who waits longer looks again: the clock of the trail may have moved otherwise than ours
 
 
@@ -137,7 +138,7 @@ class Approvals:
         row = self._kernel.approval(identity)
         return None if row is None else _approval(self._kernel, row)
 
-    def unknown(self) -> list[dict[str, Any]]:
+    def unknown(self) -> _Rows:
         """External operations of which nobody knows whether they happened, oldest first."""
         return self._kernel.unknown_operations()
 

@@ -23,9 +23,14 @@ __all__ = ["APPROVAL_COMMANDS"]
 PREFIX_CHARS_MIN: Final = 8  # of an id, where only its beginning is typed
 
 
-def _token(request: dict[str, Any]) -> str:
+def _token(runtime: Runtime, request: dict[str, Any]) -> str:
+    """The token of the request, checked before anything else is looked at (DE1)."""
+    from symbi.control import check_token
+
     token = request.get("token")
-    return token if isinstance(token, str) else ""
+    given = token if isinstance(token, str) else ""
+    check_token(runtime.data, given)
+    return given
 
 
 def _meant(known: list[str], request: dict[str, Any]) -> str:
@@ -62,39 +67,37 @@ async def _show(runtime: Runtime, _by: str, request: dict[str, Any]) -> Any:
 
 
 async def _approve(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
-    meant, arguments = _waiting(runtime, request), request.get("arguments")
+    token, meant, arguments = _token(runtime, request), _waiting(runtime, request), request.get("arguments")
     if arguments is None:
-        return {
-            "operation": meant,
-            "seq": await runtime.approvals.approve(meant, token=_token(request), by=by),
-        }
+        return {"operation": meant, "seq": await runtime.approvals.approve(meant, token=token, by=by)}
     if not isinstance(arguments, dict):
         raise InputError("arguments are a JSON object")
-    seq = await runtime.approvals.modify(meant, arguments, token=_token(request), by=by)
+    seq = await runtime.approvals.modify(meant, arguments, token=token, by=by)
     return {"operation": meant, "seq": seq}
 
 
 async def _deny(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
-    meant = _waiting(runtime, request)
-    return {"operation": meant, "seq": await runtime.approvals.deny(meant, token=_token(request), by=by)}
+    token, meant = _token(runtime, request), _waiting(runtime, request)
+    return {"operation": meant, "seq": await runtime.approvals.deny(meant, token=token, by=by)}
 
 
 async def _resolve(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
+    token = _token(runtime, request)
     meant = _meant([row["operation"] for row in runtime.kernel.unknown_operations()], request)
     outcome = request.get("resolution")
     if outcome not in ("done", "failed"):
         raise InputError("a resolution is `done` or `failed`")
-    seq = await runtime.approvals.resolve(meant, outcome, token=_token(request), by=by)
+    seq = await runtime.approvals.resolve(meant, outcome, token=token, by=by)
     return {"operation": meant, "seq": seq}
 
 
 async def _operators(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
-    from symbi.control import change_operator, check_token, operators
+    from symbi.control import change_operator, operators
 
     verb, name = request.get("verb"), str(request.get("name"))
     if verb == "list":
         return {"operators": operators(runtime.data)}
-    check_token(runtime.data, _token(request))
+    _token(runtime, request)
     if verb not in ("add", "remove"):
         raise InputError("`verb` is `list`, `add` or `remove`")
     token = await change_operator(runtime, by, name, added=verb == "add")

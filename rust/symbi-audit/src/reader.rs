@@ -256,7 +256,14 @@ impl Reader {
     /// with what was written since.
     #[must_use]
     pub fn records(&self, from_seq: u64) -> Records {
-        Records { reader: self.clone(), next_seq: None, from_seq, lines: None, needles: Vec::new(), wanted: None }
+        Records {
+            reader: self.clone(),
+            next_seq: None,
+            from_seq,
+            lines: None,
+            needles: Vec::new(),
+            wanted: None,
+        }
     }
 
     /// As [`Reader::records`], of those alone whose line is wanted: the others are passed over without being parsed.

@@ -258,9 +258,10 @@ impl Approvals {
     /// For a snapshot.
     pub(crate) fn rows(&self) -> Vec<Json> {
         let mut rows: Vec<Json> = self.waiting.values().map(Waiting::to_json).collect();
-        let names = self.bound.iter().filter(|(binding, id)| {
-            self.waiting.get(id).is_some_and(|one| one.binding != **binding)
-        });
+        let names = self
+            .bound
+            .iter()
+            .filter(|(binding, id)| self.waiting.get(id).is_some_and(|one| one.binding != **binding));
         rows.extend(names.map(|(binding, id)| json!({"also": binding, "id": id.to_string()})));
         rows
     }
@@ -443,7 +444,11 @@ mod tests {
         assert_eq!(again.list(), all.list(), "as a snapshot tells it");
         assert_eq!(again.look("b", 20), Found::Waits(id));
         all.vote(id, by("cid"), false, None);
-        assert_eq!(all.look("b", 20), Found::Changed(id), "K108: what was asked first is not what was approved");
+        assert_eq!(
+            all.look("b", 20),
+            Found::Changed(id),
+            "K108: what was asked first is not what was approved"
+        );
         assert_eq!(all.look("other", 20), Found::Used(id));
     }
 }

@@ -52,7 +52,9 @@ impl Kernel {
         };
         match found {
             Found::Used(id) => return Ok(id),
-            Found::Waits(id) | Found::Changed(id) => return Err(again(id, RefusalCode::NeedsApproval, WAITS)),
+            Found::Waits(id) | Found::Changed(id) => {
+                return Err(again(id, RefusalCode::NeedsApproval, WAITS));
+            }
             Found::Denied(id) => return Err(again(id, RefusalCode::Denied, "a person has said no")),
             Found::Nothing => {}
         }
@@ -167,13 +169,7 @@ impl Kernel {
     ///
     /// # Errors
     /// Refused; no such operation waits; his word does not count (K106).
-    pub fn say(
-        &self,
-        by: Principal,
-        name: &str,
-        id: OperationId,
-        word: &Word,
-    ) -> Result<u64, OperatorError> {
+    pub fn say(&self, by: Principal, name: &str, id: OperationId, word: &Word) -> Result<u64, OperatorError> {
         self.expire_approvals();
         let invalid = |text: &str| OperatorError::from(AgentError::Invalid(text.to_owned()));
         let waiting = lock(&self.approvals).get(id).cloned();
@@ -200,13 +196,16 @@ impl Kernel {
             Word::Modify(_) => ("approval.granted", "modify"),
             Word::Deny => ("approval.denied", "deny"),
         };
-        let details = self.describe(&asked, &granted).string("name", name).string("word", said).number("at_us", vote.at_us);
+        let details = self
+            .describe(&asked, &granted)
+            .string("name", name)
+            .string("word", said)
+            .number("at_us", vote.at_us);
         let details = match &changed {
             None => details.string("binding", &waiting.binding),
-            Some((binding, sealed)) => details
-                .string("before", &waiting.binding)
-                .string("binding", binding)
-                .string("sealed", sealed),
+            Some((binding, sealed)) => {
+                details.string("before", &waiting.binding).string("binding", binding).string("sealed", sealed)
+            }
         };
         let details = details.finish();
         let event = Event {

@@ -49,8 +49,7 @@ impl Kernel {
             let known = agents.get_mut(agent).ok_or(AgentError::Absent("agent"))?;
             (known.entity(agent)?, known.labels.clone())
         };
-        let off: LabelSet =
-            labels.iter().filter(|label| carried.contains(label.as_str())).cloned().collect();
+        let off: LabelSet = labels.iter().filter(|label| carried.contains(label.as_str())).cloned().collect();
         if off.is_empty() {
             return Err(AgentError::Invalid("the agent carries none of these labels".to_owned()));
         }

@@ -203,7 +203,8 @@ impl Kernel {
         if let Some(redact) = &granted.redact {
             let mut given = arguments.clone();
             redact_fields(&mut given, &granted.terms.fields);
-            let opaque = if granted.terms.fields.is_empty() { opaque } else { exit::label_json(&given, &carried) };
+            let opaque =
+                if granted.terms.fields.is_empty() { opaque } else { exit::label_json(&given, &carried) };
             if redact.iter().any(|label| opaque.contains(label.as_str())) {
                 return Err(self.refuse_opaque(&asked, &granted).into());
             }

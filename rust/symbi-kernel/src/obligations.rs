@@ -216,9 +216,6 @@ mod tests {
         let fields = ["a.b", "list.b", "absent.x", "b.deeper"].map(str::to_owned).into();
         redact_fields(&mut value, &fields);
         let gone = "[redacted]";
-        assert_eq!(
-            value,
-            json!({"a": {"b": gone, "c": 2}, "list": [{"b": gone}, [{"b": gone}], 7], "b": 3})
-        );
+        assert_eq!(value, json!({"a": {"b": gone, "c": 2}, "list": [{"b": gone}, [{"b": gone}], 7], "b": 3}));
     }
 }

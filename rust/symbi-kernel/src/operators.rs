@@ -122,7 +122,8 @@ impl Kernel {
     /// Policies that were to be put in force are not, and those before stay: recorded, and told until others are.
     pub fn refuse_policies(&self, problem: &str) -> Option<u64> {
         let shown: String = problem.chars().take(PROBLEM_CHARS_MAX).collect();
-        let details = Object::new().string("problem", &shown).string("policy", &self.policy_digest()).finish();
+        let details =
+            Object::new().string("problem", &shown).string("policy", &self.policy_digest()).finish();
         *lock(&self.policy_problem) = Some(shown);
         let event = Event { decision: Some("deny"), ..Event::new("policy.rejected", &details) };
         self.log().append(&event).ok().map(|receipt| receipt.seq)

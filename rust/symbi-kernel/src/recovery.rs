@@ -115,7 +115,8 @@ impl Recovery {
             }
             if record.event_type == "clock.anomaly" {
                 // Rare: what stood before it was passed over.
-                let before = record.seq.checked_sub(1).and_then(|seq| reader.records(seq).next()).transpose()?;
+                let before =
+                    record.seq.checked_sub(1).and_then(|seq| reader.records(seq).next()).transpose()?;
                 self.jump(&details(&record)?, before.map_or(0, |before| before.timestamp_us));
             } else {
                 self.take(&record, keys)?;
@@ -209,7 +210,9 @@ impl Recovery {
     /// K38.
     fn count(&mut self, at_us: u64, details: &Json) -> Vec<Reservation> {
         let at_us = at_us.saturating_sub(self.jumped_us);
-        details.get("reserved").map_or_else(Vec::new, |written| reserve_again(&mut self.counters, written, at_us))
+        details
+            .get("reserved")
+            .map_or_else(Vec::new, |written| reserve_again(&mut self.counters, written, at_us))
     }
 
     fn document(&mut self, record: &Record, details: &Json, keys: &Keys) {

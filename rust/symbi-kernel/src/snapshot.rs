@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn k113_rows_are_cut_into_records_and_none_is_lost() {
-        let rows: Vec<Json> = (0..10_000).map(|at| serde_json::json!({"c": ["name", at, "x".repeat(40)]})).collect();
+        let rows: Vec<Json> =
+            (0..10_000).map(|at| serde_json::json!({"c": ["name", at, "x".repeat(40)]})).collect();
         let parts = parts(&rows);
         assert!(parts.len() > 1 && parts.iter().all(|part| part.len() <= PART_BYTES));
         let again: Vec<Json> = parts

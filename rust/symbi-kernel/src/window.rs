@@ -310,17 +310,23 @@ impl Counters {
             match &window.tally {
                 Tally::Sums(buckets, _) => {
                     let filled = buckets.iter().filter(|(_, amount)| *amount > 0);
-                    rows.extend(filled.map(|(bucket, amount)| {
-                        json!([key.name, key.of, window.bucket_us, bucket, amount])
-                    }));
+                    rows.extend(
+                        filled.map(|(bucket, amount)| {
+                            json!([key.name, key.of, window.bucket_us, bucket, amount])
+                        }),
+                    );
                 }
                 Tally::Values(buckets, _) => {
                     for (bucket, values) in buckets {
-                        let values: Vec<Json> =
-                            values.iter().map(|(value, times)| json!([format!("{value:016x}"), times])).collect();
-                        rows.extend(values.chunks(ROW_VALUES).map(|some| {
-                            json!([key.name, key.of, window.bucket_us, bucket, some])
-                        }));
+                        let values: Vec<Json> = values
+                            .iter()
+                            .map(|(value, times)| json!([format!("{value:016x}"), times]))
+                            .collect();
+                        rows.extend(
+                            values
+                                .chunks(ROW_VALUES)
+                                .map(|some| json!([key.name, key.of, window.bucket_us, bucket, some])),
+                        );
                     }
                 }
             }
@@ -485,7 +491,8 @@ mod tests {
                     }
                 }
                 if below(64) == 0 {
-                    let amount = |one: &Reservation| if let Added::Amount(amount) = one.added { amount } else { 0 };
+                    let amount =
+                        |one: &Reservation| if let Added::Amount(amount) = one.added { amount } else { 0 };
                     let young = |at: u64| now - at < WINDOW_US;
                     let flying: u64 = held.iter().filter(|one| young(one.0)).map(|one| amount(&one.1)).sum();
                     let spent: u64 = settled.iter().filter(|one| young(one.0)).map(|one| one.1).sum();
@@ -544,6 +551,33 @@ mod tests {
         counters.release(&one_more);
         let (known, _) = reserve(&mut counters, WINDOW_US, 1, Added::Value(3));
         assert_eq!(known, VALUES_MAX as u64, "K100: what it knows it counts");
+    }
+
+    /// What a counter adds to a decision, with a million events in its window: printed, not judged.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a measurement")]
+    #[ignore = "a measurement: cargo test --release -p symbi-kernel --lib a_million -- --ignored --nocapture"]
+    fn a_million_events_behind_a_reservation() {
+        const DAY_US: u64 = 86_400_000_000;
+        let mut counters = Counters::default();
+        for at in 0..1_000_000u64 {
+            for (name, added) in [("sum", Added::Amount(at % 9)), ("values", Added::Value(at % 50_000))] {
+                let key = CounterKey { name: name.to_owned(), of: Some("Agent::\"a\"".to_owned()) };
+                counters.reserve(key, DAY_US, DAY_US + at * 80_000, added, "cost");
+            }
+        }
+        let mut times: Vec<u64> = Vec::new();
+        for at in 0..100_000u64 {
+            let begin = std::time::Instant::now();
+            for (name, added) in [("sum", Added::Amount(3)), ("values", Added::Value(at))] {
+                let key = CounterKey { name: name.to_owned(), of: Some("Agent::\"a\"".to_owned()) };
+                let (_, one) = counters.reserve(key, DAY_US, 2 * DAY_US + at, added, "cost");
+                counters.release(&one);
+            }
+            times.push(u64::try_from(begin.elapsed().as_nanos()).unwrap());
+        }
+        times.sort_unstable();
+        println!("two counters, ns: p50 {}, p99 {}, most {}", times[50_000], times[99_000], times[99_999]);
     }
 
     #[test]

@@ -191,7 +191,8 @@ impl Subject<'_> {
                 )),
             },
             "notify" => {
-                let channels = self.names("notify", self.needed("notify", "notify", "@notify(\"security\")")?)?;
+                let channels =
+                    self.names("notify", self.needed("notify", "notify", "@notify(\"security\")")?)?;
                 Ok(Obligation::Notify(channels))
             }
             other => {
@@ -223,9 +224,10 @@ impl Subject<'_> {
             return Err(self.wrong("obligation", message, Some(help.to_owned())));
         }
         let labels = self.get("labels").map_or(Ok(LabelSet::default()), |list| {
-            list.split(',').map(|label| label.trim().parse()).collect::<Result<LabelSet, _>>().map_err(
-                |error: symbi_types::LabelError| self.wrong("labels", error.to_string(), None),
-            )
+            list.split(',')
+                .map(|label| label.trim().parse())
+                .collect::<Result<LabelSet, _>>()
+                .map_err(|error: symbi_types::LabelError| self.wrong("labels", error.to_string(), None))
         })?;
         let fields = match self.get("fields") {
             None => BTreeSet::new(),
@@ -285,7 +287,9 @@ impl Subject<'_> {
         };
         let names = split(list);
         if names.is_empty() || !names.iter().all(plain) {
-            let help = format!("accepted: names of a-z, A-Z, 0-9, `.`, `_`, `-`, `:`, `/`, with commas, up to {ID_CHARS_MAX} characters");
+            let help = format!(
+                "accepted: names of a-z, A-Z, 0-9, `.`, `_`, `-`, `:`, `/`, with commas, up to {ID_CHARS_MAX} characters"
+            );
             return Err(self.wrong(parameter, format!("not a list of names: `{list}`"), Some(help)));
         }
         Ok(names.into_iter().map(str::to_owned).collect())

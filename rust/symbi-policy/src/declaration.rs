@@ -16,8 +16,7 @@ use crate::counter::{CounterSpec, Kind, NAME_CHARS_MAX, Per, WINDOW_S_MAX, is_na
 use crate::diagnostic::{Diagnostic, nearest, place};
 use crate::vocabulary::ACTIONS;
 
-const COUNTER_KEYS: [&str; 8] =
-    ["action", "per", "window_s", "kind", "of", "resource", "label", "shown_to"];
+const COUNTER_KEYS: [&str; 8] = ["action", "per", "window_s", "kind", "of", "resource", "label", "shown_to"];
 const BUDGET_KEYS: [&str; 7] = ["action", "measure", "window_s", "resource", "run", "agent", "tenant"];
 /// The levels of a budget, smallest first: its key, what it counts per, what its counter's name ends in.
 const LEVELS: [(&str, Per); 3] = [("run", Per::Run), ("agent", Per::Principal), ("tenant", Per::Tenant)];
@@ -147,7 +146,8 @@ impl Reader<'_> {
         let action = self.word(table, at, "action", &ACTIONS);
         let window_us = self.window_us(table, at);
         let measure = self.text(table, "measure").unwrap_or_else(|| {
-            let help = Some("accepted: `calls`, `bytes`, `time_ms`, or an amount that the tool declares".into());
+            let help =
+                Some("accepted: `calls`, `bytes`, `time_ms`, or an amount that the tool declares".into());
             self.find(at, "counters.missing_key", "`measure` is missing".to_owned(), help);
             CALLS.to_owned()
         });
@@ -161,7 +161,8 @@ impl Reader<'_> {
             .filter_map(|(level, per)| Some((level, per, self.cap(table, level)?)))
             .collect();
         if caps.is_empty() && self.findings.len() == before {
-            let help = Some("give at least one of `run`, `agent`, `tenant`: the most that it may spend".into());
+            let help =
+                Some("give at least one of `run`, `agent`, `tenant`: the most that it may spend".into());
             self.find(at, "counters.budget", format!("the budget `{}` has no cap", name.get_ref()), help);
         }
         for pair in caps.windows(2) {
@@ -348,7 +349,9 @@ mod tests {
         let spec = parse_counters("x", text).unwrap().remove(0);
         assert_eq!(spec.kind, Kind::Distinct("call.patient".into()));
         assert_eq!((spec.resource.as_deref(), spec.label.as_deref()), (Some("ehr.*"), Some("phi")));
-        assert!(spec.is_seen_by("net.connect") && spec.is_seen_by("tool.call") && !spec.is_seen_by("data.read"));
+        assert!(
+            spec.is_seen_by("net.connect") && spec.is_seen_by("tool.call") && !spec.is_seen_by("data.read")
+        );
     }
 
     #[test]
@@ -410,8 +413,14 @@ mod tests {
 
     #[test]
     fn broken_toml_is_a_finding_and_not_a_panic() {
-        for text in ["[", "counters = 3", "[counters]\nx = 1", "\u{0}", "[counters.a]\n[counters.a]\n", "[budgets]\nx=[]"]
-        {
+        for text in [
+            "[",
+            "counters = 3",
+            "[counters]\nx = 1",
+            "\u{0}",
+            "[counters.a]\n[counters.a]\n",
+            "[budgets]\nx=[]",
+        ] {
             assert!(parse_counters("x", text).is_err(), "{text:?}");
         }
     }

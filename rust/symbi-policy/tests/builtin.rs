@@ -113,7 +113,10 @@ fn the_demo_lets_clean_parts_pass_redacts_personal_ones_and_refuses_secrets() {
     let redacted = ask(&engine, &courier, "tool.call", &outbox, &["personal"]);
     assert_eq!(
         redacted.effect,
-        Effect::AllowWithConditions(vec![Obligation::Redact { labels: labels(&["personal"]), fields: BTreeSet::new() }])
+        Effect::AllowWithConditions(vec![Obligation::Redact {
+            labels: labels(&["personal"]),
+            fields: BTreeSet::new()
+        }])
     );
     assert!(!redacted.is_allowed(), "conditions are unmet");
     assert_eq!(redacted.effect.as_str(), "redact");

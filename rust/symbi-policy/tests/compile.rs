@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use symbi_policy::vocabulary;
 use symbi_policy::{
-    CounterSpec, Diagnostic, Effect, Engine, Entity, Link, Obligation, Per, Reason, RecordedRequest,
-    Request, Schema, Severity, Source, Uid, Value, builtin,
+    CounterSpec, Diagnostic, Effect, Engine, Entity, Link, Obligation, Per, Reason, RecordedRequest, Request,
+    Schema, Severity, Source, Uid, Value, builtin,
 };
 
 fn source(text: &str) -> Vec<Source> {
@@ -348,7 +348,10 @@ fn o1_obligations_of_all_determining_permits_apply_together() {
     let host = vocabulary::host().unwrap();
     let decision = compile(text, &[]).evaluate(&Request::new(&host, "tool.call", &bare("Tool::\"t\"")));
     let labels = ["a", "b", "c"].iter().map(|label| label.parse().unwrap()).collect();
-    assert_eq!(decision.effect, Effect::AllowWithConditions(vec![Obligation::Redact { labels, fields: BTreeSet::new() }]));
+    assert_eq!(
+        decision.effect,
+        Effect::AllowWithConditions(vec![Obligation::Redact { labels, fields: BTreeSet::new() }])
+    );
 }
 
 #[test]

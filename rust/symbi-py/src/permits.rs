@@ -31,7 +31,8 @@ impl Kernel {
         amounts: Vec<(String, u64)>,
     ) -> PyResult<Permit> {
         let parts = parts.into_iter().map(part_in).collect::<PyResult<_>>()?;
-        let call = core::ToolCall { tool, arguments: arguments.to_vec(), parts, attributes, amounts, timeout_ms };
+        let call =
+            core::ToolCall { tool, arguments: arguments.to_vec(), parts, attributes, amounts, timeout_ms };
         let by = principal(by)?;
         let permit = enter(py, || self.core.begin_tool_call(by, call))?;
         Ok(Permit { core: permit })

@@ -13,6 +13,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from symbi.bench import changing
 from symbi.bench.frame import BenchContext, Peer, Row, Sample, latency_us, rate, sample_ns
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
     ]
     batch = Row(NAME, "batch, two threads, 1,000 policies", "1/s", "higher", measure=_batch)
     checked = Row(NAME, "one decision, 1,000 policies, no schema", "µs", "lower", measure=_unchecked)
-    return [*latency, checked, batch]
+    return [*latency, checked, batch, *changing.rows(NAME)]
 
 
 def _policy(number: int) -> str:

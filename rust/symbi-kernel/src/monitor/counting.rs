@@ -164,7 +164,8 @@ impl Weighed {
     /// Adds one counter's share and remembers a cap that does not hold it (K102).
     fn reserve(&mut self, windows: &mut Counters, one: &Meeting<'_>, now_us: u64) -> u64 {
         let Some(added) = one.added else { return windows.count(&one.key, one.window_us, now_us) };
-        let (count, reservation) = windows.reserve(one.key.clone(), one.window_us, now_us, added, one.measure);
+        let (count, reservation) =
+            windows.reserve(one.key.clone(), one.window_us, now_us, added, one.measure);
         self.reservations.push(reservation);
         if let (true, Some(cap)) = (one.is_over(count), one.cap)
             && self.spent.is_none()
@@ -230,7 +231,8 @@ pub(crate) fn write_reservations(reservations: &[Reservation]) -> String {
 
 /// One row of [`write_reservations`], not placed in any window yet.
 fn read_reservation(row: &Json) -> Option<Reservation> {
-    let key = CounterKey { name: row.get(0)?.as_str()?.to_owned(), of: row.get(1)?.as_str().map(str::to_owned) };
+    let key =
+        CounterKey { name: row.get(0)?.as_str()?.to_owned(), of: row.get(1)?.as_str().map(str::to_owned) };
     let added = match row.get(3)? {
         Json::String(value) => Added::Value(u64::from_str_radix(value, 16).ok()?),
         amount => Added::Amount(amount.as_u64()?),

@@ -28,7 +28,8 @@ impl Kernel {
             (Some(_) | None, _) => false,
         };
         let Settlement { result, mut used, labels, returned: _ } = settlement;
-        let kept = result.as_deref().filter(|_| pending.intent.full).map(|result| self.describe_result(result));
+        let kept =
+            result.as_deref().filter(|_| pending.intent.full).map(|result| self.describe_result(result));
         if let Some(watch) = pending.watch.take() {
             self.watched(watch, operation, outcome, acted, result);
         }

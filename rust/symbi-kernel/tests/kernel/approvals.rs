@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use symbi_kernel::{
-    AgentError, ApprovalState, Kernel, OperatorError, Outcome, Permit, Policies, Principal, RefusalCode, ToolCall, Word,
+    AgentError, ApprovalState, Kernel, OperatorError, Outcome, Permit, Policies, Principal, RefusalCode,
+    ToolCall, Word,
 };
 use symbi_policy::Per;
 use symbi_types::{AgentId, OperationId};
@@ -188,7 +189,8 @@ fn approvals_survive_a_crash_and_what_was_used_stays_used() {
 #[test]
 fn one_principal_cannot_fill_the_list_that_persons_look_at() {
     let (_world, kernel, one) = ready("");
-    let refused = (0..100).map(|at| refusal(with(&kernel, one, &format!("{{\"a\":{at}}}")))).collect::<Vec<_>>();
+    let refused =
+        (0..100).map(|at| refusal(with(&kernel, one, &format!("{{\"a\":{at}}}")))).collect::<Vec<_>>();
     assert_eq!(refused.iter().filter(|one| one.code == RefusalCode::NeedsApproval).count(), 64);
     assert!(refused.iter().skip(64).all(|one| one.code == RefusalCode::RateLimited));
     let other = agent(&kernel, "other");

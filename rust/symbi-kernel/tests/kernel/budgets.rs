@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use symbi_kernel::{
-    AgentError, AgentSpec, Kernel, Outcome, Permit, Policies, Principal, Refusal, RefusalCode, Settlement, ToolCall,
+    AgentError, AgentSpec, Kernel, Outcome, Permit, Policies, Principal, Refusal, RefusalCode, Settlement,
+    ToolCall,
 };
 use symbi_policy::{Per, parse_counters};
 use symbi_types::AgentId;
@@ -86,7 +87,8 @@ fn k103_an_estimate_gives_way_to_what_was_spent_and_so_it_stays_after_a_crash() 
 
 #[test]
 fn k102_time_is_taken_from_the_act_to_its_outcome() {
-    let toml = "[budgets.work]\naction = \"tool.call\"\nmeasure = \"time_ms\"\nwindow_s = 600\nagent = 1000\n";
+    let toml =
+        "[budgets.work]\naction = \"tool.call\"\nmeasure = \"time_ms\"\nwindow_s = 600\nagent = 1000\n";
     let mut world = World::with(Some(declared(OPEN, toml)));
     let kernel = world.kernel();
     tool(&kernel, "t");

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use symbi_kernel::{
-    AgentSpec, Kernel, Outcome, Payload, PermitError, Principal, Priority, Recipient, RefusalCode, SandboxAsk,
-    Settlement, Word,
+    AgentSpec, Kernel, Outcome, Payload, PermitError, Principal, Priority, Recipient, RefusalCode,
+    SandboxAsk, Settlement, Word,
 };
 use symbi_types::{AgentId, LabelSet, SecurityTier};
 
@@ -28,7 +28,10 @@ fn k115_what_a_tool_returns_is_read_with_what_it_declares_and_what_is_found() {
     assert!(kernel.agent_labels(one).is_empty());
     let escaped: String = "jane@clinic.example".bytes().map(|byte| format!("\\u{byte:04x}")).collect();
     let seq = returning(&kernel, one, &format!("{{\"x\":[\"{escaped}\"]}}"), &["phi"]).unwrap();
-    assert!(kernel.agent_labels(one).contains("personal") && kernel.agent_labels(one).contains("phi"), "K115");
+    assert!(
+        kernel.agent_labels(one).contains("personal") && kernel.agent_labels(one).contains("phi"),
+        "K115"
+    );
     kernel.wait_durable(seq, SOON).unwrap();
     let outcome = world.of_type("operation.outcome").pop().unwrap();
     assert_eq!(outcome.labels, ["personal", "phi"]);
@@ -90,8 +93,15 @@ fn k116_a_declassification_may_need_a_person() {
 /// Each sink, with a policy that lets everything through there but `phi`, and an agent that has read it.
 #[test]
 fn k12_policies_see_what_an_agent_has_read_at_every_sink() {
-    for action in ["tool.call", "message.send", "data.write", "sandbox.start", "agent.run", "agent.create", "data.search"]
-    {
+    for action in [
+        "tool.call",
+        "message.send",
+        "data.write",
+        "sandbox.start",
+        "agent.run",
+        "agent.create",
+        "data.search",
+    ] {
         let subject = if action == "data.search" { "principal.labels" } else { "context.labels" };
         let guard = if action == "data.search" { "principal is Agent && " } else { "" };
         let text = format!(
@@ -101,7 +111,8 @@ fn k12_policies_see_what_an_agent_has_read_at_every_sink() {
         let mut world = World::with(Some(policies(&text, &[])));
         let kernel = world.kernel();
         tool(&kernel, "t");
-        let (clean, marked, other) = (agent(&kernel, "clean"), agent(&kernel, "marked"), agent(&kernel, "other"));
+        let (clean, marked, other) =
+            (agent(&kernel, "clean"), agent(&kernel, "marked"), agent(&kernel, "other"));
         if action == "tool.call" {
             kernel.send(clean, &Recipient::Agent(marked), Payload::Bytes(vec![1]), None, false).unwrap();
         }
@@ -115,7 +126,8 @@ fn k12_policies_see_what_an_agent_has_read_at_every_sink() {
             "data.write" => kernel.write_document(by, "title", "words", &[]).is_ok(),
             "data.search" => kernel.search(by, "words", 3).is_ok(),
             "sandbox.start" => {
-                let ask = SandboxAsk { tier: SecurityTier::Docker, network: true, writable: false, spec: vec![] };
+                let ask =
+                    SandboxAsk { tier: SecurityTier::Docker, network: true, writable: false, spec: vec![] };
                 kernel.begin_sandbox(Principal::Host, Some(by), ask).is_ok()
             }
             "agent.run" => {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use symbi_kernel::{
-    AgentError, AgentSpec, Kernel, Outcome, Permit, Principal, Priority, RefusalCode, SandboxAsk, Settlement, ToolCall,
-    ToolSpec,
+    AgentError, AgentSpec, Kernel, Outcome, Permit, Principal, Priority, RefusalCode, SandboxAsk, Settlement,
+    ToolCall, ToolSpec,
 };
 use symbi_types::{AgentId, LabelSet, SecurityTier};
 

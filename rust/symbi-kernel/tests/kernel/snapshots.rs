@@ -31,7 +31,8 @@ fn state(kernel: &Arc<Kernel>, records: impl Fn() -> Vec<symbi_audit::Record>) -
         tool(kernel, "show");
         assert!(ask(kernel, one, "show").is_err());
         settle_disk(kernel, one);
-        let denied = records().into_iter().rev().find(|record| record.event_type == "operation.denied").unwrap();
+        let denied =
+            records().into_iter().rev().find(|record| record.event_type == "operation.denied").unwrap();
         lines.push(details(&denied)["request"]["context"]["counters"].to_string());
     }
     let unknown = kernel.unknown_operations().into_iter().map(|one| (one.seq, one.at_us, one.resource));
@@ -131,13 +132,16 @@ fn k112_a_snapshot_says_what_the_whole_trail_says() {
             lives.push((world, kernel, now, _held));
         }
         // The same life twice, once with snapshots: ids differ, what counts does not.
-        let told: Vec<(String, u64)> = lives.iter_mut().map(|(world, ..)| reopened(world, u64::MAX)).collect();
+        let told: Vec<(String, u64)> =
+            lives.iter_mut().map(|(world, ..)| reopened(world, u64::MAX)).collect();
         let counts = |text: &str| text.split(']').next().unwrap().to_owned();
         assert_eq!(counts(&told[0].0), counts(&told[1].0), "K112, seed {seed}");
         assert!(told[1].1 < lives[1].0.records().len() as u64 / 2 + 400, "only the tail was read");
         let (plain, snapped) = (lives[0].1.approvals(), lives[1].1.approvals());
         let told = |all: &[symbi_kernel::Waiting]| {
-            all.iter().map(|one| (one.subject.clone(), one.state, one.votes.len(), one.asked_us)).collect::<Vec<_>>()
+            all.iter()
+                .map(|one| (one.subject.clone(), one.state, one.votes.len(), one.asked_us))
+                .collect::<Vec<_>>()
         };
         assert_eq!(told(&plain), told(&snapped));
     }
