@@ -180,8 +180,8 @@ impl Kernel {
         };
         // What is not done again does not depend on anything; and what does not exist cannot fail.
         let depends = known.is_some() && !replays;
-        let expected =
-            depends.then(|| Self::expectation(call.tool.clone(), asked.subject.uid().id(), remembered, idempotent));
+        let expected = depends
+            .then(|| Self::expectation(call.tool.clone(), asked.subject.uid().id(), remembered, idempotent));
         let asked = Asked {
             expected,
             replays,

@@ -88,9 +88,9 @@ impl From<core::KernelError> for Raise {
             core::KernelError::Data { .. }
             | core::KernelError::Node(_)
             | core::KernelError::Supervision(_) => Raise::new("ConfigError", text),
-            core::KernelError::Recovery(_)
-            | core::KernelError::Wake(_)
-            | core::KernelError::Thread(_) => Raise::new("SymbiError", text),
+            core::KernelError::Recovery(_) | core::KernelError::Wake(_) | core::KernelError::Thread(_) => {
+                Raise::new("SymbiError", text)
+            }
         }
     }
 }

@@ -9,6 +9,7 @@
 //! - K102 no counter with a cap is above it by a grant: what is in flight included, whatever the order of threads.
 //! - K103 what an operation reserved stands in its record, so that the log alone gives every count again.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard};
 
 use serde_json::Value as Json;
@@ -146,14 +147,13 @@ impl Kernel {
     }
 
     /// What the operation has come to is known: estimates give way to it. Answers what was adjusted, for the record.
-    pub(crate) fn adjust(&self, reservations: &mut [Reservation], used: &[(String, u64)]) {
+    pub(crate) fn adjust(&self, reservations: &mut [Reservation], used: &BTreeMap<String, u64>) {
         if used.is_empty() || reservations.iter().all(|one| one.measure.is_empty()) {
             return;
         }
         let mut counters = self.counters();
         for reservation in reservations {
-            let spent = used.iter().filter(|(name, _)| *name == reservation.measure);
-            let Some(spent) = spent.map(|(_, amount)| *amount).reduce(u64::saturating_add) else { continue };
+            let Some(spent) = used.get(&reservation.measure).copied() else { continue };
             counters.adjust(reservation, spent);
             reservation.added = Added::Amount(spent);
         }

@@ -2,6 +2,8 @@
 //!
 //! Not here: when it may act (`permit`), what is under way (`flight`).
 
+use std::collections::BTreeMap;
+
 use symbi_audit::Event;
 use symbi_types::OperationId;
 
@@ -27,14 +29,15 @@ impl Kernel {
             (Some(Outcome::Failed { kind, .. }), Some(watch)) => watch.leaves_doubt(kind),
             (Some(_) | None, _) => false,
         };
-        let Settlement { result, mut used, labels, returned: _ } = settlement;
+        let Settlement { result, used, labels, returned: _ } = settlement;
         let kept =
             result.as_deref().filter(|_| pending.intent.full).map(|result| self.describe_result(result));
         if let Some(watch) = pending.watch.take() {
             self.watched(watch, operation, outcome, acted, result);
         }
+        let mut used = each_once(used);
         if acted {
-            used.push((TIME_MS.to_owned(), now_ns.saturating_sub(pending.acted_ns) / 1_000_000));
+            used.insert(TIME_MS.to_owned(), now_ns.saturating_sub(pending.acted_ns) / 1_000_000);
             self.adjust(&mut pending.intent.reservations, &used);
         }
         if pending.reported && outcome.is_none() {
@@ -87,4 +90,14 @@ impl Kernel {
             ("result_digest", self.digest(result))
         }
     }
+}
+
+/// By measure; said several times it adds up.
+fn each_once(used: Vec<(String, u64)>) -> BTreeMap<String, u64> {
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    for (measure, amount) in used {
+        let sum = all.entry(measure).or_default();
+        *sum = sum.saturating_add(amount);
+    }
+    all
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use symbi_kernel::{AgentError, AgentSpec, Kernel, Principal, Priority, RefusalCode, RunOutcome, State};
-use symbi_policy::{CounterSpec, Kind, Per};
+use symbi_policy::{CounterSpec, Per};
 use symbi_types::{AgentId, LabelSet, RunId, SecurityTier};
 
 use crate::world::*;
@@ -16,13 +16,7 @@ fn few_runs() -> symbi_kernel::Policies {
         forbid(principal, action == Action::\"agent.run\", resource) when { context.counters.runs > 12 };
         forbid(principal, action == Action::\"agent.run\", resource)
         when { resource.labels.contains(\"secret\") };";
-    let runs = CounterSpec {
-        name: "runs".to_owned(),
-        action: "agent.run".to_owned(),
-        per: Per::Global,
-        window_us: 60_000_000,
-        kind: Kind::Count,
-    };
+    let runs = CounterSpec::counting("runs", "agent.run", Per::Global, 60_000_000);
     policies(text, &[runs])
 }
 
@@ -55,13 +49,7 @@ fn k120_agents_that_are_made_together_are_decided_and_recorded_each_by_itself() 
 
 #[test]
 fn k120_where_one_may_not_be_none_is_made_and_nothing_stays_reserved() {
-    let made = CounterSpec {
-        name: "made".to_owned(),
-        action: "agent.create".to_owned(),
-        per: Per::Global,
-        window_us: 60_000_000,
-        kind: Kind::Count,
-    };
+    let made = CounterSpec::counting("made", "agent.create", Per::Global, 60_000_000);
     let text = "permit(principal, action, resource);
         forbid(principal, action == Action::\"agent.create\", resource) when { context.counters.made > 5 };";
     let mut world = World::with(Some(policies(text, &[made])));
