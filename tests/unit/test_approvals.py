@@ -60,7 +60,7 @@ async def waiting(rt: symbi.Runtime, count: int = 1) -> list[Any]:
 
 
 @pytest.mark.asyncio
-async def test_tc6_a_call_waits_for_a_person_and_then_happens(tmp_path: Path) -> None:
+async def test_tc6_ap1_a_call_waits_for_a_person_and_then_happens(tmp_path: Path) -> None:
     scene = Scene(tmp_path / "d")
     async with scene.open() as rt:
         run = asyncio.create_task(rt.run(payer))

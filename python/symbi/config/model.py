@@ -108,6 +108,7 @@ class AuditSettings:
     """`[audit]`. No storage: `trail` in the data directory."""
 
     storage: Path | None
+    snapshot_records: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -355,6 +355,12 @@ SETTINGS: tuple[Setting, ...] = (
         default=50,
     ),
     Setting(
+        "audit.snapshot_records",
+        Number(100, 100_000_000),
+        "Records after which what an opening would read from them is written down, so that it reads less.",
+        default=10_000,
+    ),
+    Setting(
         "log.level",
         Choice(("error", "warning", "info", "debug"), aliases=(("warn", "warning"),)),
         "What the log of the Python half says on stderr.",

@@ -63,6 +63,7 @@ async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel
         supervision=asdict(runtime.config.supervision),
         agents_max=settings.max_concurrent_agents,
         mailbox_bytes_max=settings.message_buffer_size,
+        snapshot_records=runtime.config.audit.snapshot_records,
     )
     runtime.closing.callback(kernel.close)
     if problems := kernel.policy_problems():

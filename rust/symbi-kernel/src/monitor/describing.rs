@@ -110,12 +110,15 @@ impl Kernel {
             event(granted.operation, "operation", granted, asked, details)
         };
         let events: Vec<Event<'_>> = grants.clone().into_iter().map(written).collect();
-        match self.log().append_many(&events).map(|taken| taken.end.checked_sub(1)) {
-            Ok(Some(seq)) => {
-                grants.into_iter().for_each(|(asked, ..)| self.count_share(asked, seq));
-                Ok(seq)
+        match self.log().append_many(&events) {
+            Ok(taken) if !taken.is_empty() => {
+                for ((asked, granted, _), seq) in grants.into_iter().zip(taken.clone()) {
+                    self.count_share(asked, seq);
+                    self.tell(asked, granted, seq);
+                }
+                Ok(taken.end.saturating_sub(1))
             }
-            Ok(None) | Err(_) => {
+            Ok(_) | Err(_) => {
                 grants.into_iter().for_each(|(_, granted, _)| self.release(&granted.reservations));
                 Err(self.unavailable())
             }
