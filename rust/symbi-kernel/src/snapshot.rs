@@ -26,8 +26,8 @@ use crate::recovery::Recovery;
 pub const SNAPSHOT_RECORDS: u64 = 10_000;
 /// Bytes of rows in one record.
 const PART_BYTES: usize = 96 * 1024;
-/// Records for each record of a snapshot (K114 with room to spare: a record of a snapshot is a hundred times another).
-const RECORDS_A_PART: u64 = 400;
+/// Bytes that the smallest record takes; so many bytes of a snapshot wait for one record more (K114).
+const RECORD_BYTES: u64 = 350;
 /// The type of the records that hold the rows, and of the one that closes them.
 const PART: &str = "state.part";
 const WHOLE: &str = "state.snapshot";
@@ -66,6 +66,11 @@ pub(crate) fn last(reader: &Reader, provider: Provider) -> Result<Option<Recover
         found += 1;
     }
     Ok((found == parts).then(|| Recovery::load(provider, &header, &rows)).flatten())
+}
+
+/// Records until the next one.
+fn pause(every: u64, bytes: u64) -> u64 {
+    every.max(bytes / RECORD_BYTES)
 }
 
 fn is_part(line: &[u8]) -> bool {
@@ -171,7 +176,8 @@ impl Kernel {
         members.insert("parts".to_owned(), Json::from(parts.len()));
         members.insert("first".to_owned(), Json::from(first.unwrap_or(state.next)));
         let seq = self.log().append(&Event::new(WHOLE, &header.to_string())).ok()?.seq;
-        let pause = snapshots.every.max(parts.len() as u64 * RECORDS_A_PART);
+        let bytes: usize = parts.iter().map(String::len).sum();
+        let pause = pause(snapshots.every, bytes as u64);
         snapshots.due.store(seq.saturating_add(pause), Ordering::Relaxed);
         Some(())
     }
@@ -180,6 +186,13 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn k114_a_large_snapshot_waits_until_as_much_was_written_by_others() {
+        assert_eq!(pause(100, 10_000), 100);
+        let bytes = 40 << 20;
+        assert!(pause(100, bytes) * RECORD_BYTES >= bytes - RECORD_BYTES, "K114");
+    }
 
     #[test]
     fn k113_rows_are_cut_into_records_and_none_is_lost() {
