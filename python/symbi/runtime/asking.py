@@ -69,6 +69,8 @@ class Request:
             InputError: as `of`.
         """
         line, arguments = _bound(given)
+        if line is _EMPTY is self.line:
+            return self
         return Request(
             line, arguments, self.labels, self.priority, self.tier, self.timeout_s, self.deadline_s
         )

@@ -58,6 +58,16 @@ fn lose(kernel: &Arc<Kernel>, by: AgentId, name: &str) {
     drop(permit);
 }
 
+/// An agent whose first attempt is over, after a call of which nobody knows.
+fn cut_off(kernel: &Arc<Kernel>) -> (AgentId, RunId) {
+    let one = supervised(kernel, "one", thrice());
+    tool(kernel, "append");
+    let first = begin(kernel, one, None).unwrap().run;
+    lose(kernel, one, "append");
+    fail(kernel, first);
+    (one, first)
+}
+
 #[test]
 fn an_attempt_is_a_run_of_its_own_linked_to_the_one_before() {
     let mut world = World::open_to_all();
@@ -162,11 +172,7 @@ fn k96_policy_decides_on_a_replay_again_and_its_counters_do_not_count_it_twice()
 fn k97_an_effect_that_is_unknown_is_not_repeated_and_its_attempt_is_dead() {
     let mut world = World::open_to_all();
     let kernel = world.kernel();
-    let one = supervised(&kernel, "one", thrice());
-    tool(&kernel, "append");
-    let first = begin(&kernel, one, None).unwrap().run;
-    lose(&kernel, one, "append");
-    fail(&kernel, first);
+    let (one, first) = cut_off(&kernel);
     let second = begin(&kernel, one, Some(first)).unwrap().run;
     let unknown = kernel.unknown_operations()[0].operation;
     assert_eq!(ask(&kernel, one, "append").unwrap_err(), AgentError::EffectUnknown(unknown));
@@ -490,11 +496,7 @@ fn k98_what_is_kept_for_all_tasks_together_is_bounded() {
 fn k123_a_call_that_a_person_says_failed_is_made_by_the_next_attempt() {
     let mut world = World::open_to_all();
     let kernel = world.kernel();
-    let one = supervised(&kernel, "one", thrice());
-    tool(&kernel, "append");
-    let first = begin(&kernel, one, None).unwrap().run;
-    lose(&kernel, one, "append");
-    fail(&kernel, first);
+    let (one, first) = cut_off(&kernel);
     let unknown = kernel.unknown_operations()[0].operation;
     kernel.resolve(OPERATOR, unknown, Resolution::Failed).unwrap();
     let second = begin(&kernel, one, Some(first)).unwrap().run;

@@ -327,7 +327,7 @@ fn k70_k27_whatever_is_said_in_whatever_order_runs_agents_and_scheduler_agree() 
         for step in 0..120 {
             let one = agents[below(agents.len())];
             let any = (!runs.is_empty()).then(|| runs[below(runs.len())]);
-            match (below(12), any) {
+            match (below(14), any) {
                 (0..=2, _) => runs.extend(
                     kernel
                         .begin_run(
@@ -359,6 +359,22 @@ fn k70_k27_whatever_is_said_in_whatever_order_runs_agents_and_scheduler_agree() 
                         kernel.end_run(run, &RunOutcome::Cancelled).unwrap();
                         runs.retain(|other| *other != run);
                     }
+                }
+                (12, _) => {
+                    let asks: Vec<(AgentId, &[u8])> =
+                        (0..=below(5)).map(|_| (agents[below(agents.len())], &b""[..])).collect();
+                    let begun = kernel.begin_runs(
+                        Principal::Host,
+                        &asks,
+                        &LabelSet::default(),
+                        Priority(below(256) as u8),
+                    );
+                    runs.extend(begun.runs.into_iter().flatten());
+                }
+                (13, Some(_)) => {
+                    let over: Vec<(RunId, RunOutcome)> =
+                        runs.drain(..below(runs.len()).min(4)).map(|run| (run, RunOutcome::Done)).collect();
+                    drop(kernel.end_runs(&over));
                 }
                 _ => {
                     world.clock.advance_us(below(50_000) as u64);
