@@ -49,6 +49,7 @@ __all__ = [
     "open_sealed",
     "policy_set",
     "profile",
+    "read_key",
     "task_millicores",
 ]
 
@@ -289,8 +290,11 @@ def explain_recorded(
 def keep_forever(thing: object) -> None:
     """Keeps an object until the process is gone: what a forked child must not finalise."""
 
-def open_sealed(data: str | PathLike[str], sealed: str) -> bytes:
+def open_sealed(data: str | PathLike[str], sealed: str, passphrase: bytes | None = None) -> bytes:
     """What stands in a sealed field of a trail, by the keys of its data directory; writes nothing."""
+
+def read_key(path: str | PathLike[str], passphrase: bytes | None = None) -> bytes:
+    """The secret in a key file: PKCS#8, encrypted or not, or 32 raw bytes."""
 
 def builtin_policy(name: str) -> str:
     """The text of `schema`, `operator`, `secure-default` or `demo`."""
@@ -446,6 +450,7 @@ class Kernel:
         mailbox_depth_max: int = 1024,
         mailbox_bytes_max: int = 1048576,
         snapshot_records: int = 10000,
+        passphrase: bytes | None = None,
     ) -> Kernel: ...
     @property
     def opened(self) -> dict[str, Any]: ...

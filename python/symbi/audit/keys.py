@@ -93,13 +93,7 @@ def _present_seed(trail: Path) -> bytes | None:
     """An application's key beside its trail, or a runtime's among its keys."""
     if key_path(trail).exists():
         return read_seed(key_path(trail))
-    try:
-        with (trail.parent / "keys" / "signing.key").open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise CryptoError(f"`{file.name}` can be read by others: `chmod 600` it")
-            seed = file.read(SEED_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    if len(seed) != SEED_BYTES:
-        raise CryptoError(f"`{file.name}` is not a key of {SEED_BYTES} bytes")
-    return seed
+    from symbi.config.passphrase import key_passphrase
+
+    path = trail.parent / "keys" / "signing.key"
+    return _core.read_key(path, key_passphrase()) if path.exists() else None

@@ -44,6 +44,7 @@ OTHER_VARIABLES = {
     "SYMBI_TRACEBACK": "`1` prints the traceback of an error on stderr",
     "SYMBI_GUEST": "for `ci/setup-sandbox`: the static guest program, to be tried in its container",
     "SYMBI_DOCKER_CONFIG": "for `ci/setup-sandbox`: Docker's `daemon.json`, where it lies elsewhere",
+    "SYMBI_KEY_PASSPHRASE": "what the key files are encrypted with; without it they are in the clear, 0600",
     "SYMBI_OPERATOR_TOKEN": "the operator's token, for what needs it besides the user id",
     "SYMBI_REQUIRE": "for the tests: a part of the machine that must be there, such as `docker,gvisor`",
     "SYMBI_LONG": "for the tests: `1` runs the long form of every bounded test",

@@ -97,7 +97,9 @@ def open_request(data: Path, sealed: str) -> dict[str, Any]:
     Raises:
         CryptoError: the keys are not there, or did not seal it.
     """
-    opened: dict[str, Any] = json.loads(_core.open_sealed(data, sealed))
+    from symbi.config.passphrase import key_passphrase
+
+    opened: dict[str, Any] = json.loads(_core.open_sealed(data, sealed, key_passphrase()))
     return opened
 
 

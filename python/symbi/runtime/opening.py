@@ -34,6 +34,7 @@ async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel
         PolicyError: its policies do not compile. SymbiError: keys, trail or projections cannot be opened.
     """
     from symbi._core import Kernel
+    from symbi.config.passphrase import key_passphrase
     from symbi.policy.archive import keep
     from symbi.policy.sources import read_policies
 
@@ -64,6 +65,7 @@ async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel
         agents_max=settings.max_concurrent_agents,
         mailbox_bytes_max=settings.message_buffer_size,
         snapshot_records=runtime.config.audit.snapshot_records,
+        passphrase=key_passphrase(),
     )
     runtime.closing.callback(kernel.close)
     if problems := kernel.policy_problems():

@@ -104,7 +104,7 @@ impl Town {
             let began = Instant::now();
             let question = Outgoing { expects_reply: true, ..self.outgoing(0, 1) };
             let request: MessageId = self.bus.seal_and_deliver(&question, NOW).unwrap().id;
-            let (asker, _) = (question.sender, drop(question));
+            let asker = question.sender;
             self.receive(1, 1);
             let answer = Outgoing { in_reply_to: Some(request), ..self.outgoing(1, 0) };
             self.bus.seal_and_deliver(&answer, NOW).unwrap();

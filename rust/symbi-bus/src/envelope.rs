@@ -16,8 +16,9 @@
 //! - E3 an envelope is not changed once somebody else can see it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use symbi_crypto::PublicKey;
 use symbi_crypto::merkle::{self, Hash, Path};
 use symbi_types::{AgentId, Label, MessageId};
 
@@ -74,7 +75,10 @@ pub(crate) struct Envelope {
     pub(crate) sealed_end: usize,
     pub(crate) inclusion: Option<Inclusion>,
     pub(crate) leaf: Option<Hash>, // where it was needed for the signature
-    pub(crate) is_ours: bool,      // sealed here, not decoded from bytes that came from elsewhere
+    /// The key under which the signature was found to hold: of bytes that nobody changes any more (E3) it holds for
+    /// each member of a topic.
+    pub(crate) verified: OnceLock<PublicKey>,
+    pub(crate) is_ours: bool, // sealed here, not decoded from bytes that came from elsewhere
 }
 
 impl Envelope {
@@ -102,6 +106,7 @@ impl Envelope {
             sealed_end: 0,
             inclusion: None,
             leaf: None,
+            verified: OnceLock::new(),
             is_ours: false,
         }
     }
@@ -218,7 +223,7 @@ impl SecureMessage {
         }
         let bytes = [DOMAIN, envelope].concat();
         let sealed_end = body + sealed_bytes;
-        let envelope = Envelope { header, bytes, body, sealed_end, inclusion, leaf: None, is_ours: false };
+        let envelope = Envelope { header, bytes, body, sealed_end, inclusion, ..Envelope::blank() };
         Ok(Self { envelope: Some(Arc::new(envelope)), pool: None, hold: None })
     }
 }

@@ -6,7 +6,7 @@
 //! - S1 each ticket seals one message, and its number is never used for another, even when sealing fails.
 //! - S2 a batch has one signature for up to 256 messages, and each carries what proves it alone.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use symbi_crypto::merkle::{LEAVES_MAX, MerkleTree};
 use symbi_crypto::{SealError, SealingKey};
@@ -103,6 +103,7 @@ pub(crate) fn lay_out(
     envelope.header = header;
     envelope.inclusion = None;
     envelope.leaf = None;
+    envelope.verified = OnceLock::new();
     envelope.is_ours = true;
     Ok(Unsigned { envelope: shared, hold: draft.ticket.hold.clone() })
 }

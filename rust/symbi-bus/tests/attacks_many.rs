@@ -161,8 +161,7 @@ fn m2_the_culprit_among_many_is_named_and_the_others_are_handed_out() {
         })
         .collect();
     let labels = labels(&[]);
-    for round in 0..3 {
-        let mut bad = stream_of_ours[round].clone();
+    for mut bad in stream_of_ours {
         let at = bad.len() - 1;
         bad[at] ^= 1;
         let outgoing = vec![town.outgoing(0, 1, b"good", &labels); 150];

@@ -10,7 +10,6 @@
 use std::path::Path;
 
 use symbi_crypto::Provider;
-use symbi_types::SystemEntropy;
 
 use crate::kernel::unseal;
 use crate::keys::{KeyError, Keys};
@@ -19,11 +18,15 @@ use crate::keys::{KeyError, Keys};
 ///
 /// # Errors
 /// The keys are not there, or not as they must be.
-pub fn open_sealed(data: &Path, sealed: &str) -> Result<Option<Vec<u8>>, KeyError> {
+pub fn open_sealed(
+    data: &Path,
+    sealed: &str,
+    passphrase: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>, KeyError> {
     let directory = data.join("keys");
     if !directory.is_dir() {
         return Err(KeyError::Lost { path: directory }); // K39: `Keys::open` would make the directory
     }
-    let keys = Keys::open(&directory, true, &SystemEntropy)?;
+    let keys = Keys::read(&directory, passphrase)?;
     Ok(unseal(Provider::default(), &keys, sealed))
 }

@@ -83,13 +83,30 @@ fn explain_recorded<'py>(
 
 /// What stands in a sealed field of a trail, by the keys of its data directory.
 #[pyfunction]
-fn open_sealed<'py>(py: Python<'py>, data: PathBuf, sealed: &str) -> PyResult<Bound<'py, PyBytes>> {
+#[pyo3(signature = (data, sealed, passphrase=None))]
+fn open_sealed<'py>(
+    py: Python<'py>,
+    data: PathBuf,
+    sealed: &str,
+    passphrase: Option<Vec<u8>>,
+) -> PyResult<Bound<'py, PyBytes>> {
     let opened = enter(py, || {
-        symbi_kernel::open_sealed(&data, sealed)
+        symbi_kernel::open_sealed(&data, sealed, passphrase.as_deref())
             .map_err(|error| Raise::new("CryptoError", error.to_string()))?
             .ok_or_else(|| Raise::new("CryptoError", "these keys did not seal it"))
     })?;
     Ok(PyBytes::new(py, &opened))
+}
+
+/// The secret in a key file: PKCS#8, encrypted or not, or 32 raw bytes.
+#[pyfunction]
+#[pyo3(signature = (path, passphrase=None))]
+fn read_key(py: Python<'_>, path: PathBuf, passphrase: Option<Vec<u8>>) -> PyResult<Bound<'_, PyBytes>> {
+    let key = enter(py, || {
+        symbi_kernel::read_key(&path, passphrase.as_deref())
+            .map_err(|error| Raise::new("CryptoError", error.to_string()))
+    })?;
+    Ok(PyBytes::new(py, key.as_slice()))
 }
 
 /// Adds this module's functions to `symbi._core`.
@@ -97,5 +114,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(policy_set, module)?)?;
     module.add_function(wrap_pyfunction!(explain_recorded, module)?)?;
     module.add_function(wrap_pyfunction!(open_sealed, module)?)?;
+    module.add_function(wrap_pyfunction!(read_key, module)?)?;
     Ok(())
 }

@@ -35,7 +35,7 @@ impl Kernel {
     #[pyo3(signature = (data, *, trail=None, sources=None, counters=Vec::new(), enforce=true, provider="aws-lc",
         signers=2, memory_mb=0, cpu_millicores=0, sandboxes=0, disk_io_mbps=1_048_576,
         network_io_mbps=1_048_576, accelerators=0, scheduling=None, supervision=None, tenants=Vec::new(), agents_max=10_000, mailbox_depth_max=1024,
-        mailbox_bytes_max=1_048_576, snapshot_records=core::SNAPSHOT_RECORDS))]
+        mailbox_bytes_max=1_048_576, snapshot_records=core::SNAPSHOT_RECORDS, passphrase=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of one constructor")]
     fn open(
         py: Python<'_>,
@@ -59,6 +59,7 @@ impl Kernel {
         mailbox_depth_max: usize,
         mailbox_bytes_max: usize,
         snapshot_records: u64,
+        passphrase: Option<Vec<u8>>,
     ) -> PyResult<Self> {
         let policies = sources.map(|sources| policies_in(sources, counters)).transpose()?;
         let options = core::KernelOptions {
@@ -66,6 +67,7 @@ impl Kernel {
             trail,
             policies,
             enforce,
+            passphrase: passphrase.map(Into::into),
             provider: provider.parse().map_err(input)?,
             signers,
             capacity: ResourceVector {

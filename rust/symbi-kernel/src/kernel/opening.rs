@@ -16,6 +16,8 @@ use symbi_types::{BootId, Clock, Entropy, LogId, ResourceVector};
 use super::in_force::{ActivePolicies, Policies, compile};
 use super::sealing::Sealing;
 use super::{Kernel, lock};
+use zeroize::Zeroizing;
+
 use crate::admission::{Admission, AdmissionLimits};
 use crate::canary::Canary;
 use crate::collect::Collector;
@@ -40,6 +42,8 @@ pub struct KernelOptions {
     pub policies: Option<Policies>,
     /// False only in development: decisions are made and recorded, and a denial does not stop anything.
     pub enforce: bool,
+    /// What the key files are encrypted with; none leaves them to the file system's modes.
+    pub passphrase: Option<Zeroizing<Vec<u8>>>,
     /// Which cryptographic library.
     pub provider: Provider,
     /// Signing threads of the log.
@@ -172,7 +176,12 @@ impl Kernel {
         prepare(&options.data).map_err(|source| KernelError::Data { path: options.data.clone(), source })?;
         let storage = options.storage.clone().unwrap_or_else(|| Arc::new(symbi_types::SystemStorage));
         let has_trail = storage.list(&trail).is_ok_and(|names| !names.is_empty());
-        let keys = Keys::open(&options.data.join("keys"), has_trail, options.entropy.as_ref())?;
+        let keys = Keys::open(
+            &options.data.join("keys"),
+            has_trail,
+            options.entropy.as_ref(),
+            options.passphrase.as_ref().map(|passphrase| passphrase.as_slice()),
+        )?;
         let policies = compile(options.policies.as_ref())?;
 
         let signing_key = SigningKey::from_seed(options.provider, keys.signing_seed());

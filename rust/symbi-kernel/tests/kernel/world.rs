@@ -124,6 +124,7 @@ impl World {
             trail,
             policies: self.policies.clone(),
             enforce: true,
+            passphrase: None,
             provider: Provider::default(),
             signers: 1,
             capacity: self.capacity,
