@@ -177,6 +177,29 @@ mod tests {
         assert_eq!(copy, second);
     }
 
+    /// Holders that drop at the same moment may both see the other; then it is freed, and never given back twice.
+    #[test]
+    fn pl1_messages_dropped_on_several_threads_at_once_are_given_back_at_most_once() {
+        use crate::SecureMessage;
+        let pool = Arc::new(Pool::default());
+        for _ in 0..2_000 {
+            let message = SecureMessage::new(pool.envelope(), Arc::clone(&pool), None);
+            let barrier = std::sync::Barrier::new(3);
+            std::thread::scope(|scope| {
+                for copy in [message.clone(), message.clone(), message] {
+                    let barrier = &barrier;
+                    scope.spawn(move || {
+                        barrier.wait();
+                        drop(copy);
+                    });
+                }
+            });
+            let idle = lock(&pool.envelopes);
+            assert!(idle.pieces.len() <= 1);
+            assert!(idle.pieces.iter().all(|envelope| Arc::strong_count(envelope) == 1));
+        }
+    }
+
     #[test]
     fn pl2_idle_memory_is_bounded_in_pieces_and_in_bytes() {
         let pool = Arc::new(Pool::default());

@@ -227,6 +227,7 @@ impl Kernel {
             symbi_bus::BusOptions {
                 mailbox_depth_max: options.mailbox_depth_max,
                 mailbox_bytes_max: options.mailbox_bytes_max,
+                workers: options.signers,
                 ..symbi_bus::BusOptions::default()
             },
             Arc::clone(&options.entropy),
