@@ -13,7 +13,7 @@
 //! - B5 every mailbox is bounded, in messages and in bytes.
 //! - B6 an agent that never speaks costs about a hundred bytes: keys are made when they are first needed.
 //!
-//! Decision: docs/adr/0062-bus-keys-and-replays.md.
+//! Decisions: docs/adr/0062, 0160, 0161, 0162. Format: docs/formats/message.md.
 
 mod authority;
 mod bus;
