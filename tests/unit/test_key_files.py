@@ -79,14 +79,14 @@ def test_keys_of_32_raw_bytes_still_open(tmp_path: Path) -> None:
 
 def test_what_is_no_key_of_ours_is_refused_with_the_reason(tmp_path: Path) -> None:
     other = X25519PrivateKey.generate().private_bytes(PEM, PKCS8, serialization.NoEncryption())
-    old = Ed25519PrivateKey.generate().private_bytes(
-        PEM, PKCS8, PKCS8.encryption_builder().kdf_rounds(1).build(b"x")
+    sealed = Ed25519PrivateKey.generate().private_bytes(
+        PEM, PKCS8, serialization.BestAvailableEncryption(b"x")
     )
     cases = {
         "not an Ed25519 key": other,
         "neither 32 raw ones nor PEM": b"short",
         "is not a private key": b"-----BEGIN PRIVATE KEY-----\n",
-        "needs its passphrase": old,
+        "needs its passphrase": sealed,
     }
     for reason, text in cases.items():
         with pytest.raises(CryptoError, match=reason):
