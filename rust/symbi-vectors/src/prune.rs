@@ -8,14 +8,15 @@
 use crate::candidates::{distance_of, slot_of};
 use crate::codes::Codec;
 use crate::kernels::View;
+use crate::store::Store;
 
 /// Distances between stored vectors: from codes that are fine enough, or from the vectors.
 #[derive(Clone, Copy)]
 pub(crate) enum Pairs<'a> {
     /// Rows of this codec.
     Codes(&'a Codec, View<'a>),
-    /// The vectors as they are stored.
-    Vectors(&'a Codec, View<'a>),
+    /// The vectors as they are stored. One in a damaged block of a file is as far as can be: what reads it raises.
+    Vectors(&'a Store),
 }
 
 impl Pairs<'_> {
@@ -23,7 +24,13 @@ impl Pairs<'_> {
     pub(crate) fn distance(&self, left: u32, right: u32) -> f32 {
         match self {
             Self::Codes(codec, rows) => codec.between(rows.row(left), rows.row(right)),
-            Self::Vectors(codec, rows) => codec.exact(rows.floats(left), rows.floats(right)),
+            Self::Vectors(store) => {
+                if store.sound(left).and_then(|()| store.sound(right)).is_err() {
+                    return f32::MAX;
+                }
+                let rows = store.vectors.view();
+                store.codec.exact(rows.floats(left), rows.floats(right))
+            }
         }
     }
 }

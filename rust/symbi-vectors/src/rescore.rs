@@ -36,9 +36,7 @@ pub(crate) fn exact(store: &Store, scratch: &mut Scratch, k: usize, ef: usize) -
             break;
         }
         let next = keys.get(place + 1).map_or(&[][..], |&next| rows.floats(slot_of(next)));
-        if let Some(sums) = &store.sums {
-            sums.check_vector(&store.vectors, slot)?;
-        }
+        store.sound(slot)?;
         let distance = store.codec.exact_ahead(&query.exact, rows.floats(slot), next);
         squares += (distance - estimate) * (distance - estimate);
         let id = store.ids.get(slot as usize).copied().unwrap_or(u64::MAX);

@@ -44,9 +44,7 @@ fn exact(store: &Store, scratch: &mut Scratch, slots: impl Iterator<Item = u32>,
     let rows = store.vectors.view();
     scratch.hits.clear();
     for slot in slots {
-        if let Some(sums) = &store.sums {
-            sums.check_vector(&store.vectors, slot)?;
-        }
+        store.sound(slot)?;
         let distance = store.codec.exact(&scratch.query.exact, rows.floats(slot));
         let id = store.ids.get(slot as usize).copied().unwrap_or(u64::MAX);
         scratch.hits.push((distance, id));

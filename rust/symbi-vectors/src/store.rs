@@ -107,6 +107,23 @@ impl Store {
         self.pending.as_ref().map_or(Ok(()), |pending| pending.check(self))
     }
 
+    /// Checks the block of a mapped file that a vector stands in, the first time.
+    ///
+    /// # Errors
+    /// [`crate::VectorError::Damaged`] where it is not what was written.
+    #[inline]
+    pub(crate) fn sound(&self, slot: u32) -> Result<()> {
+        self.sums.as_ref().map_or(Ok(()), |sums| sums.check_vector(&self.vectors, slot))
+    }
+
+    /// Checks all vectors.
+    ///
+    /// # Errors
+    /// As `sound`.
+    pub(crate) fn all_sound(&self) -> Result<()> {
+        (0..self.slots() as u32).try_for_each(|slot| self.sound(slot))
+    }
+
     /// Makes room for `count` more vectors, so that placing them cannot fail.
     pub(crate) fn reserve(&mut self, count: usize) -> Result<()> {
         let fresh = count.saturating_sub(self.free.len());
@@ -126,10 +143,7 @@ impl Store {
     /// Puts a vector and its code into a slot of their own, hidden (ST3). Room was made by `reserve`.
     pub(crate) fn place(&mut self, id: u64, vector: &[f32], code: &[u8]) -> Result<u32> {
         let slot = self.free.pop().unwrap_or(self.slots() as u32);
-        if let Some(sums) = &self.sums {
-            // A page of the file that is changed cannot be checked any more: so it is checked before.
-            sums.check_vector(&self.vectors, slot)?;
-        }
+        self.sound(slot)?; // a page of the file that is changed cannot be checked any more
         self.graph.place(slot).map_err(|source| VectorError::Memory { bytes: 0, source })?;
         if slot as usize == self.slots() {
             self.ids.push(id);

@@ -1,7 +1,8 @@
 //! Checksums of a mapped file, checked where they are first needed.
 //!
 //! Why not all at open: a million vectors are six gigabytes, and opening them must take a blink. Graph and codes are
-//! checked before the first use of any of it; a vector's block is checked when the vector is first read.
+//! checked before the first use of any of it, and so are vectors that are walked on themselves; else a vector's block is
+//! checked when the vector is first read.
 //! Not here: where the sums stand in the file (`snapshot`).
 //!
 //! Invariants
@@ -138,6 +139,9 @@ impl Pending {
             .is_none_or(|entry| store.is_live(entry.slot) && entry.level == store.graph.level(entry.slot));
         if !sound || !entry {
             return Err(damaged("a link to nowhere"));
+        }
+        if store.codes.is_none() {
+            store.all_sound()?; // the vectors themselves are walked on
         }
         self.done.store(true, Ordering::Release);
         Ok(())

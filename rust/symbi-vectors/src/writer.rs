@@ -71,9 +71,7 @@ impl Sketch {
         self.rows.grow(store.slots()).map_err(failed)?;
         let mut scratch = Vec::new();
         for slot in slots {
-            if let Some(sums) = &store.sums {
-                sums.check_vector(&store.vectors, slot)?;
-            }
+            store.sound(slot)?;
             let vector = store.vectors.view().floats(slot);
             self.codec.encode(vector, &mut scratch, self.rows.row_mut(slot));
         }
@@ -107,9 +105,7 @@ impl Writer {
         self.mend_now(index, None, 1);
         let saved = {
             let store = index.read();
-            if let Some(sums) = &store.sums {
-                (0..store.slots() as u32).try_for_each(|slot| sums.check_vector(&store.vectors, slot))?;
-            }
+            store.all_sound()?;
             Files::save(&store, directory, self.files.as_ref())?
         };
         let mapped = snapshot::map_vectors(&saved.snapshot());
@@ -121,7 +117,8 @@ impl Writer {
             std::mem::replace(&mut store.vectors, vectors)
         };
         drop(old); // gives gigabytes back, and no search waits for it
-        Ok(())
+        let store = index.read();
+        if store.codes.is_none() { store.all_sound() } else { Ok(()) } // SU1: these are walked on
     }
 
     /// Does again what a record of the log says: everything about it is checked but whether ids are there.
@@ -331,7 +328,7 @@ fn pairs<'a>(store: &'a Store, sketch: Option<&'a Sketch>) -> Pairs<'a> {
         (None, Some(codes), Quantization::Int8 | Quantization::Int4) => {
             Pairs::Codes(&store.codec, codes.view())
         }
-        _ => Pairs::Vectors(&store.codec, store.vectors.view()),
+        _ => Pairs::Vectors(store),
     }
 }
 

@@ -4,7 +4,7 @@
 //! baseline of its target (SSE2, NEON).
 #![expect(clippy::indexing_slicing, reason = "every index is below a length that the loop has taken")]
 
-use super::rows::{each_row, fetch_vector, trailer};
+use super::rows::{each_row, each_vector, fetch_vector, trailer};
 use super::{Affine, Kernels, View};
 
 pub(super) const KERNELS: Kernels = Kernels {
@@ -57,13 +57,11 @@ pub(super) fn squared(left: &[f32], right: &[f32]) -> f32 {
 }
 
 fn dot_many(query: &[f32], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
-    out.clear();
-    out.extend(slots.iter().map(|&slot| affine.c0 + affine.w1 * dot(query, rows.floats(slot))));
+    each_vector(rows, slots, out, |row| affine.c0 + affine.w1 * dot(query, row));
 }
 
 fn squared_many(query: &[f32], rows: &View<'_>, slots: &[u32], _: &Affine, out: &mut Vec<f32>) {
-    out.clear();
-    out.extend(slots.iter().map(|&slot| squared(query, rows.floats(slot))));
+    each_vector(rows, slots, out, |row| squared(query, row));
 }
 
 fn int8_many(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
