@@ -225,6 +225,27 @@ fn mutate(code: Quantization, rounds: std::ops::Range<u64>) {
     assert!(refused > (rounds.end - rounds.start) / 3 && same > 0, "{code:?} {refused} {same}");
 }
 
+/// SU1: without codes the vectors themselves are walked on; a damaged one, in a block that nothing else is read from, is an
+/// error for the query that would have found it, and not another answer.
+#[test]
+fn su1_a_damaged_vector_is_never_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let count = 5_000; // eight blocks of vectors
+    index_of(count, Quantization::None).save(directory.path()).unwrap();
+    let snapshot = directory.path().join("snapshot");
+    let good = read(&snapshot).unwrap();
+    let vectors_at = u64::from_le_bytes(good[160..168].try_into().unwrap()) as usize;
+    for slot in (0..count).step_by(617) {
+        let mut bytes = good.clone();
+        let at = vectors_at + slot as usize * 4 * DIMENSION;
+        bytes[at..at + 4].copy_from_slice(&1e6_f32.to_le_bytes()); // now far from everything
+        write(&snapshot, &bytes).unwrap();
+        let index = Index::open(directory.path(), Access::Read).unwrap();
+        let found = index.search(&vector(slot), 1, Some(10), None, 1, &mut [0; 1], &mut [0.0; 1]);
+        assert!(matches!(found, Err(VectorError::Damaged { .. })), "{slot}: {found:?}");
+    }
+}
+
 #[test]
 fn foreign_files_are_named_as_such() {
     let directory = tempfile::tempdir().unwrap();
