@@ -103,6 +103,19 @@ async def test_tg1_the_first_failure_cancels_the_others_and_is_raised_when_none_
 
 
 @pytest.mark.asyncio
+async def test_tg1_a_refusal_cancels_what_stands_behind_it_too(tmp_path: Path) -> None:
+    text = '\nforbid (principal, action == Action::"agent.run", resource == Agent::"odd_ones_fail");'
+    gated = Gated()
+    async with symbi.Runtime.open(data=tmp_path / "data", policy=policy(tmp_path, text)) as rt:
+        before, refused, behind = await rt.schedule_agents([gated.agent, odd_ones_fail, gated.agent])
+        tasks: list[Any] = [(before, None), (refused, {"number": 2}), (behind, None)]
+        with pytest.raises(PolicyDenied):
+            await asyncio.wait_for(rt.run_many(tasks), 20)
+        assert not rt.runs.active
+        assert gated.ended == gated.running
+
+
+@pytest.mark.asyncio
 async def test_tg1_who_cancels_the_call_cancels_all_of_its_runs(tmp_path: Path) -> None:
     gated = Gated()
     gated.expected = SOME

@@ -108,6 +108,8 @@ class Together:
                     self._denied = max(self._denied, -1 if run.seq is None else run.seq)
                 self._put(at, error=run)
         self._runtime.moves.apply(moves)
+        if self.error is not None:  # one of them was refused, and others stood behind it
+            self._stop()
 
     def _run_over(self, active: Active) -> None:
         if active.last is not None:

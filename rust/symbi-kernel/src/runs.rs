@@ -177,9 +177,11 @@ impl Kernel {
             let run = asking.as_ref().ok().map(|asking| asking.run);
             match asking.and_then(|asking| self.permit_run(asking)) {
                 Ok(one) => {
-                    // What it carries is its agent's from its beginning, and the next decision sees that; and a record
-                    // that is too long takes no other with it.
-                    let alone = !one.labels.is_empty() || LONG_BYTES < one.details.len();
+                    // What it carries is its agent's from its beginning, and the next decision sees that; what it is
+                    // promised counts for the next promise; and a record that is too long takes no other with it.
+                    let alone = !one.labels.is_empty()
+                        || urgency.tier == Tier::Realtime
+                        || LONG_BYTES < one.details.len();
                     if alone || permitted.len() == TOGETHER {
                         moves.append(self.queue_at(&mut permitted, &mut places, &mut runs));
                     }

@@ -283,6 +283,27 @@ fn k74_policy_sees_tier_priority_and_tenant_before_the_scheduler_does() {
 }
 
 #[test]
+fn k121_a_deadline_that_is_promised_to_one_run_counts_for_the_next_in_the_same_call() {
+    let mut world = narrow(open());
+    world.scheduling.realtime_percent = 100;
+    let kernel = world.kernel();
+    let (one, two) = (whole(&kernel, "one"), whole(&kernel, "two"));
+    let asks: [(AgentId, &[u8]); 2] = [(one, b""), (two, b"")];
+    let urgency = Urgency {
+        tier: Tier::Realtime,
+        deadline_ms: Some(150),
+        duration_ms: Some(100),
+        ..Urgency::default()
+    };
+    let begun = kernel.begin_runs(Principal::Host, &asks, &LabelSet::default(), urgency);
+    let refused = begun.runs.iter().filter(|run| matches!(run, Err(AgentError::Invalid(_)))).count();
+    assert_eq!((begun.moves.start.len(), refused), (1, 1), "K121");
+    kernel.close().unwrap();
+    let runs = world.of_type("operation").iter().filter(|one| one.run_id().is_some()).count();
+    assert_eq!((runs, world.of_type("run.finished").len()), (1, 0), "K121: refused before it is recorded");
+}
+
+#[test]
 fn k72_k73_who_is_asked_is_as_urgent_as_who_asks_until_it_has_answered() {
     let mut world = narrow(open());
     let kernel = world.kernel();
