@@ -449,7 +449,7 @@ class Kernel:
         agents_max: int = 10000,
         mailbox_depth_max: int = 1024,
         mailbox_bytes_max: int = 1048576,
-        snapshot_records: int = 10000,
+        snapshot_records: int = ...,
         passphrase: bytes | None = None,
     ) -> Kernel: ...
     @property

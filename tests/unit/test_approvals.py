@@ -170,6 +170,9 @@ async def test_it_waits_across_a_restart_and_is_approved_in_between(
     listed = await asyncio.to_thread(say, "approvals", "list", "--json")
     (row,) = json.loads(listed)
     assert (row["state"], row["action"]) == ("waiting", "tool.call")
+    told = await asyncio.to_thread(say, "explain", row["operation"])
+    assert "needs_approval" in told
+    assert "rule `ask`" in told
     shown = await asyncio.to_thread(say, "approvals", "show", row["operation"][:8])
     assert '"amount": 900' in shown
     assert "1 of any operator" in shown

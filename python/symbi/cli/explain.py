@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_DECIDED = ("operation", "operation.intent", "operation.denied", "operation.repeated", "operation.replayed")
+_REFUSED = ("operation.denied", "approval.requested")
+_DECIDED = ("operation", "operation.intent", *_REFUSED, "operation.repeated", "operation.replayed")
 
 
 def register(subparsers: frame.Subparsers) -> None:
@@ -89,9 +90,10 @@ def _find(log: AuditLog, wanted: str) -> AuditEvent:
         if event.event_type not in _DECIDED:
             raise InputError(f"record {wanted} is `{event.event_type}`: nothing was decided in it")
         return event
-    for event in log.query(event_type="operation.denied"):
-        if event.details.get("decision_id") == wanted:
-            return event
+    for refused in _REFUSED:
+        for event in log.query(event_type=refused):
+            if event.details.get("decision_id") == wanted:
+                return event
     decided = [event for event in _operations(log, wanted) if event.event_type in _DECIDED]
     if not decided:
         raise InputError(
