@@ -30,11 +30,13 @@ __all__ = [
     "audit_check_proof",
     "audit_checkpoint",
     "audit_export",
+    "audit_fingerprint",
     "audit_keep_cosignature",
     "audit_last",
     "audit_lines",
     "audit_query",
     "audit_read_checkpoint",
+    "audit_rotate",
     "audit_sign_checkpoint",
     "audit_summary",
     "audit_verifier_keys",
@@ -51,6 +53,7 @@ __all__ = [
     "profile",
     "read_key",
     "task_millicores",
+    "write_key",
 ]
 
 __version__: str
@@ -296,6 +299,9 @@ def open_sealed(data: str | PathLike[str], sealed: str, passphrase: bytes | None
 def read_key(path: str | PathLike[str], passphrase: bytes | None = None) -> bytes:
     """The secret in a key file: PKCS#8, encrypted or not, or 32 raw bytes."""
 
+def write_key(path: str | PathLike[str], key: bytes, passphrase: bytes | None = None) -> None:
+    """Writes a key file: PKCS#8, encrypted where there is a passphrase."""
+
 def builtin_policy(name: str) -> str:
     """The text of `schema`, `operator`, `secure-default` or `demo`."""
 
@@ -314,7 +320,7 @@ class AuditWriter:
 
     @staticmethod
     def open(
-        directory: str, seed: bytes, provider: str
+        directory: str, seed: bytes, provider: str, signers: int | None = None
     ) -> tuple[AuditWriter, tuple[str, bool, str, int, int, str]]: ...
     def append(self, row: _AuditRow, timeout_s: float) -> tuple[int, str, int, str, bytes]: ...
     def append_many(self, rows: Sequence[_AuditRow], timeout_s: float | None = None) -> tuple[int, int]: ...
@@ -350,6 +356,8 @@ class AuditWitness:
 
 def audit_witness_request(directory: str, old: int) -> str: ...
 def audit_keep_cosignature(directory: str, lines: str, witness: str) -> int: ...
+def audit_rotate(directory: str, old_seed: bytes, new_seed: bytes, runtime: bool) -> int: ...
+def audit_fingerprint(seed: bytes) -> str: ...
 def audit_verifier_keys(directory: str) -> list[str]: ...
 def audit_read_checkpoint(text: str) -> tuple[str, int, str, list[str]]: ...
 def audit_checkpoint(directory: str) -> str | None: ...

@@ -34,6 +34,7 @@ TOURS = [
     "docs/scheduling.md",
     "docs/supervision.md",
     "docs/vectors.md",
+    "docs/trail.md",
 ]
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN_ONLY = {"text", "toml", "rust", "json"}

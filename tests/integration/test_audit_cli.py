@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import symbi
+from symbi.control import act
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,3 +177,21 @@ def test_cat_and_export_give_the_lines_as_they_were_signed(trail: Path, tmp_path
         "README.txt",
     }
     assert run("export", tmp_path / "out", trail).returncode == 2
+
+
+def test_a_running_runtime_signs_a_checkpoint_and_a_stopped_one_gets_a_new_key(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+
+    async def checkpoint_of_a_running_one() -> str:
+        async with symbi.Runtime.open(data=data, mode="development") as runtime:
+            refused = await asyncio.to_thread(run, "rotate", data / "trail")
+            assert refused.returncode == 1, "it is open"
+            return str(await act(runtime, "operator", {"command": "audit.checkpoint"}))
+
+    kept = asyncio.run(checkpoint_of_a_running_one())
+    first = symbi.AuditLog.open(data / "trail").fingerprint
+    rotated = run("rotate", "--data", data)
+    assert rotated.returncode == 0, rotated.stderr
+    asyncio.run(checkpoint_of_a_running_one())
+    found = symbi.AuditLog.open(data / "trail").verify(key=first, checkpoint=kept)
+    assert (len(found.keys), found.keys[1], found.level) == (2, rotated.stdout.strip(), "complete")

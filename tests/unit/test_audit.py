@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import symbi
-from symbi.audit import check_consistency, key_path
+from symbi.audit import check_consistency, key_path, rotate
 from symbi.errors import (
     AuditError,
     ChainBrokenError,
@@ -252,3 +252,28 @@ def test_a_tail_goes_on_with_what_came_since(trail: Path) -> None:
         log.append_many([("test.event", None, {"n": n}) for n in range(3_000)])
         assert len(list(tail)) == 3_000
         assert [event.seq for event in log.last(2)] == [3_001, 3_002]
+
+
+def test_kr1_a_rotation_that_stops_anywhere_is_ended_by_running_it_again(trail: Path) -> None:
+    fill(trail)
+    first = symbi.AuditLog.open(trail).fingerprint
+    old, waiting = key_path(trail), trail.with_name("trail.key.next")
+    before = old.read_bytes()
+    seq, second = rotate(trail)
+    assert seq is not None
+    new = old.read_bytes()
+    assert (new != before, waiting.exists(), stat.S_IMODE(old.stat().st_mode)) == (True, False, 0o600)
+    waiting.write_bytes(new)  # as a crash leaves it: the log says so, the files were not moved yet
+    waiting.chmod(0o600)
+    old.write_bytes(before)
+    with pytest.raises(CryptoError):
+        symbi.AuditLog.open(trail, "a")
+    assert rotate(trail) == (None, second)
+    waiting.write_bytes(bytes(31).hex().encode() + b"07\n")  # or before the log said so
+    waiting.chmod(0o600)
+    third = rotate(trail)[1]
+    with symbi.AuditLog.open(trail, "a") as log:
+        log.append("test.event", None, {})
+    found = symbi.AuditLog.open(trail).verify(key=first)
+    assert (found.level, found.keys) == ("authentic", (first, second, third))
+    assert symbi.AuditLog.open(trail).prove(1).check(third).level == "authentic"

@@ -5,7 +5,7 @@ Not here: the runtime's log. Only its kernel writes that one; this module reads 
 
 from symbi.audit.event import AuditEvent
 from symbi.audit.export import export
-from symbi.audit.keys import key_path, sign_at_rest
+from symbi.audit.keys import key_path, rotate, sign_at_rest
 from symbi.audit.log import AuditLog, AuditTail, Verification
 from symbi.audit.proof import Checkpoint, Proof, Proven, check_consistency
 
@@ -20,5 +20,6 @@ __all__ = [
     "check_consistency",
     "export",
     "key_path",
+    "rotate",
     "sign_at_rest",
 ]

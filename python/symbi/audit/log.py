@@ -159,6 +159,7 @@ class AuditLog:
         mode: Literal["r", "a"] = "r",
         *,
         provider: Literal["aws-lc", "ring"] = "aws-lc",
+        signers: int | None = None,
     ) -> Self:
         """Opens a log.
 
@@ -167,6 +168,7 @@ class AuditLog:
             mode: `"r"` reads any trail, beside its writer too. `"a"` appends to a log of your own, and is
                 refused for a runtime's, whose events are its kernel's.
             provider: Whose Ed25519 signs.
+            signers: Threads that sign, 1 to 16; by default one a core, at most 4.
 
         Raises:
             AuditError: there is no trail, or it is a runtime's.
@@ -184,7 +186,7 @@ class AuditLog:
             raise InputError(f"`{mode}` is not a mode: `r` or `a`")
         if (path / "head").exists() and _core.audit_summary(os.fspath(path))[2] == "runtime":
             raise AuditError(f"the log in `{path}` belongs to the runtime: only its kernel may write there")
-        writer, told = _core.AuditWriter.open(os.fspath(path), seed_of(path), provider)
+        writer, told = _core.AuditWriter.open(os.fspath(path), seed_of(path), provider, signers)
         log_id, created, fingerprint, *_ = told
         return cls(path, writer, log_id, fingerprint, created=created)
 

@@ -91,6 +91,15 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         "--verifier-key", action="store_true", help="print instead the key that a witness is told of this log"
     )
     add_path(checkpoint)
+    rotate = frame.add_command(
+        verbs,
+        "rotate",
+        summary="a new key signs from the next record on; the old and the new sign the record of it",
+        run=_rotate,
+        example="symbi audit rotate",
+        description="The trail must not be open: stop its runtime first. Run again, it ends what was interrupted.",
+    )
+    add_path(rotate)
     witness = frame.add_command(
         verbs,
         "witness",
@@ -347,6 +356,19 @@ def _append(options: argparse.Namespace, checkpoint: Checkpoint) -> None:
         out.write(checkpoint.text)
         out.flush()
         os.fsync(out.fileno())
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    from symbi.audit import rotate
+
+    seq, fingerprint = rotate(open_trail(options).directory)
+    if options.json:
+        output.print_json({"seq": seq, "key": fingerprint})
+    else:
+        sys.stdout.write(f"{fingerprint}\n")
+        where = "an interrupted rotation was ended" if seq is None else f"record {seq} says so"
+        output.note(f"{where}; keep the fingerprint elsewhere, and tell witnesses the new key")
+    return exits.DONE
 
 
 def _witness(options: argparse.Namespace) -> int:

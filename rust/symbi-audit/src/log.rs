@@ -101,6 +101,7 @@ impl Log {
                 ends: Vec::new(),
                 rest: Vec::new(),
             }),
+            turnstile: Mutex::new(()),
             clockwork: Mutex::new(Clockwork { timeline, jump }),
             clock: options.clock.clone(),
             entropy: options.entropy.clone(),

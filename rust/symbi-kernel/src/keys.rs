@@ -160,6 +160,14 @@ pub fn read_key(path: &Path, passphrase: Option<&[u8]>) -> Result<Zeroizing<[u8;
     Ok(read(path, file, passphrase)?.0)
 }
 
+/// Writes a key file, whole or not at all, encrypted where there is a passphrase.
+///
+/// # Errors
+/// [`KeyError`]: it could not be written.
+pub fn write_key(path: &Path, key: &[u8; 32], passphrase: Option<&[u8]>) -> Result<(), KeyError> {
+    write(path, key, &symbi_types::SystemEntropy, passphrase)
+}
+
 /// The secret, and whether it was encrypted.
 fn read(
     path: &Path,

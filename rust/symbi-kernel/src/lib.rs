@@ -68,7 +68,7 @@ pub use ends::{Ended, RunOutcome};
 pub use exit::{PARTS_MAX, PAYLOAD_BYTES_MAX, Payload};
 pub use flight::IN_FLIGHT_MAX;
 pub use kernel::{Kernel, KernelError, KernelOptions, Opened, Policies};
-pub use keys::{KeyError, read_key};
+pub use keys::{KeyError, read_key, write_key};
 pub use knowledge::{Answer, Citation, KnowledgeError, Passage};
 pub use messages::{MessageError, Received, Recipient};
 pub use monitor::PERMIT_MS;

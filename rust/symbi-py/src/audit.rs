@@ -118,14 +118,17 @@ type OpenedTuple = (String, bool, String, u64, u64, String);
 impl AuditWriter {
     /// Opens, or makes, the log. Answers it and what opening found.
     #[staticmethod]
+    #[pyo3(signature = (directory, seed, provider, signers=None))]
     fn open(
         py: Python<'_>,
         directory: &str,
         seed: [u8; 32],
         provider: &str,
+        signers: Option<usize>,
     ) -> PyResult<(Self, OpenedTuple)> {
         enter(py, || -> Result<_, LogError> {
-            let options = LogOptions::of_seed(provider, &seed, Owner::Application)?;
+            let mut options = LogOptions::of_seed(provider, &seed, Owner::Application)?;
+            options.signers = signers.unwrap_or(options.signers);
             let (log, report) = Log::open(Path::new(directory), &options)?;
             let told = (
                 report.log_id.to_string(),

@@ -109,11 +109,22 @@ fn read_key(py: Python<'_>, path: PathBuf, passphrase: Option<Vec<u8>>) -> PyRes
     Ok(PyBytes::new(py, key.as_slice()))
 }
 
+/// Writes a key file: PKCS#8, encrypted where there is a passphrase.
+#[pyfunction]
+#[pyo3(signature = (path, key, passphrase=None))]
+fn write_key(py: Python<'_>, path: PathBuf, key: [u8; 32], passphrase: Option<Vec<u8>>) -> PyResult<()> {
+    enter(py, || {
+        symbi_kernel::write_key(&path, &key, passphrase.as_deref())
+            .map_err(|error| Raise::new("CryptoError", error.to_string()))
+    })
+}
+
 /// Adds this module's functions to `symbi._core`.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(policy_set, module)?)?;
     module.add_function(wrap_pyfunction!(explain_recorded, module)?)?;
     module.add_function(wrap_pyfunction!(open_sealed, module)?)?;
     module.add_function(wrap_pyfunction!(read_key, module)?)?;
+    module.add_function(wrap_pyfunction!(write_key, module)?)?;
     Ok(())
 }

@@ -144,6 +144,35 @@ fn audit_keep_cosignature(py: Python<'_>, directory: &str, lines: &str, witness:
     })
 }
 
+/// Opens a trail with its key, has the key of `new_seed` sign from the next record on, and closes it when that is on
+/// disk. Answers the number of the record that says so.
+#[pyfunction]
+fn audit_rotate(
+    py: Python<'_>,
+    directory: &str,
+    old_seed: [u8; 32],
+    new_seed: [u8; 32],
+    runtime: bool,
+) -> PyResult<u64> {
+    enter(py, || -> Result<_, LogError> {
+        let owner = if runtime { Owner::Runtime } else { Owner::Application };
+        let new = LogOptions::of_seed("aws-lc", &new_seed, owner)?.signing_key;
+        let options = LogOptions::of_seed("aws-lc", &old_seed, owner)?;
+        let (log, _) = symbi_audit::Log::open(Path::new(directory), &options)?;
+        let receipt = log.rotate(&new)?;
+        log.close()?;
+        Ok(receipt.seq)
+    })
+}
+
+/// The fingerprint of a seed's key.
+#[pyfunction]
+fn audit_fingerprint(py: Python<'_>, seed: [u8; 32]) -> PyResult<String> {
+    enter(py, || -> Result<_, LogError> {
+        Ok(LogOptions::of_seed("aws-lc", &seed, Owner::Application)?.signing_key.key_id().to_string())
+    })
+}
+
 /// The keys of a trail as a witness takes them, in the order of their use.
 #[pyfunction]
 fn audit_verifier_keys(py: Python<'_>, directory: &str) -> PyResult<Vec<String>> {
@@ -269,6 +298,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(audit_witness_request, module)?)?;
     module.add_function(wrap_pyfunction!(audit_keep_cosignature, module)?)?;
     module.add_function(wrap_pyfunction!(audit_verifier_keys, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_rotate, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_fingerprint, module)?)?;
     module.add_function(wrap_pyfunction!(audit_read_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(audit_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(audit_sign_checkpoint, module)?)?;

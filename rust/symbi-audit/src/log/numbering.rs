@@ -1,7 +1,7 @@
 //! Where a record gets its number, its time, its id and its link: under one lock, which is the order of the log (A1).
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use symbi_crypto::SigningKey;
 use symbi_types::{BootId, Clock, Entropy, EventId, LogId};
@@ -77,6 +77,9 @@ pub(super) struct Clockwork {
 pub(super) struct Shared {
     pub(super) pipeline: Pipeline,
     pub(super) numbering: Mutex<Numbering>,
+    /// Whoever waits for the order is next: without it one that hands in group after group takes the lock again before
+    /// anybody who was woken for it.
+    pub(super) turnstile: Mutex<()>,
     pub(super) clockwork: Mutex<Clockwork>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
@@ -85,8 +88,14 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// The order of the log, in turn.
+    fn order(&self) -> MutexGuard<'_, Numbering> {
+        let _turn = lock(&self.turnstile);
+        lock(&self.numbering)
+    }
+
     pub(super) fn append(&self, event: &Event<'_>) -> Result<Receipt, LogError> {
-        let mut numbering = lock(&self.numbering);
+        let mut numbering = self.order();
         self.wait_for_room()?;
         let time = self.tell_time(&mut numbering);
         let receipt = self.number(&mut numbering, event, time)?;
@@ -118,7 +127,7 @@ impl Shared {
     }
 
     pub(super) fn append_many(&self, events: &[Event<'_>]) -> Result<Range<u64>, LogError> {
-        let mut numbering = lock(&self.numbering);
+        let mut numbering = self.order();
         let mut rest = events;
         let mut first = None;
         while !rest.is_empty() {
