@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # `as`: so that a strict type checker counts them as ours to 
     from symbi.audit import AuditEvent as AuditEvent
     from symbi.audit import AuditLog as AuditLog
     from symbi.audit import Verification as Verification
+    from symbi.bus import DeadLetter as DeadLetter
+    from symbi.bus import Message as Message
+    from symbi.bus import Subscription as Subscription
     from symbi.config import Config as Config
     from symbi.errors import *  # noqa: F403
     from symbi.limits import ResourceLimits as ResourceLimits
@@ -55,8 +58,10 @@ _HOME = {
     "AuditEvent": "audit",
     "AuditLog": "audit",
     "Config": "config",
+    "DeadLetter": "bus",
     "DeadTask": "supervision",
     "Deny": "policy",
+    "Message": "agents.mail",
     "Node": "tasks",
     "Part": "agents",
     "Personal": "agents",
@@ -67,6 +72,7 @@ _HOME = {
     "Runtime": "runtime",
     "Scheduler": "scheduler",
     "SecurityTier": "sandbox",
+    "Subscription": "agents.mail",
     "Supervision": "supervision",
     "Task": "tasks",
     "TaskBatch": "tasks",

@@ -203,9 +203,17 @@ class BusError(SymbiError):
 
 
 class MailboxFullError(BusError):
-    """The recipient's mailbox is full. Nothing was sent; try again later."""
+    """A mailbox has no room, and had none for as long as the sender would wait. Nothing was sent.
+
+    Attributes:
+        mailbox: The id of the mailbox.
+    """
 
     code = "bus.mailbox_full"
+
+    def __init__(self, message: str, *, mailbox: str = "") -> None:
+        super().__init__(message)
+        self.mailbox = mailbox
 
 
 class UnknownRecipientError(BusError):

@@ -31,6 +31,7 @@ TOURS = [
     "README.md",
     "docs/getting-started.md",
     "docs/tutorial-demo.md",
+    "docs/messages.md",
     "docs/scheduling.md",
     "docs/supervision.md",
     "docs/vectors.md",

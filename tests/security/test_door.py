@@ -42,7 +42,10 @@ def test_no_module_but_the_listed_ones_imports_what_causes_effects() -> None:
 
 _RECORDS = {
     "bus.send": ("operation", "message.send"),
+    "bus.send_many": ("operation", "message.send"),
     "bus.request": ("operation", "message.send"),
+    "bus.publish": ("operation", "message.publish"),
+    "bus.subscribe": ("operation", "message.subscribe"),
     "tools.call": ("operation.intent", "tool.call"),
     "context.store": ("operation", "data.write"),
     "context.write": ("operation", "data.write"),
@@ -50,8 +53,10 @@ _RECORDS = {
     "context.answer": ("operation", "data.search"),
     "log.note": ("agent.note", None),
 }
-_READS_ONLY_ITS_OWN = {"bus.receive", "labels"}
-"""What only hands an agent what is already its own: its mailbox, its labels. Nothing is decided."""
+_READS_ONLY_ITS_OWN = {
+    *("bus.receive", "bus.missed", "bus.unsubscribe", "bus.ack", "bus.give_back", "labels"),
+}
+"""What only hands an agent what is already its own, or gives it up: its mailboxes, its labels. Nothing is decided."""
 
 
 async def _act(rt: symbi.Runtime, operation: str, agent: symbi.AgentHandle) -> None:
@@ -61,6 +66,9 @@ async def _act(rt: symbi.Runtime, operation: str, agent: symbi.AgentHandle) -> N
         digest = await rt.context.ingest(agent, "t", [Passage("Otters hold hands.", 0, 18)])
     arguments: dict[str, dict[str, Any]] = {
         "bus.send": {"recipient": other.id, "payload": b"x"},
+        "bus.send_many": {"messages": [[other.id, b"x"]]},
+        "bus.publish": {"topic": "t", "payload": b"x"},
+        "bus.subscribe": {"pattern": "t.*"},
         "bus.request": {"recipient": other.id, "payload": b"x", "timeout_s": 0},
         "tools.call": {"name": "door.effect", "arguments": {"text": "x"}},
         "context.store": {"content": digest, "readers": ["*"]},

@@ -10,7 +10,7 @@ import pytest
 import symbi
 from symbi.agents import session, worker
 from symbi.agents.context import AgentTools
-from symbi.agents.dispatch import payload_of
+from symbi.agents.shapes import payload_of
 from symbi.policy.sources import read_policies
 
 

@@ -7,90 +7,22 @@ Not here: deciding, or any effect. Each method is one call over the channel.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from symbi.agents.parts import Part
+from symbi.agents.mail import AgentBus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from symbi.agents.channel import Channel
+    from symbi.agents.parts import Part
 
-__all__ = ["AgentBus", "AgentContext", "AgentKnowledge", "AgentLog", "AgentTools", "Message"]
+__all__ = ["AgentContext", "AgentKnowledge", "AgentLog", "AgentTools"]
 
-Payload = bytes | list[Part]
 _YIELD_NS = (
     1_000_000  # a millisecond: a preemption is measured in tens of them, a turn of the loop in hundredths
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message that was verified and opened.
-
-    Attributes:
-        id: Its id.
-        sender: The sender's agent id; `sender_name` what policies call it.
-        payload: Bytes, or parts with their labels.
-        labels: What it carries; reading it made them the reader's.
-        created_us: When it was sent, microseconds since the epoch.
-        in_reply_to: The id of the message it answers, or None.
-    """
-
-    id: str
-    sender: str
-    sender_name: str
-    payload: bytes | list[Part]
-    labels: frozenset[str]
-    created_us: int
-    in_reply_to: str | None = None
-
-    @classmethod
-    def read(cls, shape: dict[str, Any]) -> Message:
-        """From what the channel carried."""
-        return cls(**{**shape, "labels": frozenset(shape["labels"])})
-
-
-class AgentBus:
-    """Messages to and from other agents."""
-
-    __slots__ = ("_channel",)
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-
-    async def send(self, recipient: str, payload: Payload) -> str:
-        """Send to the agent of this name or id; answers the message's id once it is in the mailbox.
-
-        Raises:
-            PolicyDenied: policy does not allow it, or there is no such agent: the two look alike.
-            MailboxFullError: nothing was sent.
-        """
-        return str(await self._channel.call("bus.send", {"recipient": recipient, "payload": payload}))
-
-    async def request(self, recipient: str, payload: Payload, timeout_s: float = 30.0) -> Message:
-        """Send, and wait for the answer.
-
-        Raises:
-            SymbiTimeoutError: no answer within `timeout_s` seconds.
-        """
-        arguments = {"recipient": recipient, "payload": payload, "timeout_s": timeout_s}
-        return Message.read(await self._channel.call("bus.request", arguments))
-
-    async def reply(self, message: Message, payload: Payload) -> str:
-        """Answer a message."""
-        arguments = {"recipient": message.sender, "payload": payload, "in_reply_to": message.id}
-        return str(await self._channel.call("bus.send", arguments))
-
-    async def receive(self, limit: int = 64, timeout_s: float | None = None) -> list[Message]:
-        """What is in the mailbox, at most `limit`; waits up to `timeout_s` seconds where there is nothing.
-
-        Reading a message raises this agent's labels by what it carries.
-        """
-        shapes = await self._channel.call("bus.receive", {"limit": limit, "timeout_s": timeout_s})
-        return [Message.read(shape) for shape in shapes]
 
 
 class AgentTools:
@@ -189,7 +121,7 @@ class AgentContext:
     """What an agent is given as its first argument.
 
     Attributes:
-        bus: Messages.
+        bus: Messages (`symbi.agents.mail`).
         tools: Tools.
         context: The knowledge base.
         log: The agent's own lines.
@@ -211,7 +143,7 @@ class AgentContext:
         self.name = name
         self.run_id = run_id
         self.task_id = run_id if task_id is None else task_id
-        self.bus = AgentBus(channel)
+        self.bus = AgentBus(channel, agent_id)
         self.tools = AgentTools(channel)
         self.context = AgentKnowledge(channel)
         self.log = AgentLog(channel)

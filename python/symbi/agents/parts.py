@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Part", "PartSource", "Personal"]
+__all__ = ["Part", "PartSource", "Personal", "part_of"]
 
 T = TypeVar("T")
 
@@ -49,3 +49,9 @@ class Personal(Generic[T]):
 
     value: T
     subject: str
+
+
+def part_of(shape: tuple[str, list[str], tuple[int, int, int] | None]) -> Part:
+    """A part as it comes out of the kernel."""
+    text, labels, source = shape
+    return Part(text, frozenset(labels), None if source is None else PartSource(*source))

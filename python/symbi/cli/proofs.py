@@ -119,12 +119,14 @@ def add_verbs(verbs: frame.Subparsers) -> None:
     prove = frame.add_command(
         verbs,
         "prove",
-        summary="the proof that one record is in the trail",
+        summary="the proof that one record, or one message, is in the trail",
         run=_prove,
-        example="symbi audit prove 41 > event-41.tlog-proof\nsymbi audit prove --since kept.checkpoint",
+        example="symbi audit prove 41 > event-41.tlog-proof\nsymbi audit prove --since kept.checkpoint\n"
+        "symbi audit prove --message 6f1f9a52-8a3c-4c1e-9d0e-3b7f2c5d8e10",
     )
     prove.add_argument("event", nargs="?", metavar="EVENT", help="a record's number or its event id")
     prove.add_argument("path", nargs="?", type=Path, metavar="PATH", help="a trail's directory")
+    prove.add_argument("--message", metavar="ID", help="prove instead where this message stands")
     prove.add_argument("--against", type=Path, metavar="FILE", help="the checkpoint that the proof leads to")
     prove.add_argument(
         "--since",
@@ -408,6 +410,8 @@ def _prove(options: argparse.Namespace) -> int:
 
     if options.since is not None:
         return _prove_growth(options)
+    if options.message is not None:
+        return _prove_message(options)
     if options.event is None:
         raise InputError("name a record: its number, or its event id")
     log = open_trail(options)
@@ -422,6 +426,24 @@ def _prove(options: argparse.Namespace) -> int:
     else:
         sys.stdout.write(proof.text)
         output.note("check it anywhere: `symbi audit verify --proof FILE --key FINGERPRINT`")
+    return exits.DONE
+
+
+def _prove_message(options: argparse.Namespace) -> int:
+    from symbi.audit.message_proof import prove_message
+    from symbi.errors import InputError
+
+    # With --message the first positional is the trail's directory.
+    options.path = options.path or (None if options.event is None else Path(options.event))
+    log = open_trail(options)
+    found = prove_message(log, options.message)
+    proof = None
+    with suppress(InputError):  # no checkpoint covers it yet: `symbi audit checkpoint`
+        proof = log.prove(found.seq, against=None if options.against is None else _text(options.against)).text
+    output.print_json(found.to_json() | {"proof": proof})
+    output.note(f"message {found.index + 1} of the {found.count} that record {found.seq} names")
+    if proof is None:
+        output.note("no checkpoint covers that record yet: `symbi audit checkpoint` makes one")
     return exits.DONE
 
 

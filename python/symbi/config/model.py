@@ -46,6 +46,8 @@ class RuntimeSettings:
     max_concurrent_agents: int
     scheduler_threads: int
     message_buffer_size: int
+    message_rate_per_s: int
+    message_burst: int
     gc_interval_ms: int
     loop_block_ms: int
 

@@ -147,8 +147,20 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "runtime.message_buffer_size",
         Size(4 << 10, 1 << 30),
-        "Bytes of messages that one mailbox holds; past it, sending is refused.",
+        "Bytes of messages that one mailbox holds; past it, senders wait.",
         default=1 << 20,
+    ),
+    Setting(
+        "runtime.message_rate_per_s",
+        Number(0, 1_000_000),
+        "Messages that each agent may send a second in the long run; past it they are refused. 0: no limit.",
+        default=0,
+    ),
+    Setting(
+        "runtime.message_burst",
+        Number(1, 1_000_000),
+        "Messages that each agent may send at once after a pause, where `runtime.message_rate_per_s` limits them.",
+        default=1_000,
     ),
     Setting(
         "runtime.gc_interval_ms",

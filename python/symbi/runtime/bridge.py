@@ -31,7 +31,8 @@ __all__ = ["Bridge"]
 class Bridge:
     """One kernel, one loop. All methods are called on that loop.
 
-    `on_bell` is called after each drain: what else the kernel may have rung for.
+    `on_bell` is called after each drain: what else the kernel may have rung for. `on_room` is called with a mailbox
+    that was full and has room again.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Bridge:
         self._kernel = kernel
         self._loop = loop
         self._on_bell = on_bell
+        self.on_room: Callable[[str], None] = lambda _mailbox: None
         self._waiting: list[tuple[int, int, Callable[[Exception | None], None]]] = []
         self._tie = 0
         self._mailboxes: dict[str, list[asyncio.Future[None]]] = {}
@@ -101,7 +103,10 @@ class Bridge:
             raise RuntimeClosedError("this runtime belongs to another event loop: open one in this loop")
 
     def _drain(self) -> None:
-        for agent in self._kernel.drain():
+        ready, roomy = self._kernel.drain()
+        for mailbox in roomy:
+            self.on_room(mailbox)
+        for agent in ready:
             for future in self._mailboxes.pop(agent, ()):
                 if not future.done():
                     future.set_result(None)

@@ -7,6 +7,7 @@ Not here: what may be configured (`symbi.config`), what an opening finds in the 
 from __future__ import annotations
 
 import asyncio
+import resource
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +40,8 @@ async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel
     from symbi.policy.sources import read_policies
 
     texts = None if policy is None else read_policies(policy)
+    if runtime.config.runtime.mode == "production":
+        _no_crash_dumps()
     security, settings = runtime.config.security, runtime.config.runtime
     scheduler = runtime.config.scheduler
     trail = runtime.config.audit.storage
@@ -66,9 +69,18 @@ async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel
         mailbox_bytes_max=settings.message_buffer_size,
         snapshot_records=runtime.config.audit.snapshot_records,
         passphrase=key_passphrase(),
+        message_rate=(
+            (settings.message_rate_per_s, settings.message_burst) if settings.message_rate_per_s else None
+        ),
     )
     runtime.closing.callback(kernel.close)
     if problems := kernel.policy_problems():
         raise PolicyError(problems)
     await asyncio.to_thread(keep, runtime.data, kernel.policy_digest(), texts)
     return kernel
+
+
+def _no_crash_dumps() -> None:
+    """This process holds keys and what agents say in plain: a file of its memory would give both away."""
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))

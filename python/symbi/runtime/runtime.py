@@ -177,6 +177,8 @@ class Runtime:
         self.approvals = Approvals(self, kernel, self._bridge)
         caller = ToolCaller(kernel, self._bridge, self.moves.heed, self.approvals)
         self._dispatcher = Dispatcher(kernel, self._bridge, caller, self.moves.heed)
+        self._bridge.on_room = self._dispatcher.messaging.rooms.bell
+        self._stack.callback(self._dispatcher.messaging.rooms.close)
         self.bus = Bus(kernel, self._dispatcher)
         self.tools = Tools(caller, self._dispatcher)
         self.context = Knowledge(kernel, self._bridge, self._dispatcher)
@@ -543,6 +545,7 @@ class Runtime:
         held = (
             self._bridge,
             self._dispatcher,
+            self._dispatcher and self._dispatcher.messaging,
             self._caller,
             *(self.__dict__.get(name) for name in ("bus", "context", "approvals")),
         )

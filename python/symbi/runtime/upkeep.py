@@ -1,4 +1,4 @@
-"""Upkeep: the collector and the leak monitor of one runtime, joined to its loop.
+"""Upkeep: the collector, the redeliveries and the leak monitor of one runtime, joined to its loop.
 
 Not here: collecting (the kernel), when (`collector`), what a leak looks like (`leaks`).
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from symbi.runtime.collector import Collector
 from symbi.runtime.leaks import LeakMonitor
+from symbi.runtime.redelivery import Redelivery
 from symbi.status import ComponentHealth
 
 if TYPE_CHECKING:
@@ -27,22 +28,29 @@ class Upkeep:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._collector: Collector | None = None
+        self._redelivery: Redelivery | None = None
         self.leaks = LeakMonitor(self._count)
 
     def open(self, kernel: Kernel) -> None:
         """On the loop that the runtime lives on."""
         interval_ms = self._runtime.config.runtime.gc_interval_ms
         self._collector = Collector(kernel, asyncio.get_running_loop(), interval_ms, self.leaks.look)
+        self._redelivery = Redelivery(kernel, asyncio.get_running_loop())
+        self._redelivery.bell()
 
     def bell(self) -> None:
         """The kernel rang."""
         if self._collector is not None:
             self._collector.bell()
+        if self._redelivery is not None:
+            self._redelivery.bell()
 
     def close(self) -> None:
         """No timer is left."""
         if self._collector is not None:
             self._collector.close()
+        if self._redelivery is not None:
+            self._redelivery.close()
 
     @property
     def armed(self) -> bool:

@@ -16,7 +16,7 @@ use crate::mailbox::{Bounds, Load, Mailbox};
 use crate::pool::Pool;
 use crate::receive::OpenDesks;
 use crate::send::Desks;
-use crate::{BusError, Identity, SecureMessage, Topic, TopicKeys};
+use crate::{BusError, Identity, OVERHEAD_BYTES_MAX, SecureMessage, Topic, TopicKeys};
 
 /// The bounds of a bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,6 +198,15 @@ impl Bus {
         let load =
             self.endpoint(agent)?.mailbox().as_ref().map_or_else(Load::default, |mailbox| mailbox.load());
         Ok((load.messages, load.bytes))
+    }
+
+    /// Whether a message with a payload of so many bytes, however it is labelled, would find room now.
+    #[must_use]
+    pub fn has_room(&self, agent: AgentId, payload_bytes: usize) -> bool {
+        let Ok(endpoint) = self.endpoint(agent) else { return true }; // nothing is full that is not there
+        let load = endpoint.mailbox().as_ref().map_or_else(Load::default, |mailbox| mailbox.load());
+        load.messages < self.options.mailbox_depth_max
+            && load.bytes + payload_bytes + OVERHEAD_BYTES_MAX <= self.options.mailbox_bytes_max
     }
 
     /// Lays an envelope that came from elsewhere into a mailbox. Whether it is to be believed is found when it is

@@ -229,11 +229,16 @@ impl<T: Clone> Deliveries<T> {
         }
     }
 
-    /// How many messages may be handed out from a mailbox before others are finished (AL4).
+    /// How many messages may be handed out from a mailbox before others are finished (AL4); where none is expected to
+    /// be, any number.
     #[must_use]
     pub fn room(&self, mailbox: AgentId) -> usize {
-        let unfinished = self.held.get(&mailbox).map_or(0, |held| held.unfinished);
-        self.options.unfinished_max.saturating_sub(unfinished)
+        match self.held.get(&mailbox) {
+            Some(held) if !held.entries.is_empty() => {
+                self.options.unfinished_max.saturating_sub(held.unfinished)
+            }
+            _ => usize::MAX,
+        }
     }
 
     /// Whether the message is to be finished, not only read.

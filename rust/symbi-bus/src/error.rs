@@ -82,6 +82,21 @@ pub enum BusError {
         /// The topic.
         topic: Topic,
     },
+    /// Not a message that this mailbox handed out and that is not finished.
+    #[error("message `{message}` is not one to be acknowledged")]
+    NotHandedOut {
+        /// The message.
+        message: MessageId,
+    },
+    /// A topic or pattern that cannot be.
+    #[error(transparent)]
+    Topic(#[from] crate::TopicError),
+    /// As many subscriptions as there may be.
+    #[error("there are {limit} subscriptions already")]
+    TooManySubscriptions {
+        /// The limit.
+        limit: usize,
+    },
     /// One of the two identities cannot be used with the other.
     #[error("no key can be agreed between `{sender}` and `{recipient}`")]
     NoKey {
@@ -107,6 +122,9 @@ impl BusError {
             Self::NoSuchRequest { .. } => "bus.no_such_request",
             Self::Revoked { .. } => "bus.revoked",
             Self::NoTopicKey { .. } => "bus.no_topic_key",
+            Self::NotHandedOut { .. } => "bus.not_handed_out",
+            Self::Topic(_) => "bus.topic",
+            Self::TooManySubscriptions { .. } => "bus.too_many_subscriptions",
             Self::NoKey { .. } => "bus.no_key",
         }
     }

@@ -324,6 +324,16 @@ mod tests {
         })
     }
 
+    #[test]
+    fn pt3_a_search_visits_no_more_nodes_than_there_are() {
+        let mut routes = Routes::default();
+        let agent = AgentId::random(&SystemEntropy);
+        for levels in 1..=120 {
+            assert!(routes.add(agent, &pattern(&vec!["*"; levels].join("."))));
+        }
+        assert_eq!(routes.of(&vec!["a"; 120].join(".")), [agent], "PT3: one way, not 2^120");
+    }
+
     proptest! {
         /// PT1, PT2 against a plain list.
         #[test]

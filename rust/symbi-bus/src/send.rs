@@ -104,6 +104,7 @@ pub(crate) struct Desk {
     messages: Vec<SecureMessage>,
     tree: MerkleTree,
     ids: Vec<u8>,
+    full: Vec<AgentId>, // recipients that had no room: nothing later may pass what they refused
 }
 
 /// Desks of one bus; there are as many as threads ever sent at once.
@@ -266,19 +267,30 @@ impl Bus {
         };
         let first = results.len();
         desk.ids.clear();
+        desk.full.clear();
         desk.ids.resize(16 * run.len(), 0);
         self.entropy.fill(&mut desk.ids); // one system call for all
         let (ids, _) = desk.ids.as_chunks::<16>();
         for (at, (one, random)) in run.iter().zip(ids).enumerate() {
             let id = one.id.unwrap_or_else(|| MessageId::random(&Drawn(*random)));
             let in_batch = signing == Signing::Batch;
+            if desk.full.contains(&one.recipient) {
+                let (messages, bytes) = self.unread(one.recipient).unwrap_or_default();
+                results.push(Err(BusError::MailboxFull { agent: one.recipient, messages, bytes }));
+                continue;
+            }
             match self.prepare(first + at, id, one, (&endpoint, &from), in_batch, now_us) {
                 Ok((placed, unsigned)) => {
                     desk.placed.push(placed);
                     desk.unsigned.push(unsigned);
                     results.push(Ok(Sent { id, leaf: [0; 32] })); // until it lies in its place
                 }
-                Err(error) => results.push(Err(error)),
+                Err(error) => {
+                    if matches!(error, BusError::MailboxFull { .. }) {
+                        desk.full.push(one.recipient);
+                    }
+                    results.push(Err(error));
+                }
             }
         }
         match signing {

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::trace::{Needs, Trace};
 use crate::{Class, Hit};
 
 /// Compiled size of one automaton, bytes. The largest here takes a tenth; more would mean a repetition gone wrong.
@@ -14,6 +15,8 @@ pub(crate) struct Form {
     pub(crate) class: Class,
     pub(crate) kind: &'static str,
     pub(crate) pattern: &'static str,
+    /// What stands in every text that it is found in.
+    pub(crate) needs: Needs,
     /// Of the text caught: whether it is what it looks like.
     pub(crate) holds: fn(&str) -> bool,
 }
@@ -44,8 +47,8 @@ pub(crate) fn regex(pattern: &str) -> Option<Regex> {
 /// A form of a module, compiled when first used.
 pub(crate) type Forms = LazyLock<Vec<Compiled>>;
 
-pub(crate) fn search(forms: &[Compiled], text: &str, found: &mut Vec<Hit>) {
-    for Compiled { form, regex, grouped } in forms {
+pub(crate) fn search(forms: &[Compiled], text: &str, trace: &Trace, found: &mut Vec<Hit>) {
+    for Compiled { form, regex, grouped } in forms.iter().filter(|one| trace.has(one.form.needs)) {
         let mut take = |caught: regex::Match<'_>| {
             if (form.holds)(caught.as_str()) {
                 found.push(Hit {

@@ -16,6 +16,7 @@ mod forms;
 mod personal;
 mod secret;
 mod table;
+mod trace;
 
 use std::sync::LazyLock;
 
@@ -144,9 +145,10 @@ fn hits(text: &str) -> Vec<Hit> {
         return vec![whole(Class::Secret), whole(Class::Personal)]; // D4
     }
     let mut found = Vec::new();
-    secret::search(text, &mut found);
-    personal::search(text, &mut found);
-    table::search(text, &mut found);
+    let trace = trace::Trace::of(text);
+    secret::search(text, &trace, &mut found);
+    personal::search(text, &trace, &mut found);
+    table::search(text, &trace, &mut found);
     let marks = marks(text);
     found.retain(|hit| hit.start < hit.end && !within_a_mark(&marks, hit)); // D2, D3
     found.sort_by_key(|hit| (hit.start, std::cmp::Reverse(hit.end), hit.class));

@@ -7,37 +7,44 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::forms::{Form, Forms, compile, regex};
+use crate::trace::{Needs, Trace};
 use crate::{Class, Hit, checks};
 
-const fn form(kind: &'static str, pattern: &'static str) -> Form {
-    Form { class: Class::Secret, kind, pattern, holds: |_| true }
+const fn form(kind: &'static str, needs: &'static [&'static str], pattern: &'static str) -> Form {
+    Form { class: Class::Secret, kind, pattern, needs: Needs::Words(needs), holds: |_| true }
 }
 
 /// Tokens that say themselves what they are.
 static FORMS: [Form; 18] = [
-    form("aws_access_key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    form("gcp_api_key", r"\bAIza[0-9A-Za-z_\-]{35}"),
-    form("google_token", r"\bya29\.[0-9A-Za-z_\-]{20,}"),
-    form("github_token", r"\bgh[pousr]_[A-Za-z0-9]{36,255}\b"),
-    form("github_token", r"\bgithub_pat_[A-Za-z0-9_]{22,255}\b"),
-    form("gitlab_token", r"\bglpat-[A-Za-z0-9_\-]{20,}"),
-    form("slack_token", r"\bxox[abeoprs]-[A-Za-z0-9\-]{10,}"),
-    form("slack_token", r"\bxapp-[0-9]-[A-Za-z0-9\-]{10,}"),
-    form("slack_webhook", r"\bhooks\.slack\.com/services/T[A-Za-z0-9]+/B[A-Za-z0-9]+/[A-Za-z0-9]+"),
-    form("stripe_key", r"\b(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,}"),
-    form("model_api_key", r"\bsk-(?:proj-|ant-|or-)?[A-Za-z0-9_\-]*[0-9][A-Za-z0-9_\-]{19,}"),
-    form("npm_token", r"\bnpm_[A-Za-z0-9]{36}\b"),
-    form("pypi_token", r"\bpypi-AgE[A-Za-z0-9_\-]{50,}"),
-    form("model_hub_token", r"\bhf_[A-Za-z0-9]{30,}\b"),
-    form("sendgrid_key", r"\bSG\.[A-Za-z0-9_\-]{22}\.[A-Za-z0-9_\-]{43}"),
-    form("jwt", r"\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}"),
+    form("aws_access_key", &["akia", "asia"], r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
+    form("gcp_api_key", &["aiza"], r"\bAIza[0-9A-Za-z_\-]{35}"),
+    form("google_token", &["ya29."], r"\bya29\.[0-9A-Za-z_\-]{20,}"),
+    form("github_token", &["ghp_", "gho_", "ghu_", "ghs_", "ghr_"], r"\bgh[pousr]_[A-Za-z0-9]{36,255}\b"),
+    form("github_token", &["github_pat_"], r"\bgithub_pat_[A-Za-z0-9_]{22,255}\b"),
+    form("gitlab_token", &["glpat-"], r"\bglpat-[A-Za-z0-9_\-]{20,}"),
+    form("slack_token", &["xox"], r"\bxox[abeoprs]-[A-Za-z0-9\-]{10,}"),
+    form("slack_token", &["xapp-"], r"\bxapp-[0-9]-[A-Za-z0-9\-]{10,}"),
+    form(
+        "slack_webhook",
+        &["hooks.slack.com"],
+        r"\bhooks\.slack\.com/services/T[A-Za-z0-9]+/B[A-Za-z0-9]+/[A-Za-z0-9]+",
+    ),
+    form("stripe_key", &["sk_", "rk_"], r"\b(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,}"),
+    form("model_api_key", &["sk-"], r"\bsk-(?:proj-|ant-|or-)?[A-Za-z0-9_\-]*[0-9][A-Za-z0-9_\-]{19,}"),
+    form("npm_token", &["npm_"], r"\bnpm_[A-Za-z0-9]{36}\b"),
+    form("pypi_token", &["pypi-age"], r"\bpypi-AgE[A-Za-z0-9_\-]{50,}"),
+    form("model_hub_token", &["hf_"], r"\bhf_[A-Za-z0-9]{30,}\b"),
+    form("sendgrid_key", &["sg."], r"\bSG\.[A-Za-z0-9_\-]{22}\.[A-Za-z0-9_\-]{43}"),
+    form("jwt", &["eyj"], r"\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}"),
     form(
         "authorization",
+        &["authorization"],
         r"(?i)\bauthorization[\x22']?\s*[:=]\s*[\x22']?(?:bearer|basic|token)\s+(?P<x>[a-z0-9._~+/=\-]{16,})",
     ),
     Form {
         class: Class::Secret,
         kind: "url_password",
+        needs: Needs::Words(&["://"]),
         pattern: r"\b[A-Za-z][A-Za-z0-9+.\-]{1,20}://(?u:[^\s/:@\x22'<>])*:(?P<x>(?u:[^\s/@\x22'<>])+)@",
         holds: |text| {
             2 < text.len()
@@ -70,10 +77,32 @@ const KEY_END: &str = r"-----END (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-
 static KEY_MARKS: LazyLock<Option<(Regex, Regex)>> =
     LazyLock::new(|| Some((regex(KEY_BEGIN)?, regex(KEY_END)?)));
 
-pub(crate) fn search(text: &str, found: &mut Vec<Hit>) {
-    private_keys(text, found);
-    crate::forms::search(&COMPILED, text, found);
-    assignments(text, found);
+/// Without one of these there is no `ASSIGNMENT`: each of its names has one in it.
+pub(crate) const ASSIGNED_NEEDS: Needs = Needs::Words(&[
+    "passw",
+    "passphrase",
+    "passcode",
+    "pwd",
+    "secret",
+    "token",
+    "credential",
+    "key",
+    "recovery",
+    "_pass",
+    "_pw",
+    "_dsn",
+    "_auth",
+]);
+pub(crate) const KEY_NEEDS: Needs = Needs::Words(&["-----begin"]);
+
+pub(crate) fn search(text: &str, trace: &Trace, found: &mut Vec<Hit>) {
+    if trace.has(KEY_NEEDS) {
+        private_keys(text, found);
+    }
+    crate::forms::search(&COMPILED, text, trace, found);
+    if trace.has(ASSIGNED_NEEDS) {
+        assignments(text, found);
+    }
 }
 
 /// From BEGIN to its END; without an END to where the base64 ends, for half a key is a key.
@@ -115,6 +144,11 @@ fn assignments(text: &str, found: &mut Vec<Hit>) {
             found.push(Hit { class: Class::Secret, kind: "assigned_secret", start, end });
         }
     }
+}
+
+#[cfg(test)]
+pub(crate) fn needs() -> impl Iterator<Item = Needs> {
+    FORMS.iter().map(|form| form.needs).chain([ASSIGNED_NEEDS, KEY_NEEDS])
 }
 
 #[cfg(test)]

@@ -285,3 +285,98 @@ proptest! {
         prop_assert_eq!(labels(&text), of_findings);
     }
 }
+
+/// A trace that leaves nothing out.
+fn everything(text: &str) -> Vec<Hit> {
+    let mut found = Vec::new();
+    let trace = crate::trace::Trace::all(text);
+    crate::secret::search(text, &trace, &mut found);
+    crate::personal::search(text, &trace, &mut found);
+    crate::table::search(text, &trace, &mut found);
+    found
+}
+
+fn traced(text: &str) -> Vec<Hit> {
+    let mut found = Vec::new();
+    let trace = crate::trace::Trace::of(text);
+    crate::secret::search(text, &trace, &mut found);
+    crate::personal::search(text, &trace, &mut found);
+    crate::table::search(text, &trace, &mut found);
+    found
+}
+
+#[test]
+fn tr1_every_word_that_a_form_needs_is_looked_for() {
+    assert!(crate::trace::compiled() && crate::table::names_are_covered());
+    for needs in crate::secret::needs().chain(crate::personal::needs()).chain([crate::table::NEEDS]) {
+        if let crate::trace::Needs::Words(words) = needs {
+            assert!(words.iter().all(|word| crate::trace::WORDS.contains(word)), "{words:?}");
+        }
+    }
+}
+
+proptest::proptest! {
+    /// Fragments of all that is looked for, whole and broken, in any order: what is left out had nothing to find.
+    #[test]
+    fn tr1_what_is_left_out_would_have_found_nothing(
+        parts in proptest::collection::vec(proptest::prop_oneof![
+            proptest::sample::select(&FRAGMENTS[..]).prop_map(str::to_owned),
+            proptest::sample::select(&FRAGMENTS[..]).prop_map(str::to_uppercase),
+            proptest::string::string_regex("[a-zA-Z0-9@:=+,;. _\n-]{0,12}").unwrap(),
+        ], 0..12),
+        glue in proptest::sample::select(vec!["", " ", ",", "\n"]),
+    ) {
+        let text = parts.join(glue);
+        proptest::prop_assert_eq!(traced(&text), everything(&text));
+    }
+}
+
+const FRAGMENTS: [&str; 47] = [
+    "AKIAABCDEFGHIJKLMNOP",
+    "AIza0123456789012345678901234567890123456",
+    "ya29.abcdefghijklmnopqrstuvwxyz",
+    "ghp_0123456789abcdefghijklmnopqrstuvwxyz",
+    "github_pat_0123456789abcdefghijklmn",
+    "glpat-0123456789abcdefghij",
+    "xoxb-0123456789ab",
+    "xapp-1-0123456789ab",
+    "hooks.slack.com/services/T0/B0/abc",
+    "sk_live_0123456789abcdef",
+    "sk-proj-0123456789abcdefghijklmno",
+    "npm_0123456789abcdefghijklmnopqrstuvwxyz",
+    "hf_0123456789abcdefghijklmnopqrstuv",
+    "eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.abcdefghijk",
+    "Authorization: Bearer abcdefghijklmnop1234",
+    "https://user:pass-word@host/",
+    "password = hunter2-tango",
+    "api_key: 'a1b2c3d4e5f6g7h8'",
+    "DB_PW=x9y8z7w6v5",
+    "recovery code: 1234-abcd-5678",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----",
+    "jane@clinic.example",
+    "123-45-6789",
+    "4111 1111 1111 1111",
+    "DOB: 1980-01-02",
+    "born on 2 Jan 1980",
+    "Patient: Jane Roe",
+    "patient Mr. Doe",
+    "Full name = Jane Roe",
+    "next of kin: Jane Roe",
+    "MRN 12345",
+    "case no 4711",
+    "ssn 123456789",
+    "passport X1234567",
+    "tax id 12 345 678",
+    "address: 12 Main Street",
+    "home address = Main Street 12",
+    "member id: A12345",
+    "+49 30 1234567",
+    "(212) 555-0187",
+    "tel 030 1234567",
+    "DE89370400440532013000",
+    "name,dob,diagnosis",
+    "Jane Roe,1980-01-02,flu",
+    "patient;mrn",
+    "geb. 01.02.1980",
+    "date de naissance 01/02/1980",
+];

@@ -152,9 +152,12 @@ impl Kernel {
             let registered = self.bus().register(one.id); // before anybody can write to it
             debug_assert!(registered.is_ok(), "a fresh id is not on the bus");
         }
-        let ids = permitted.iter().map(|one| one.id).collect();
-        let mut agents = self.agents();
-        permitted.into_iter().for_each(|one| agents.insert(one.id, one.agent));
+        let ids: Vec<AgentId> = permitted.iter().map(|one| one.id).collect();
+        {
+            let mut agents = self.agents();
+            permitted.into_iter().for_each(|one| agents.insert(one.id, one.agent));
+        }
+        ids.iter().for_each(|id| self.claim_letters(*id, &spec.name));
         Ok((ids, seq))
     }
 
@@ -322,7 +325,15 @@ impl Kernel {
     /// The refusal of what does not exist. It is decided like what does, so that limits, counters, messages and faults
     /// tell nobody which of the two it was; what policy would have let through is refused all the same.
     pub(crate) fn refuse_absent(&self, asked: &Asked<'_>) -> Refusal {
-        match self.decide(asked) {
+        match self.admit(asked) {
+            Err(refusal) => refusal,
+            Ok(()) => self.refuse_absent_admitted(asked),
+        }
+    }
+
+    /// As [`Kernel::refuse_absent`], for whoever was admitted.
+    pub(crate) fn refuse_absent_admitted(&self, asked: &Asked<'_>) -> Refusal {
+        match self.decide_admitted(asked) {
             Err(refusal) => refusal,
             Ok(granted) => {
                 self.release(granted.reservations()); // K21

@@ -260,8 +260,10 @@ impl Kernel {
     /// has nothing.
     fn tidy(&self, agent: AgentId, now: Moment, room: usize, done: &mut Collected) -> Option<u64> {
         let full_ns = self.admission().tidy(agent, now.mono_ns);
+        let full_ns = full_ns.max(self.tidy_rate(agent, now.mono_ns));
         let shared = lock(&self.shares).tidy(agent, self.log().durable());
-        let tidied = self.bus().tidy(agent, now.wall_us, room).unwrap_or_default();
+        let _ = self.close_traffic(agent, None); // a log that cannot write is red, and says so
+        let tidied = self.tidy_mailboxes(agent, now.wall_us, room);
         let given_up = tidied.messages + tidied.requests;
         done.messages += tidied.messages;
         done.requests += tidied.requests;
@@ -277,6 +279,26 @@ impl Kernel {
         let share_ns = shared.then(|| now.mono_ns.saturating_add(SETTLE_NS));
         let held_ns = (!tidied.is_bare).then_some(NEVER);
         [full_ns, share_ns, expires_ns, held_ns].into_iter().flatten().min()
+    }
+
+    /// An agent's mailbox and those of its subscriptions.
+    fn tidy_mailboxes(&self, agent: AgentId, now_us: u64, room: usize) -> symbi_bus::Tidied {
+        let mut all = self.bus().tidy(agent, now_us, room).unwrap_or_default();
+        for mailbox in self.subscriptions_of(agent) {
+            let one = self.bus().tidy(mailbox, now_us, room.saturating_sub(all.messages)).unwrap_or_default();
+            if 0 < one.messages {
+                self.has_room_again(mailbox);
+            }
+            all.messages += one.messages;
+            all.sessions += one.sessions;
+            all.looked += one.looked;
+            all.is_bare &= one.is_bare;
+            all.next_us = [all.next_us, one.next_us].into_iter().flatten().min();
+        }
+        if 0 < all.messages {
+            self.has_room_again(agent);
+        }
+        all
     }
 
     /// K62.

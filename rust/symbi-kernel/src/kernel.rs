@@ -8,7 +8,8 @@
 //!
 //! Invariants
 //! - K25 locks of data are taken one at a time, except that the agents may be locked within the turns; none is held over a
-//!   call into the log, except that changes of policy wait for one another.
+//!   call into the log, except that changes of policy wait for one another, and receivers for the record of what they
+//!   are handed (K150).
 //! - K26 after `close` nothing can be asked for, and everything that was recorded is on disk.
 
 mod in_force;
@@ -37,6 +38,7 @@ use crate::denials::Denials;
 use crate::effects::Tool;
 use crate::flight::{InFlight, Place, Places};
 use crate::knowledge::Unapplied;
+use crate::messaging::Messaging;
 use crate::obligations::Notices;
 use crate::permit::PermitError;
 use crate::pool::Pool;
@@ -84,6 +86,7 @@ pub struct Kernel {
     tools: Mutex<HashMap<String, Tool>>,
     handler: Mutex<Handler>,
     bus: Bus,
+    pub(crate) messaging: Messaging,
     store: Store,
     pub(crate) unapplied: Mutex<Unapplied>,
     pub(crate) approvals: Mutex<Approvals>,
@@ -131,6 +134,7 @@ impl Kernel {
             return Ok(());
         }
         self.snapshots.stop();
+        self.close_all_traffic();
         self.flush_denials(true);
         self.catch_up();
         let closed = self.log.close();

@@ -4,22 +4,24 @@
 //! - K30 the sender is the one the channel says, never a name in the message.
 //! - K31 whoever reads a message has read what it carries: its labels become the reader's.
 //! - K32 a recipient that does not exist and one that may not be reached are refused alike.
+//! - K153 a message for which there is no room leaves nothing behind but a bell that rings when there is.
 
 use symbi_audit::Event;
-use symbi_bus::{BusError, ContentType, Opened, Outgoing, Reply};
+use symbi_bus::{BusError, ContentType, Header, Known, Opened, Outgoing, Reply, SecureMessage, SendError};
 use symbi_policy::{Entity, Uid};
-use symbi_types::{AgentId, LabelSet, MessageId, Part};
+use symbi_types::{AgentId, LabelSet, MessageId, OperationId, RunId};
 
 use crate::agents::{AgentError, check_labels};
-use crate::exit::{PARTS_MAX, PAYLOAD_BYTES_MAX, Payload};
+use crate::encoding::{check_size, content_type, decode, encode};
+use crate::exit::Payload;
 use crate::json::Object;
-use crate::kernel::Kernel;
-use crate::monitor::Asked;
-use crate::refusal::RefusalCode;
+use crate::kernel::{Kernel, lock};
+use crate::monitor::{Asked, Granted};
+use crate::refusal::{Refusal, RefusalCode};
 use crate::{Principal, exit};
 
 /// Who a message is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recipient {
     /// This very instance.
     Agent(AgentId),
@@ -59,62 +61,107 @@ pub struct Received {
     pub created_us: u64,
     /// The message it answers.
     pub in_reply_to: Option<MessageId>,
+    /// The topic it was published under.
+    pub topic: Option<String>,
+    /// The how-manyth hand-out this is, where it is to be acknowledged; 0 where it is not.
+    pub attempt: u32,
     /// What it says.
     pub payload: Payload,
 }
 
-const OPAQUE: u8 = 0;
-const IN_PARTS: u8 = 1;
-
-/// First byte: opaque or parts; then the bytes, or the parts as JSON.
-fn encode(payload: &Payload) -> Result<Vec<u8>, AgentError> {
-    let invalid = |text: String| AgentError::Invalid(text);
-    if payload.len() > PAYLOAD_BYTES_MAX {
-        return Err(invalid(format!(
-            "a payload has at most {PAYLOAD_BYTES_MAX} bytes, and this has {}",
-            payload.len()
-        )));
-    }
-    match payload {
-        Payload::Bytes(bytes) => {
-            let mut encoded = Vec::with_capacity(1 + bytes.len());
-            encoded.push(OPAQUE);
-            encoded.extend_from_slice(bytes);
-            Ok(encoded)
-        }
-        Payload::Parts(parts) if parts.len() > PARTS_MAX => {
-            Err(invalid(format!("a payload has at most {PARTS_MAX} parts, and this has {}", parts.len())))
-        }
-        Payload::Parts(parts) => {
-            let mut encoded = vec![IN_PARTS];
-            serde_json::to_writer(&mut encoded, parts).map_err(|error| invalid(error.to_string()))?;
-            Ok(encoded)
-        }
-    }
+/// How sure a sender wants to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Guarantee {
+    /// It is handed out once, or never.
+    #[default]
+    AtMostOnce,
+    /// It is handed out until it is acknowledged, or dead.
+    AtLeastOnce,
 }
 
-fn decode(bytes: &[u8]) -> Option<Payload> {
-    match bytes.split_first()? {
-        (&OPAQUE, rest) => Some(Payload::Bytes(rest.to_vec())),
-        (&IN_PARTS, rest) => serde_json::from_slice::<Vec<Part>>(rest).ok().map(Payload::Parts),
-        _ => None,
-    }
+/// How a message is sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SendOptions {
+    /// The message it answers.
+    pub in_reply_to: Option<MessageId>,
+    /// Whether the sender waits for an answer.
+    pub expects_reply: bool,
+    /// How sure.
+    pub guarantee: Guarantee,
+    /// Its id, by which a second sending of it is recognised; none: a fresh one.
+    pub id: Option<MessageId>,
+    /// How long it lives, in microseconds; none: an hour.
+    pub lifetime_us: Option<u64>,
 }
+
+/// A message that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its id.
+    pub id: MessageId,
+    /// Its record, where it has one of its own and it is written.
+    pub seq: Option<u64>,
+    /// It was sent before, and nothing was done now.
+    pub is_repeated: bool,
+}
+
+/// A message that was decided on, as it will be sealed.
+pub(crate) struct Composed {
+    pub(crate) asked: Asked<'static>,
+    pub(crate) granted: Granted,
+    pub(crate) to: AgentId,
+    pub(crate) labels: LabelSet,
+    pub(crate) content_type: ContentType,
+    pub(crate) encoded: Vec<u8>,
+}
+
+/// How long a message lives that does not say it, in microseconds.
+pub(crate) const LIFETIME_US: u64 = 3_600_000_000;
 
 impl Kernel {
-    /// Sends one message: decided, recorded, sealed, signed, delivered to the recipient's mailbox. Answers its id
-    /// and its record.
+    /// Sends one message: decided, sealed, signed, recorded, delivered to the recipient's mailbox. Answers its id and its
+    /// record. As [`Kernel::send_with`], with the record written at once.
     ///
     /// # Errors
-    /// Refused, too large, or the mailbox is full; nothing was delivered.
+    /// As [`Kernel::send_with`].
     pub fn send(
         &self,
         sender: AgentId,
         recipient: &Recipient,
-        mut payload: Payload,
+        payload: Payload,
         in_reply_to: Option<MessageId>,
         expects_reply: bool,
     ) -> Result<(MessageId, u64), MessageError> {
+        let options = SendOptions { in_reply_to, expects_reply, ..SendOptions::default() };
+        let sent = self.send_with(sender, recipient, payload, &options)?;
+        let written = self.close_traffic(sender, None)?;
+        Ok((sent.id, sent.seq.or(written).unwrap_or_default()))
+    }
+
+    /// Sends one message. It is recorded before anybody receives it, together with others that were decided alike.
+    ///
+    /// # Errors
+    /// Refused, too large, or the mailbox is full: then nothing was delivered, and [`Kernel::drain_rooms`] names the
+    /// recipient when it is worth another try.
+    pub fn send_with(
+        &self,
+        sender: AgentId,
+        recipient: &Recipient,
+        payload: Payload,
+        options: &SendOptions,
+    ) -> Result<Sent, MessageError> {
+        let asked = self.address(sender, recipient, &payload)?;
+        let composed = self.compose(sender, asked, payload)?;
+        self.post(sender, composed, options)
+    }
+
+    /// Who it is for, and the question that policy is asked. `None` beside it: nobody of that name.
+    pub(crate) fn address(
+        &self,
+        sender: AgentId,
+        recipient: &Recipient,
+        payload: &Payload,
+    ) -> Result<(Asked<'static>, Option<AgentId>), MessageError> {
         let found = {
             let mut agents = self.agents();
             let id = match recipient {
@@ -126,127 +173,300 @@ impl Kernel {
                 None => None,
             }
         };
-        if payload.len() > PAYLOAD_BYTES_MAX
-            || matches!(&payload, Payload::Parts(parts) if parts.len() > PARTS_MAX)
-        {
-            encode(&payload)?; // says what is too much; before anything is looked up or decided
-        }
-        let absent = found.is_none();
-        let (to, resource) = if let Some(found) = found {
-            found
+        check_size(payload)?; // before anything is looked up or decided
+        let to = found.as_ref().map(|(id, _)| *id);
+        let resource = if let Some((_, entity)) = found {
+            entity
         } else {
             let name = match recipient {
                 Recipient::Agent(id) => id.to_string(),
                 Recipient::Named(name) => name.clone(),
             };
-            let uid = Uid::new("Agent", &name).map_err(|error| AgentError::Invalid(error.to_string()))?;
-            (sender, Entity::bare(uid)) // nothing is delivered: see below
+            Entity::bare(Uid::new("Agent", &name).map_err(|error| AgentError::Invalid(error.to_string()))?)
         };
         let asked = self.ask(Principal::Agent(sender), "message.send", resource)?;
-        let asked = if !absent && asked.subject.uid() == asked.resource.uid() {
-            let both = self
-                .agents()
-                .both(sender, to)
-                .ok_or(AgentError::Absent("agent"))?
-                .map_err(AgentError::from)?;
-            Asked { subject: both.clone(), resource: both, ..asked }
-        } else {
-            asked
-        };
+        match to {
+            Some(to) if asked.subject.uid() == asked.resource.uid() => {
+                let both = self
+                    .agents()
+                    .both(sender, to)
+                    .ok_or(AgentError::Absent("agent"))?
+                    .map_err(AgentError::from)?;
+                Ok((Asked { subject: both.clone(), resource: both, ..asked }, Some(to)))
+            }
+            to => Ok((asked, to)),
+        }
+    }
+
+    /// Labels, decides, redacts. Nothing is recorded but a refusal.
+    pub(crate) fn compose(
+        &self,
+        sender: AgentId,
+        (asked, to): (Asked<'static>, Option<AgentId>),
+        payload: Payload,
+    ) -> Result<Composed, MessageError> {
+        self.admit(&asked)?;
+        self.compose_admitted(sender, (asked, to), payload)
+    }
+
+    pub(crate) fn compose_admitted(
+        &self,
+        sender: AgentId,
+        (asked, to): (Asked<'static>, Option<AgentId>),
+        mut payload: Payload,
+    ) -> Result<Composed, MessageError> {
         let carried = asked.labels.clone();
         let (labels, labelled) = self.label_payload(&mut payload, &carried, asked.subject.uid().id());
         check_labels(&labels)?;
         let asked = Asked { labels, bytes: payload.len() as u64, ..asked };
-        if absent {
-            return Err(self.refuse_absent(&asked).into()); // K32
-        }
-        let granted = self.decide(&asked)?;
+        self.within_rate(sender, &asked)?;
+        let Some(to) = to else {
+            return Err(self.refuse_absent_admitted(&asked).into()); // K32
+        };
+        let granted = self.decide_admitted(&asked)?;
         if !self.agents().get(to).is_some_and(|known| known.has_room_for(&asked.labels)) {
             self.release(granted.reservations()); // K21
             let text = "the recipient cannot take on more labels";
             return Err(self.refuse(&asked, RefusalCode::Denied, None, text).into());
         }
-        if let Some(redact) = &granted.redact {
-            match &mut payload {
-                Payload::Parts(parts) => exit::redact_parts(parts, redact, &labelled),
-                Payload::Bytes(_) => return Err(self.refuse_opaque(&asked, &granted).into()),
-            }
+        self.redacted(&asked, &granted, &mut payload, &labelled)?;
+        let labels = remaining(&payload, &asked.labels);
+        let content_type = content_type(&payload);
+        let encoded = encode(payload).inspect_err(|_| self.release(granted.reservations()))?; // K21
+        Ok(Composed { asked, granted, to, labels, content_type, encoded })
+    }
+
+    /// Meets the obligations of a permission, or refuses.
+    pub(crate) fn redacted(
+        &self,
+        asked: &Asked<'_>,
+        granted: &Granted,
+        payload: &mut Payload,
+        labelled: &exit::Labelled,
+    ) -> Result<(), Refusal> {
+        let Some(redact) = &granted.redact else { return Ok(()) };
+        match payload {
+            Payload::Parts(parts) => exit::redact_parts(parts, redact, labelled),
+            Payload::Bytes(_) => return Err(self.refuse_opaque(asked, granted)),
         }
-        let labels = match &payload {
-            Payload::Parts(parts) => {
-                parts.iter().fold(LabelSet::default(), |all, part| all.union(&part.labels))
-            }
-            Payload::Bytes(_) => asked.labels.clone(),
-        };
-        let encoded = match encode(&payload) {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                self.release(granted.reservations()); // K21
-                return Err(error.into());
-            }
-        };
-        let (operation, seq) =
-            self.record_internal(&asked, granted, |details| details.display("recipient", to))?;
+        Ok(())
+    }
+
+    /// Messages of one agent a second, where that is limited.
+    pub(crate) fn within_rate(&self, sender: AgentId, asked: &Asked<'_>) -> Result<(), Refusal> {
+        let Some(rates) = &self.messaging.rates else { return Ok(()) };
+        if lock(rates).admit(sender, self.moment().mono_ns) {
+            return Ok(());
+        }
+        let text = "too many messages; slow down";
+        Err(self.refuse(asked, RefusalCode::RateLimited, None, text))
+    }
+
+    pub(crate) fn forget_rate(&self, sender: AgentId) {
+        if let Some(rates) = &self.messaging.rates {
+            lock(rates).forget(sender);
+        }
+    }
+
+    pub(crate) fn tidy_rate(&self, sender: AgentId, now_ns: u64) -> Option<u64> {
+        self.messaging.rates.as_ref().and_then(|rates| lock(rates).tidy(sender, now_ns))
+    }
+
+    /// Delivers what was decided on.
+    pub(crate) fn post(
+        &self,
+        sender: AgentId,
+        composed: Composed,
+        options: &SendOptions,
+    ) -> Result<Sent, MessageError> {
+        let Composed { asked, granted, to, labels, content_type, encoded } = composed;
+        let id = options.id.unwrap_or_else(|| MessageId::random(self.entropy()));
         let now_us = self.moment().wall_us;
+        if options.guarantee == Guarantee::AtLeastOnce && !self.expect(to, id, options, now_us) {
+            self.release(granted.reservations()); // K21: it is on its way, or done
+            return Ok(Sent { id, seq: None, is_repeated: true });
+        }
         let outgoing = Outgoing {
             sender,
             recipient: to,
-            id: None,
             payload: &encoded,
-            content_type: match &payload {
-                Payload::Bytes(_) => ContentType::Bytes,
-                Payload::Parts(_) => ContentType::Parts,
-            },
+            content_type,
             labels: &labels,
-            in_reply_to,
-            expects_reply,
-            lifetime_us: None,
+            in_reply_to: options.in_reply_to,
+            expects_reply: options.expects_reply,
+            lifetime_us: options.lifetime_us,
+            id: Some(id),
         };
-        let delivered = self.bus().seal_and_deliver(&outgoing, now_us);
-        self.touch(to);
-        match delivered {
-            Ok(symbi_bus::Sent { id, .. }) => {
-                if expects_reply {
+        match self.deliver(&outgoing, (&asked, granted), Some(to), now_us) {
+            Ok(seq) => {
+                self.touch(to);
+                if options.expects_reply {
                     self.request_sent(id, asked.run, to);
                 }
-                if let Some(request) = in_reply_to {
+                if let Some(request) = options.in_reply_to {
                     self.request_over(request, Some(sender));
                 }
-                Ok((id, seq))
+                Ok(Sent { id, seq, is_repeated: false })
             }
             Err(error) => {
-                // Allowed and recorded, and then it did not happen: the record of the operation must not stand alone.
-                let details =
-                    Object::new().string("outcome", "failed").string("error", error.code()).finish();
-                let event = Event {
-                    agent_id: Some(sender),
-                    run: asked.run,
-                    op: Some(operation),
-                    ..Event::new("operation.outcome", &details)
-                };
-                let _ = self.log().append(&event);
+                if options.guarantee == Guarantee::AtLeastOnce {
+                    lock(&self.messaging.deliveries).forget(to, id);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Seals, records and delivers. `recipient`: whom the record names; none for a topic's.
+    pub(crate) fn deliver(
+        &self,
+        outgoing: &Outgoing<'_>,
+        (asked, granted): (&Asked<'_>, Granted),
+        recipient: Option<AgentId>,
+        now_us: u64,
+    ) -> Result<Option<u64>, MessageError> {
+        let reservations = granted.reservations().to_vec();
+        let operation = granted.operation;
+        let (mut granted, mut seq, mut recorded) = (Some(granted), None, false);
+        let mut attempt = || {
+            self.bus().seal_record_deliver(outgoing, now_us, |message| {
+                let Some(granted) = granted.take() else { return Ok(()) };
+                seq = self.record_message(asked, granted, (outgoing.sender, recipient), message)?;
+                recorded = true;
+                Ok::<(), Refusal>(())
+            })
+        };
+        let mut sent = attempt();
+        if matches!(sent, Err(SendError::Bus(BusError::MailboxFull { .. }))) {
+            lock(&self.messaging.full).insert(outgoing.recipient); // K153; and again, or its reading could be missed
+            sent = attempt();
+        }
+        match sent {
+            Ok(_) => Ok(seq),
+            Err(SendError::Record(refusal)) => Err(refusal.into()),
+            Err(SendError::Bus(error)) => {
+                if recorded {
+                    self.record_undelivered((outgoing.sender, asked.run), operation, error.code());
+                } else {
+                    self.release(&reservations); // K21
+                }
                 Err(error.into())
             }
         }
     }
 
-    /// Takes up to `limit` messages from the agent's mailbox, each verified and opened (K31).
+    pub(crate) fn record_message(
+        &self,
+        asked: &Asked<'_>,
+        granted: Granted,
+        (sender, recipient): (AgentId, Option<AgentId>),
+        message: &SecureMessage,
+    ) -> Result<Option<u64>, Refusal> {
+        if !granted.is_counted() {
+            self.gather((sender, recipient), asked, &granted, (message.id(), message.leaf()))?;
+            return Ok(None);
+        }
+        let (_, seq) = self.record_internal(asked, granted, |details| match recipient {
+            Some(to) => details.display("recipient", to).display("message", message.id()),
+            None => details.display("message", message.id()),
+        })?;
+        Ok(Some(seq))
+    }
+
+    /// Allowed and recorded, and then it did not happen: the record of the operation must not stand alone.
+    fn record_undelivered(
+        &self,
+        (sender, run): (AgentId, Option<RunId>),
+        operation: OperationId,
+        code: &'static str,
+    ) {
+        let details = Object::new().string("outcome", "failed").string("error", code).finish();
+        let event = Event {
+            agent_id: Some(sender),
+            run,
+            op: Some(operation),
+            ..Event::new("operation.outcome", &details)
+        };
+        let _ = self.log().append(&event);
+    }
+
+    /// Takes up to `limit` messages from a mailbox, each verified and opened (K31): an agent's, or a subscription's.
     ///
     /// # Errors
     /// No such agent. A message that does not verify is dropped and recorded, never handed over.
-    pub fn receive_many(&self, agent: AgentId, limit: usize) -> Result<Vec<Received>, MessageError> {
-        if self.agents().get(agent).is_none() {
-            return Err(AgentError::Absent("agent").into());
-        }
+    pub fn receive_many(&self, mailbox: AgentId, limit: usize) -> Result<Vec<Received>, MessageError> {
+        let agent = self.reads(mailbox).ok_or(AgentError::Absent("agent"))?;
         let now_us = self.moment().wall_us;
-        let taken = self.bus().receive_many(agent, limit, now_us)?;
+        let (again, room) = {
+            let mut deliveries = lock(&self.messaging.deliveries);
+            (deliveries.again(mailbox, limit, now_us), deliveries.room(mailbox))
+        };
+        let mut received: Vec<Received> = again
+            .into_iter()
+            .filter_map(|(id, attempt, kept)| self.reread(agent, id, attempt, &kept))
+            .collect();
+        let taken = self.bus().receive_many(mailbox, room.min(limit - received.len().min(limit)), now_us)?;
+        self.record_before_hand_out(mailbox, &taken.opened)?;
         self.touch(agent);
         for refused in &taken.refused {
             self.record_refused_message(agent, refused.reason.code());
         }
-        let payloads =
-            taken.opened.into_iter().filter_map(|one| decode(&one.payload).map(|payload| (one, payload)));
-        Ok(payloads.filter_map(|(one, payload)| self.read(agent, &one, payload)).collect())
+        for one in taken.opened {
+            received.extend(self.hand_out(mailbox, agent, &one, now_us));
+        }
+        self.has_room_again(mailbox);
+        self.tell_missed(mailbox, agent);
+        Ok(received)
+    }
+
+    /// As [`Kernel::receive_many`], from a mailbox that the agent names: its own, or that of a subscription of its.
+    ///
+    /// # Errors
+    /// It is another's, or there is none: the two look alike.
+    pub fn receive_from(
+        &self,
+        agent: AgentId,
+        mailbox: AgentId,
+        limit: usize,
+    ) -> Result<Vec<Received>, MessageError> {
+        self.owns(agent, mailbox)?;
+        self.receive_many(mailbox, limit)
+    }
+
+    /// Whether the agent may read a mailbox.
+    pub(crate) fn owns(&self, agent: AgentId, mailbox: AgentId) -> Result<(), AgentError> {
+        if self.reads(mailbox) == Some(agent) {
+            return Ok(());
+        }
+        Err(AgentError::Absent(if agent == mailbox { "agent" } else { "subscription" }))
+    }
+
+    /// K150.
+    fn record_before_hand_out(&self, mailbox: AgentId, opened: &[Opened]) -> Result<(), Refusal> {
+        let mut last = None;
+        for one in opened {
+            let sender = one.message.header().sender;
+            if last != Some(sender) {
+                self.close_traffic(sender, Some(mailbox))?;
+                last = Some(sender);
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_out(&self, mailbox: AgentId, agent: AgentId, one: &Opened, now_us: u64) -> Option<Received> {
+        let header = one.message.header();
+        let payload = decode(header.content_type, &one.payload)?;
+        let expected = lock(&self.messaging.deliveries).expects(mailbox, header.id);
+        let kept = expected.then(|| self.keep(header, &one.payload));
+        let mut received = self.read(agent, header, payload)?;
+        if let Some(kept) = kept {
+            received.attempt = lock(&self.messaging.deliveries)
+                .hand_out(mailbox, header.id, kept, now_us)
+                .unwrap_or_default();
+            self.tell_due();
+        }
+        Some(received)
     }
 
     /// Takes the answer to `request`, if it is there.
@@ -256,7 +476,10 @@ impl Kernel {
     pub fn take_reply(&self, agent: AgentId, request: MessageId) -> Result<Option<Received>, MessageError> {
         match self.bus().take_reply(agent, request, self.moment().wall_us)? {
             Reply::Opened(one) => {
-                Ok(decode(&one.payload).and_then(|payload| self.read(agent, &one, payload)))
+                self.record_before_hand_out(agent, std::slice::from_ref(&one))?;
+                let header = one.message.header();
+                let payload = decode(header.content_type, &one.payload);
+                Ok(payload.and_then(|payload| self.read(agent, header, payload)))
             }
             Reply::Pending => Ok(None),
             Reply::Refused(refused) => {
@@ -273,22 +496,8 @@ impl Kernel {
         }
     }
 
-    /// None where its reader's labels would grow past their bound: then it was not read, and that is recorded.
-    fn read(&self, agent: AgentId, one: &Opened, payload: Payload) -> Option<Received> {
-        let header = one.message.header();
-        let sender_name = {
-            let mut agents = self.agents();
-            let known = agents.get_mut(agent)?;
-            let room = known.has_room_for(&header.labels);
-            if room {
-                known.read(&header.labels); // K31
-            }
-            room.then(|| agents.get(header.sender).map(|known| known.spec.name.clone()).unwrap_or_default())
-        };
-        let Some(sender_name) = sender_name else {
-            self.record_refused_message(agent, "too_many_labels");
-            return None;
-        };
+    fn read(&self, agent: AgentId, header: &Header, payload: Payload) -> Option<Received> {
+        let sender_name = self.may_read(agent, &header.labels, Some(header.sender))?;
         Some(Received {
             id: header.id,
             sender: header.sender,
@@ -296,11 +505,37 @@ impl Kernel {
             labels: header.labels.clone(),
             created_us: header.created_us,
             in_reply_to: header.in_reply_to,
+            topic: header.topic().map(|topic| topic.as_str().to_owned()),
+            attempt: 0,
             payload,
         })
     }
 
-    fn record_refused_message(&self, agent: AgentId, code: &str) {
+    /// The reader takes on the labels (K31), and is told the sender's name. None where they would grow past their bound:
+    /// then it was not read, and that is recorded.
+    pub(crate) fn may_read(
+        &self,
+        agent: AgentId,
+        labels: &LabelSet,
+        sender: Option<AgentId>,
+    ) -> Option<String> {
+        let sender_name = {
+            let mut agents = self.agents();
+            let known = agents.get_mut(agent)?;
+            let room = known.has_room_for(labels);
+            if room {
+                known.read(labels); // K31
+            }
+            let name = |sender| agents.get(sender).map(|known| known.spec.name.clone());
+            room.then(|| sender.and_then(name).unwrap_or_default())
+        };
+        if sender_name.is_none() {
+            self.record_refused_message(agent, "too_many_labels");
+        }
+        sender_name
+    }
+
+    pub(crate) fn record_refused_message(&self, agent: AgentId, code: &str) {
         let details = Object::new().string("code", code).finish();
         let event = Event {
             agent_id: Some(agent),
@@ -308,5 +543,34 @@ impl Kernel {
             ..Event::new("message.refused", &details)
         };
         let _ = self.log().append(&event);
+    }
+
+    /// Something was read from a mailbox that had no room for somebody (K153).
+    pub(crate) fn has_room_again(&self, mailbox: AgentId) {
+        if lock(&self.messaging.full).remove(&mailbox) {
+            lock(&self.messaging.roomy).push(mailbox);
+            self.ring();
+        }
+    }
+
+    /// The mailboxes that had no room for somebody and have some again.
+    pub fn drain_rooms(&self) -> Vec<AgentId> {
+        std::mem::take(&mut *lock(&self.messaging.roomy))
+    }
+
+    /// False where the message is on its way already, or finished.
+    pub(crate) fn expect(&self, to: AgentId, id: MessageId, options: &SendOptions, now_us: u64) -> bool {
+        let until_us = now_us.saturating_add(options.lifetime_us.unwrap_or(LIFETIME_US));
+        let known = lock(&self.messaging.deliveries).expect(to, id, until_us, now_us);
+        self.tell_due();
+        known == Known::Fresh
+    }
+}
+
+/// What a payload carries after its obligations were met.
+pub(crate) fn remaining(payload: &Payload, labels: &LabelSet) -> LabelSet {
+    match payload {
+        Payload::Parts(parts) => parts.iter().fold(LabelSet::default(), |all, part| all.union(&part.labels)),
+        Payload::Bytes(_) => labels.clone(),
     }
 }

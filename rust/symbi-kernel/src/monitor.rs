@@ -81,29 +81,81 @@ impl Granted {
     pub(crate) fn policy(&self) -> &str {
         &self.policies.digest
     }
+
+    pub(crate) fn policies(&self) -> &Arc<ActivePolicies> {
+        &self.policies
+    }
+
+    pub(crate) fn rules(&self) -> &[String] {
+        &self.rules
+    }
+
+    /// What its record says of it.
+    pub(crate) fn word(&self) -> &'static str {
+        match (&self.redact, self.enforced) {
+            (_, false) => "unenforced",
+            (Some(_), _) => "redact",
+            (None, _) => "allow",
+        }
+    }
+
+    /// Whether counters were read for it, or its terms are told to somebody: then it has a record of its own (K22).
+    pub(crate) fn is_counted(&self) -> bool {
+        !self.counters.is_empty() || !self.reservations.is_empty() || !self.terms.are_plain()
+    }
+
+    /// The same permission with what was counted for it, for the one record of it.
+    pub(crate) fn counted_once(&self) -> Self {
+        let (counters, reservations) = (self.counters.clone(), self.reservations.clone());
+        Self { counters, reservations, ..self.of_one() }
+    }
+
+    /// The same permission for one of several acts that it stands for; what it reserved stays here.
+    pub(crate) fn of_one(&self) -> Self {
+        Self {
+            operation: self.operation,
+            redact: self.redact.clone(),
+            terms: self.terms.clone(),
+            rules: self.rules.clone(),
+            reservations: Vec::new(),
+            place: None,
+            counters: Vec::new(),
+            enforced: self.enforced,
+            policies: Arc::clone(&self.policies),
+        }
+    }
 }
 
 impl Kernel {
     /// Admits, reserves and decides (K20). A refusal is recorded here; a grant is recorded by the caller's next
     /// step, [`Kernel::record_internal`] or [`Kernel::permit`].
     pub(crate) fn decide(&self, asked: &Asked<'_>) -> Result<Granted, Refusal> {
+        self.admit(asked)?;
+        self.decide_admitted(asked)
+    }
+
+    /// Lets a principal ask, if it has not asked too often and its records do not wait for the disk. Several that are asked
+    /// for together are admitted as one.
+    pub(crate) fn admit(&self, asked: &Asked<'_>) -> Result<(), Refusal> {
         self.catch_up();
         if asked.action.class == Class::External || self.denials_due() {
             self.flush_denials(false);
         }
-        if let Principal::Agent(agent) = asked.principal {
-            let admitted = self.admission().admit(agent, self.moment().mono_ns);
-            self.touch(agent);
-            if !admitted {
-                return Err(self.refuse(
-                    asked,
-                    RefusalCode::RateLimited,
-                    None,
-                    "too many requests; slow down",
-                ));
-            }
-            self.wait_for_share(agent)?; // K46
+        let Principal::Agent(agent) = asked.principal else { return Ok(()) };
+        let admitted = self.admission().admit(agent, self.moment().mono_ns);
+        self.touch(agent);
+        if !admitted {
+            let text = "too many requests; slow down";
+            return Err(self.refuse(asked, RefusalCode::RateLimited, None, text));
         }
+        if !asked.action.name.starts_with("message.") {
+            self.close_traffic(agent, None)?; // what it said before stands before what it does
+        }
+        self.wait_for_share(agent) // K46
+    }
+
+    /// What [`Kernel::decide`] does for whom was admitted.
+    pub(crate) fn decide_admitted(&self, asked: &Asked<'_>) -> Result<Granted, Refusal> {
         let place = match asked.action.class {
             Class::Internal => None,
             Class::External => match self.place(asked.principal) {
@@ -129,24 +181,37 @@ impl Kernel {
         }
         let Weighed { policies, decision, reservations, counters, spent } = self.weigh(asked);
         self.sample(asked, &counters, &decision);
-        let allowed = !decision.is_denied();
-        if allowed || !self.enforce() {
-            let rules: Vec<String> = decision.determining.iter().map(|rule| rule.id.clone()).collect();
-            let terms = match self.bind(asked, &decision, &rules, spent, &policies.digest) {
-                Ok(terms) => terms,
-                Err(refusal) => {
-                    self.release(&reservations); // K21
-                    return Err(*refusal);
-                }
-            };
-            let granted = self.grant(terms, rules, &policies);
-            return Ok(Granted { reservations, place, counters, enforced: allowed, ..granted });
+        if !decision.is_denied() || !self.enforce() {
+            let weighed = Weighed { policies, decision, reservations, counters, spent };
+            return Ok(Granted { place, ..self.granted(asked, weighed)? });
         }
         if policies.broken() {
             let text = "no policy is in force";
             return Err(self.refuse_under(&policies, asked, RefusalCode::Unavailable, None, text));
         }
         Err(self.refuse_by_policy(asked, &policies, &decision, &counters))
+    }
+
+    /// What was weighed and may happen, on its terms.
+    pub(crate) fn granted(&self, asked: &Asked<'_>, weighed: Weighed) -> Result<Granted, Refusal> {
+        let Weighed { policies, decision, reservations, counters, spent } = weighed;
+        let enforced = !decision.is_denied();
+        let rules: Vec<String> = decision.determining.iter().map(|rule| rule.id.clone()).collect();
+        match self.bind(asked, &decision, &rules, spent, &policies.digest) {
+            Ok(terms) => {
+                let granted = self.grant(terms, rules, &policies);
+                Ok(Granted { reservations, counters, enforced, ..granted })
+            }
+            Err(refusal) => {
+                self.release(&reservations); // K21
+                Err(*refusal)
+            }
+        }
+    }
+
+    /// What was weighed and may not.
+    pub(crate) fn refuse_weighed(&self, asked: &Asked<'_>, weighed: &Weighed) -> Refusal {
+        self.refuse_by_policy(asked, &weighed.policies, &weighed.decision, &weighed.counters)
     }
 
     fn grant(&self, terms: Terms, rules: Vec<String>, policies: &Arc<ActivePolicies>) -> Granted {
@@ -311,6 +376,6 @@ impl Kernel {
     }
 }
 
-fn evaluate(engine: &Engine, asked: &Asked<'_>, counters: &[(String, u64)]) -> Decision {
+pub(crate) fn evaluate(engine: &Engine, asked: &Asked<'_>, counters: &[(String, u64)]) -> Decision {
     engine.evaluate(&request(asked, counters))
 }

@@ -49,6 +49,13 @@ pub(crate) struct Terms {
     pub(crate) names: Vec<&'static str>,
 }
 
+impl Terms {
+    /// Nobody is told, nothing more is recorded, nobody was asked.
+    pub(crate) fn are_plain(&self) -> bool {
+        !self.full && self.notify.is_empty() && self.approved.is_none() && self.fields.is_empty()
+    }
+}
+
 /// An obligation that cannot be met, and why: for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unmet {

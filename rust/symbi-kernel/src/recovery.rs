@@ -19,6 +19,7 @@ use symbi_store::{Projection, Store, StoreError};
 use symbi_types::{AgentId, OperationId};
 
 use crate::approvals::Approvals;
+use crate::durable::Letters;
 use crate::kernel::{KernelError, unseal};
 use crate::keys::Keys;
 use crate::monitor::counting::{reserve_again, reserved_at, write_reservations};
@@ -56,6 +57,8 @@ pub(crate) struct Recovery {
     pub(crate) next: u64,
     /// How many were read, or passed over, by this opening.
     pub(crate) read: u64,
+    /// Messages that are kept until they are acknowledged (K165).
+    pub(crate) letters: Letters,
     documents: Vec<(u64, Projection)>,
     /// Number of the last record that makes a document, and one more.
     documents_end: u64,
@@ -72,6 +75,8 @@ pub(crate) fn concerns(line: &[u8]) -> bool {
     let rest = line.get(at + TYPE.len()..).unwrap_or_default();
     rest.starts_with(b"operation.") && !rest.starts_with(b"operation.denied")
         || rest.starts_with(b"approval.")
+        || rest.starts_with(b"message.finished")
+        || rest.starts_with(b"message.dead")
         || rest.starts_with(b"clock.")
         || (rest.starts_with(b"operation\"") && says_more(rest))
 }
@@ -148,8 +153,13 @@ impl Recovery {
             "operation.intent" => {
                 self.approvals.take(record, &details);
                 self.intend(record, &details);
+                self.letters.take(record, &details);
             }
-            "operation.outcome" | "operation.resolved" => self.end(record, &details),
+            "operation.outcome" | "operation.resolved" => {
+                self.end(record, &details);
+                self.letters.take(record, &details);
+            }
+            "message.finished" | "message.dead" => self.letters.take(record, &details),
             "operation" => {
                 self.approvals.take(record, &details);
                 self.count(record.timestamp_us, &details);
@@ -170,7 +180,8 @@ impl Recovery {
 
     fn intend(&mut self, record: &Record, details: &Json) {
         let reservations = self.count(record.timestamp_us, details);
-        let Some(operation) = record.operation() else { return };
+        // A message that the trail keeps is taken, whatever became of it after (K165).
+        let Some(operation) = record.operation().filter(|_| details.get("letter").is_none()) else { return };
         let text = |key: &str| details.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
         let unknown = Unknown {
             operation,
@@ -249,17 +260,20 @@ impl Recovery {
             unknown: self.unknown.clone(),
             counters: self.counters.clone(),
             approvals: self.approvals.clone(),
+            letters: self.letters.clone(),
             documents: Vec::new(),
             ..*self
         }
     }
 
-    /// Everything else, in rows: `{"c": …}` of counters, `{"a": …}` of approvals, `{"u": …}` of unknown operations.
+    /// Everything else, in rows: `{"c": …}` of counters, `{"a": …}` of approvals, `{"u": …}` of unknown operations,
+    /// `{"l": …}` of messages that are kept.
     pub(crate) fn rows(&self) -> Vec<Json> {
         let counters = self.counters.rows().into_iter().map(|row| json!({ "c": row }));
         let approvals = self.approvals.rows().into_iter().map(|row| json!({ "a": row }));
         let unknown = self.unknown.values().map(|one| json!({ "u": unknown_to_json(one) }));
-        counters.chain(approvals).chain(unknown).collect()
+        let letters = self.letters.rows().into_iter().map(|row| json!({ "l": row }));
+        counters.chain(approvals).chain(unknown).chain(letters).collect()
     }
 
     /// As [`Recovery::header`] and [`Recovery::rows`] tell it; none where they are not whole.
@@ -272,6 +286,10 @@ impl Recovery {
             ..Self::by(provider)
         };
         for row in rows {
+            if let Some(row) = row.get("l") {
+                loaded.letters.load(row)?;
+                continue;
+            }
             match (row.get("c"), row.get("a"), row.get("u")) {
                 (Some(row), ..) => loaded.counters.load(row)?,
                 (_, Some(row), _) => loaded.approvals.load(row)?,

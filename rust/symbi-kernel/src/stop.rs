@@ -58,8 +58,12 @@ impl Kernel {
         if terminated {
             runs.extend(self.runs_given_up_with(agent)); // whoever waits to try again waits no more
             // What was unread goes with it; its senders were told that it was delivered, not that it was read.
+            self.end_traffic(agent);
+            self.close_subscriptions(agent);
             let _ = self.bus().unregister(agent);
+            self.close_deliveries(agent);
             self.admission().forget(agent);
+            self.forget_rate(agent);
             lock(&self.shares).forget(agent);
             self.garbage_is_left();
         }

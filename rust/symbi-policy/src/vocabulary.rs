@@ -156,7 +156,20 @@ pub fn network(host: &str, port: u16) -> Result<Entity, EntityError> {
     Entity::new("Network", &format!("{host}:{port}"), attributes, [])
 }
 
-/// An entity with no attributes: `Collection`, `Topic`, `Runtime`, `PolicySet`, `Key`, `ToolServer`.
+/// `Topic::"orders.eu.new"`, in `Topic::"orders.eu"` and in `Topic::"orders"`; likewise for a pattern, as far as its levels
+/// are names: `Topic::"orders.*"` is in `Topic::"orders"`.
+///
+/// # Errors
+/// The name is too long.
+pub fn topic(name: &str) -> Result<Entity, EntityError> {
+    let named = name.split('.').take_while(|level| *level != "*" && *level != ">").count();
+    let levels = name.split('.').count();
+    let ends = name.match_indices('.').map(|(at, _)| at).take(named.min(levels - 1));
+    let above = ends.filter_map(|end| name.get(..end)).map(|prefix| Uid::new("Topic", prefix));
+    Entity::new("Topic", name, Vec::<(&str, Value)>::new(), above.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// An entity with no attributes: `Collection`, `Runtime`, `PolicySet`, `Key`, `ToolServer`.
 ///
 /// # Errors
 /// The type is not a name, or the id is too long.

@@ -43,8 +43,16 @@ impl From<core::MessageError> for Raise {
         match error {
             core::MessageError::Agent(error) => error.into(),
             core::MessageError::Bus(error) => {
-                let class = if error.code() == "bus.mailbox_full" { "MailboxFullError" } else { "BusError" };
-                Raise::new(class, error.to_string())
+                let class = match error.code() {
+                    "bus.mailbox_full" => "MailboxFullError",
+                    "bus.topic" | "bus.not_handed_out" => "InputError",
+                    _ => "BusError",
+                };
+                let raise = Raise::new(class, error.to_string());
+                match error {
+                    core::BusError::MailboxFull { agent, .. } => raise.with("mailbox", agent.to_string()),
+                    _ => raise,
+                }
             }
         }
     }
@@ -167,6 +175,8 @@ pub(crate) fn received_out<'py>(py: Python<'py>, one: core::Received) -> PyResul
         texts(&one.labels),
         one.created_us,
         reply,
+        one.topic,
+        one.attempt,
     )
         .into_pyobject(py)
 }
@@ -189,6 +199,26 @@ pub(crate) fn scheduling_in(given: &Bound<'_, PyDict>) -> PyResult<core::Schedul
         }
     }
     Ok(options)
+}
+
+/// `(a second, at once)`, and `(hand-outs, patience, first pause, longest pause)` in microseconds.
+pub(crate) fn messaging_in(
+    rate: Option<(u64, u64)>,
+    delivery: Option<(u32, u64, u64, u64)>,
+) -> core::MessagingOptions {
+    let mut options = core::MessagingOptions::default();
+    options.rate = rate.map(|(rate_per_s, burst)| core::AdmissionLimits { rate_per_s, burst });
+    if let Some((attempts_max, patience_us, backoff_us, backoff_us_max)) = delivery {
+        let more = core::DeliveryOptions {
+            attempts_max,
+            patience_us,
+            backoff_us,
+            backoff_us_max,
+            ..options.deliveries
+        };
+        options.deliveries = more;
+    }
+    options
 }
 
 /// `(name, weight, amounts in the order of ResourceVector's fields, most that may wait)`

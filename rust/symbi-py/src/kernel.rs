@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyDict};
 use symbi_kernel as core;
 use symbi_types::{ResourceVector, SystemClock, SystemEntropy};
 
-use crate::convert::{TenantTuple, input, policies_in, principal, scheduling_in, tenant_in};
+use crate::convert::{TenantTuple, input, messaging_in, policies_in, principal, scheduling_in, tenant_in};
 use crate::errors::{Raise, enter};
 use crate::permits::Permit;
 use crate::supervise::supervisor_in;
@@ -20,6 +20,7 @@ use crate::supervise::supervisor_in;
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("PAYLOAD_BYTES_MAX", core::PAYLOAD_BYTES_MAX)?;
     module.add_class::<Kernel>()?;
+    module.add_class::<crate::messages::DurableSend>()?;
     module.add_class::<Permit>()
 }
 
@@ -35,7 +36,7 @@ impl Kernel {
     #[pyo3(signature = (data, *, trail=None, sources=None, counters=Vec::new(), enforce=true, provider="aws-lc",
         signers=2, memory_mb=0, cpu_millicores=0, sandboxes=0, disk_io_mbps=1_048_576,
         network_io_mbps=1_048_576, accelerators=0, scheduling=None, supervision=None, tenants=Vec::new(), agents_max=10_000, mailbox_depth_max=1024,
-        mailbox_bytes_max=1_048_576, snapshot_records=core::SNAPSHOT_RECORDS, passphrase=None))]
+        mailbox_bytes_max=1_048_576, snapshot_records=core::SNAPSHOT_RECORDS, passphrase=None, message_rate=None, delivery=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of one constructor")]
     fn open(
         py: Python<'_>,
@@ -60,6 +61,8 @@ impl Kernel {
         mailbox_bytes_max: usize,
         snapshot_records: u64,
         passphrase: Option<Vec<u8>>,
+        message_rate: Option<(u64, u64)>,
+        delivery: Option<(u32, u64, u64, u64)>,
     ) -> PyResult<Self> {
         let policies = sources.map(|sources| policies_in(sources, counters)).transpose()?;
         let options = core::KernelOptions {
@@ -85,6 +88,7 @@ impl Kernel {
             mailbox_depth_max,
             mailbox_bytes_max,
             admission: core::AdmissionLimits::default(),
+            messaging: messaging_in(message_rate, delivery),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             storage: None,
@@ -130,8 +134,11 @@ impl Kernel {
         self.core.want(seq)
     }
 
-    fn drain(&self, py: Python<'_>) -> Vec<String> {
-        py.detach(|| self.core.drain()).iter().map(ToString::to_string).collect()
+    /// What has rung: mailboxes with something in them, and those that have room again.
+    fn drain(&self, py: Python<'_>) -> (Vec<String>, Vec<String>) {
+        let (ready, roomy) = py.detach(|| (self.core.drain(), self.core.drain_rooms()));
+        let texts = |ids: &[symbi_types::AgentId]| ids.iter().map(ToString::to_string).collect();
+        (texts(&ready), texts(&roomy))
     }
 
     /// None while the log can write, otherwise why it cannot.

@@ -24,6 +24,7 @@ use crate::collect::Collector;
 use crate::flight::Places;
 use crate::json::Object;
 use crate::keys::{KeyError, Keys};
+use crate::messaging::{Messaging, MessagingOptions};
 use crate::pool::Pool;
 use crate::recovery::Recovery;
 use crate::snapshot::Snapshots;
@@ -64,6 +65,8 @@ pub struct KernelOptions {
     pub supervision: symbi_supervisor::Options,
     /// Operations of each agent.
     pub admission: AdmissionLimits,
+    /// How messages are delivered.
+    pub messaging: MessagingOptions,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -281,6 +284,7 @@ impl Kernel {
             tools: Mutex::default(),
             handler: Mutex::new(Handler::new(options.supervision)),
             bus,
+            messaging: Messaging::new(options.messaging, recovery.letters),
             store,
             unapplied: Mutex::default(),
             approvals: Mutex::new(recovery.approvals),

@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 use symbi_audit::write_json_string;
 use symbi_policy::{Budget, CounterSpec, Decision, Kind, Obligation, Per};
 
-use super::{Asked, Weighed, evaluate};
+use super::{Asked, Weighed};
 use crate::kernel::Kernel;
 use crate::window::{Added, CounterKey, Counters, Reservation};
 
@@ -130,7 +130,7 @@ impl Kernel {
                 weighed.counters.push((one.name.to_owned(), count));
             }
         }
-        weighed.decision = evaluate(&policies.engine, asked, &weighed.counters);
+        weighed.decision = self.evaluate_or_recall(&policies, asked, &weighed.counters);
         if !weighed.decision.errors.is_empty() {
             self.note_erring_rules(weighed.decision.errors.len());
         }

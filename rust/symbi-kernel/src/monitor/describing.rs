@@ -140,16 +140,11 @@ fn event<'a>(
     asked: &'a Asked<'_>,
     details: &'a str,
 ) -> Event<'a> {
-    let decision = match (&granted.redact, granted.enforced) {
-        (_, false) => "unenforced",
-        (Some(_), _) => "redact",
-        (None, _) => "allow",
-    };
     Event {
         agent_id: asked.agent,
         run: asked.run,
         op: Some(op),
-        decision: Some(decision),
+        decision: Some(granted.word()),
         policy: Some(&granted.policies.digest),
         labels: &asked.labels,
         ..Event::new(event_type, details)

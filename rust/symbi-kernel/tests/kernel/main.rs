@@ -13,6 +13,7 @@ mod budgets;
 mod collect;
 mod counters;
 mod dataflow;
+mod delivery;
 mod denials;
 mod faults;
 mod knowledge;

@@ -117,17 +117,3 @@ fn k19_made_up_labels_cannot_grow_a_reader_past_its_bound() {
     act(&kernel, victim, "t");
     kernel.send(victim, &Recipient::Agent(victim), text("x"), None, false).unwrap();
 }
-
-#[test]
-fn k24_a_message_that_could_not_be_delivered_is_recorded_as_failed() {
-    let mut world = World::open_to_all();
-    let kernel = world.kernel();
-    let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
-    let full = (0..100).find_map(|_| kernel.send(from, &Recipient::Agent(to), text("x"), None, false).err());
-    assert!(matches!(full, Some(MessageError::Bus(_))));
-    kernel.close().unwrap();
-    let outcome = world.of_type("operation.outcome").remove(0);
-    assert_eq!(details(&outcome)["outcome"], "failed");
-    let operation = world.of_type("operation").into_iter().find(|one| one.operation() == outcome.operation());
-    assert!(operation.is_some_and(|one| one.seq < outcome.seq), "K24");
-}

@@ -8,9 +8,9 @@ use std::time::Duration;
 use symbi_audit::{Reader, Record, VerifyOptions};
 use symbi_crypto::Provider;
 use symbi_kernel::{
-    AdmissionLimits, AgentError, AgentSpec, Begun, Kernel, KernelError, KernelOptions, Outcome, Passage,
-    Permit, Policies, Principal, Priority, Refusal, SchedulingOptions, Share, SupervisorOptions, ToolCall,
-    ToolSpec,
+    AdmissionLimits, AgentError, AgentSpec, Begun, Kernel, KernelError, KernelOptions, MessagingOptions,
+    Outcome, Passage, Permit, Policies, Principal, Priority, Refusal, SchedulingOptions, Share,
+    SupervisorOptions, ToolCall, ToolSpec,
 };
 use symbi_policy::{CounterSpec, Per, Source};
 use symbi_testkit::{Disk, FakeClock, SeededEntropy};
@@ -33,6 +33,7 @@ pub struct World {
     pub stalling: Option<StallingDisk>,
     pub policies: Option<Policies>,
     pub admission: AdmissionLimits,
+    pub messaging: MessagingOptions,
     pub agents_max: usize,
     pub capacity: ResourceVector,
     pub scheduling: SchedulingOptions,
@@ -78,6 +79,7 @@ impl World {
             stalling: None,
             policies,
             admission: AdmissionLimits::default(),
+            messaging: MessagingOptions::default(),
             agents_max: 1_000,
             capacity: ResourceVector::from_array([4_096, 8_000, 1_000, 1_000, 0, 2]),
             scheduling: SchedulingOptions::default(),
@@ -135,6 +137,7 @@ impl World {
             mailbox_depth_max: 64,
             mailbox_bytes_max: 4 << 20,
             admission: self.admission,
+            messaging: self.messaging,
             clock: self.clock.clone(),
             entropy: Arc::new(SeededEntropy::new(self.seed)),
             storage: match (&self.stalling, &self.disk) {
