@@ -1,7 +1,8 @@
 //! The bus: who is on it, whose keys are whose, and what comes from elsewhere. Sending is `send`, receiving `receive`.
 //!
-//! Locks: one for the register of agents (read in the common case), one for each agent's mailbox. No lock is held while
-//! another is taken, while anything is sealed, signed or verified, or while the hook runs.
+//! Locks: one for the register of agents (read in the common case), one for each agent's mailbox, one for each topic's
+//! keys, which is taken under a mailbox's and never the other way round. Nothing is sealed, signed or verified under a
+//! lock, and the hook runs outside them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,12 +1,12 @@
 //! The questions that a message must answer before its payload is handed out, each with its own refusal: is it for me, do
-//! I know its key, is it unchanged, is it signed by the sender it names, does the runtime vouch for that sender's key, is its time
-//! now, is it new.
+//! I know its key, is it unchanged, is it signed by the sender it names, does the runtime vouch for that sender's key, is
+//! its time now, is it new.
 //!
 //! Not here: where messages come from and go (`receive`).
 //!
 //! Signatures. What is signed alone is verified strictly, or, where many were sealed by this very process, in one
-//! equation and strictly only where that fails. The equation cannot tell a signature whose R has a small-order part from a good one with
-//! certainty; only the holder of a key can make such a signature, and the holders are this process (whose R has none)
+//! equation and strictly only where that fails. The equation cannot tell with certainty a signature whose R has a part of
+//! small order from a good one; only the holder of a key can make one, and the holders are this process (whose R has none)
 //! and strangers (whose messages are never put into the equation). So nothing passes here that the strict rule refuses.
 //! A batch has one signature, which is verified strictly when its first message is opened.
 
@@ -264,13 +264,14 @@ fn verify_on(workers: usize, signed: &[Signed<'_, VerifyingKey>], verdicts: &mut
             verify_each(theirs, &mut found);
             found
         };
-        let threads: Vec<_> =
-            shares.map(|theirs| (theirs.len(), scope.spawn(move || check(theirs)))).collect();
+        let spawn = |theirs| std::thread::Builder::new().spawn_scoped(scope, move || check(theirs));
+        let threads: Vec<_> = shares.map(|theirs| (theirs, spawn(theirs))).collect();
         verify_each(ours, verdicts);
-        for (count, thread) in threads {
-            match thread.join() {
-                Ok(found) => verdicts.extend(found),
-                Err(_) => verdicts.resize(verdicts.len() + count, false), // a thread that died has proven nothing
+        for (theirs, thread) in threads {
+            match thread.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(found)) => verdicts.extend(found),
+                // A thread that died, or that the system did not give, has proven nothing.
+                Ok(Err(_)) | Err(_) => verdicts.extend(check(theirs)),
             }
         }
     });

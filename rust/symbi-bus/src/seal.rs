@@ -132,25 +132,25 @@ pub(crate) fn sign_each(
 ) {
     let sign_some = |some: &mut [Unsigned]| {
         for one in some {
-            if let Some(envelope) = Arc::get_mut(&mut one.envelope) {
+            let envelope = Arc::get_mut(&mut one.envelope);
+            if let Some(envelope) = envelope.filter(|envelope| envelope.bytes.len() == envelope.sealed_end) {
                 let signature = from.signing().sign(&envelope.bytes);
                 envelope.bytes.extend_from_slice(&signature);
             }
         }
     };
-    if workers < 2 || unsigned.len() < PARALLEL_MIN {
-        sign_some(unsigned);
-    } else {
+    if 1 < workers && PARALLEL_MIN <= unsigned.len() {
         let share = unsigned.len().div_ceil(workers);
         std::thread::scope(|scope| {
             let mut shares = unsigned.chunks_mut(share);
             let ours = shares.next();
             for theirs in shares {
-                scope.spawn(|| sign_some(theirs));
+                let _ = std::thread::Builder::new().spawn_scoped(scope, || sign_some(theirs));
             }
             ours.into_iter().for_each(sign_some);
         });
     }
+    sign_some(unsigned); // all, or what a thread that the system did not give has left
     out.extend(unsigned.drain(..).map(|one| SecureMessage::new(one.envelope, Arc::clone(pool), one.hold)));
 }
 
