@@ -91,6 +91,21 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         "--verifier-key", action="store_true", help="print instead the key that a witness is told of this log"
     )
     add_path(checkpoint)
+    stamp = frame.add_command(
+        verbs,
+        "stamp",
+        summary="a time stamp of an authority (RFC 3161) over a checkpoint: make the request, read the answer",
+        run=_stamp,
+        example="symbi audit stamp kept.checkpoint --request kept.tsq\n"
+        "symbi audit stamp kept.checkpoint --answer kept.tsr",
+        description="Send the request to any authority as application/timestamp-query. The authority's signature is\n"
+        "checked by `openssl ts -verify -data FILE -in ANSWER -CAfile CERTIFICATE`, not here.",
+    )
+    stamp.add_argument(
+        "file", type=Path, metavar="FILE", help="the checkpoint, as `symbi audit checkpoint` gave it"
+    )
+    stamp.add_argument("--request", type=Path, metavar="OUT", help="write the request here")
+    stamp.add_argument("--answer", type=Path, metavar="IN", help="read this answer")
     rotate = frame.add_command(
         verbs,
         "rotate",
@@ -358,6 +373,39 @@ def _append(options: argparse.Namespace, checkpoint: Checkpoint) -> None:
         out.write(checkpoint.text)
         out.flush()
         os.fsync(out.fileno())
+
+
+def _stamp(options: argparse.Namespace) -> int:
+    from symbi.audit import Checkpoint
+    from symbi.audit.stamp import read_answer, request
+    from symbi.errors import CryptoError, InputError
+
+    if (options.request is None) == (options.answer is None):
+        raise InputError("either --request OUT or --answer IN")
+    text = _text(options.file)
+    checkpoint = Checkpoint.parse(text)
+    if options.request is not None:
+        options.request.write_bytes(request(text.encode()))
+        output.note(f"{options.request}: send it to an authority as application/timestamp-query")
+        return exits.DONE
+    try:
+        answer = options.answer.read_bytes()
+    except OSError as error:
+        raise InputError(f"`{options.answer}`: {error}") from error
+    try:
+        time = read_answer(answer, text.encode())
+    except CryptoError as error:
+        output.note(f"{output.paint('broken', 'red', sys.stderr)}: {output.clean(error)}")
+        return exits.FINDING
+    if options.json:
+        output.print_json({"time": time.isoformat(), "size": checkpoint.size, "log_id": checkpoint.log_id})
+    else:
+        sys.stdout.write(f"{checkpoint.size} records of log {checkpoint.log_id} at {time.isoformat()}\n")
+        output.note(
+            "whose word that is: "
+            f"`openssl ts -verify -data {options.file} -in {options.answer} -CAfile CERTIFICATE`"
+        )
+    return exits.DONE
 
 
 def _rotate(options: argparse.Namespace) -> int:
