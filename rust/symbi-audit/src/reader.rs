@@ -93,12 +93,14 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// The keys of the first `to` records: record 0's, and those of rotations that the one before and the new one
-    /// signed. Chains are not checked: that is `verify`.
+    /// signed. The links of other records are not checked: that is `verify`.
     pub(crate) fn read(storage: &dyn Storage, directory: &Path, to: u64) -> Result<Self, LogError> {
         let mut keys = Self::root(storage, directory)?;
         let needle = memchr::memmem::Finder::new("\"event_type\":\"key.rotated\"");
-        let mut wrong = None;
-        each_line(storage, directory, 1, to, |seq, line| {
+        let (mut wrong, mut before) = (None, [0; 32]);
+        each_line(storage, directory, 0, to, |seq, line| {
+            let Some((body, link, _)) = chain::split(line) else { return true };
+            let previous = std::mem::replace(&mut before, link);
             if needle.find(line).is_none() {
                 return true;
             }
@@ -106,7 +108,8 @@ impl Keys {
             let Some(old) = keys.keys.last().filter(|_| view.event_type == "key.rotated") else {
                 return true;
             };
-            let signed = old.verify(&chain::event_message(&view.chain), &view.signature).is_ok();
+            let linked = chain::link(keys.log_id, seq, &previous, body) == link;
+            let signed = linked && old.verify(&chain::event_message(&link), &view.signature).is_ok();
             match rotated(&view, keys.log_id, old).filter(|_| signed) {
                 Some(new) => keys.keys.push(new),
                 None => wrong = Some(seq),

@@ -338,6 +338,12 @@ impl<'a> Walk<'a> {
                 self.signer = Some(created.root);
             } else if view.event_type == "key.rotated" {
                 let (log_id, key) = self.log_id.zip(self.signer).ok_or("record 0 is missing")?;
+                // Keys must come from the root by signatures, though nothing else here is checked.
+                if chain::link(log_id, seq, &self.point.chain, body) != link {
+                    return Err("the chain does not match the body and the records before it".into());
+                }
+                let message = chain::event_message(&link);
+                key.verify(&message, &view.signature).map_err(|_| "the signature does not verify")?;
                 let new = rotated(&view, log_id, &key).ok_or("the new key did not sign the rotation")?;
                 self.turn(new);
             }

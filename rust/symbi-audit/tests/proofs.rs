@@ -328,3 +328,55 @@ fn ex1_a_copy_made_beside_the_writer_holds_by_itself() {
     let (lines, next) = symbi_audit::lines(&bench.disk, directory(), 10, usize::MAX).unwrap();
     assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count() as u64, next - 10);
 }
+
+#[test]
+fn a4_a_forged_rotation_before_a_range_gives_nobody_a_key() {
+    let bench = Bench::new();
+    let log = bench.open();
+    log.rotate(&key(2)).unwrap();
+    for _ in 0..5 {
+        log.append(&Event::new("test.event", "{}")).unwrap();
+    }
+    log.close().unwrap();
+    let segment = path("000000000000.jsonl");
+    let good = String::from_utf8(bench.disk.content(&segment).unwrap()).unwrap();
+    // The body of the rotation says another key, which signed for itself; link and signature are the genuine ones.
+    let line = good.lines().nth(2).unwrap();
+    let part = |name: &str| {
+        let from = line.find(&format!("\"{name}\":\"")).unwrap() + name.len() + 4;
+        line[from..].split('"').next().unwrap().to_owned()
+    };
+    let other = key(9);
+    let id = bench.reader().summary().unwrap().log_id;
+    let message: Vec<u8> = [
+        b"symbi/audit/rotation/v1\0".as_slice(),
+        &id.0,
+        &2u64.to_be_bytes(),
+        &key(1).public().0,
+        &other.public().0,
+    ]
+    .concat();
+    let forged = line
+        .replace(&part("new_key"), &base64_of(&other.public().0))
+        .replace(&part("new_sig"), &base64_of(&other.sign(&message)));
+    bench.disk.overwrite(&segment, good.replace(line, &forged).into_bytes());
+    let range = VerifyOptions { range: Some(3..8), key: Some(key(1).key_id()), ..options(&bench) };
+    assert_eq!(symbi_audit::verify(directory(), &range).unwrap_err().seq, 2);
+    assert!(matches!(bench.reader().verifier_keys(), Err(LogError::ChainBroken { seq: 2, .. })));
+}
+
+fn base64_of(bytes: &[u8]) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for group in bytes.chunks(3) {
+        let mut word = 0u32;
+        for at in 0..3 {
+            word = word << 8 | u32::from(group.get(at).copied().unwrap_or(0));
+        }
+        for at in 0..4 {
+            let letter = LETTERS[(word >> (18 - 6 * at) & 63) as usize] as char;
+            out.push(if at <= group.len() { letter } else { '=' });
+        }
+    }
+    out
+}

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{Bench, directory, fill, key, path};
-use symbi_audit::{Event, VerifyError};
+use symbi_audit::{Event, VerifyError, VerifyOptions};
 use symbi_testkit::Disk;
 
 /// Records 0 and 1 are the log's own.
@@ -281,4 +281,56 @@ fn a5_opening_refuses_damage_up_to_head_and_changes_nothing() {
     assert!(headless.try_open().is_err());
     assert!(headless.verify().is_err());
     let _ = directory();
+}
+
+/// The first record of each plain segment, in order, and one past the last.
+fn segments(bench: &Bench) -> Vec<(u64, std::path::PathBuf)> {
+    let named = |name: &std::path::PathBuf| {
+        let digits = name.file_name()?.to_str()?.strip_suffix(".jsonl")?.to_owned();
+        Some((digits.parse().ok()?, name.clone()))
+    };
+    bench.disk.names().iter().filter_map(named).collect()
+}
+
+#[test]
+fn a3_random_bits_of_a_long_log_are_named_by_verifying_their_segment_alone() {
+    // `SYMBI_LONG=1`: a million events, ten thousand bits; about an hour.
+    let (events, flips) =
+        if std::env::var_os("SYMBI_LONG").is_some() { (1_000_000, 10_000) } else { (4_000, 60) };
+    let mut bench = Bench::new();
+    bench.options.segment_bytes_max = if events > 10_000 { 4 << 20 } else { 200_000 };
+    bench.options.seal_segments = false;
+    fill(&bench.open(), events);
+    let storage: Arc<dyn symbi_types::Storage> = Arc::new(bench.disk.clone());
+    let segments = segments(&bench);
+    assert!(segments.len() > 8);
+    let total = events as u64 + 2;
+    let mut dice = 0x9e37_79b9_7f4a_7c15u64;
+    let mut roll = |below: u64| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) % below
+    };
+    for flip in 0..flips {
+        let at = usize::try_from(roll(segments.len() as u64)).unwrap();
+        let (first, name) = &segments[at];
+        let end = segments.get(at + 1).map_or(total, |(next, _)| *next);
+        let good = bench.disk.content(name).unwrap();
+        if good.is_empty() {
+            continue; // the one that the last record opened
+        }
+        let bit = usize::try_from(roll(good.len() as u64 * 8)).unwrap();
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        bench.disk.overwrite(name, bad);
+        let range = VerifyOptions {
+            range: Some(*first..end),
+            storage: Some(storage.clone()),
+            ..VerifyOptions::default()
+        };
+        let error = symbi_audit::verify(directory(), &range).expect_err("a flipped bit must be found");
+        let seq = first + good[..bit / 8].iter().filter(|byte| **byte == b'\n').count() as u64;
+        assert_eq!(error.seq, seq, "flip {flip}, bit {bit} of segment {first}: {error}");
+        bench.disk.overwrite(name, good);
+    }
+    bench.verify().expect("whole again");
 }
