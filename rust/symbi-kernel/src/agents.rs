@@ -262,11 +262,27 @@ impl Kernel {
     ) -> Result<Asked<'static>, AgentError> {
         let action = action(name).ok_or_else(|| AgentError::Invalid(format!("`{name}` is not an action")))?; // K1
         let invalid = |error: symbi_policy::EntityError| AgentError::Invalid(error.to_string());
-        let (subject, agent, labels) = match principal {
-            Principal::Host => (vocabulary::host().map_err(invalid)?, None, LabelSet::default()),
-            Principal::Operator(uid) => {
-                (vocabulary::operator(uid).map_err(invalid)?, None, LabelSet::default())
-            }
+        let asked = |subject| Asked {
+            principal,
+            action,
+            subject,
+            resource,
+            barred: None,
+            labels: LabelSet::default(),
+            bytes: 0,
+            circumstances: Vec::new(),
+            call: None,
+            attributes: Vec::new(),
+            amounts: Vec::new(),
+            arguments: None,
+            agent: None,
+            run: None,
+            expected: None,
+            replays: false,
+        };
+        match principal {
+            Principal::Host => Ok(asked(vocabulary::host().map_err(invalid)?)),
+            Principal::Operator(uid) => Ok(asked(vocabulary::operator(uid).map_err(invalid)?)),
             Principal::Agent(id) => {
                 let mut agents = self.agents();
                 let known = agents.get_mut(id).ok_or(AgentError::Absent("agent"))?;
@@ -278,48 +294,10 @@ impl Kernel {
                     State::Suspended => Some(Barred::Suspended),
                     _ => None,
                 };
-                let run = known.running;
-                let entity = known.entity(id)?;
-                let labels = known.labels.clone();
-                drop(agents);
-                return Ok(Asked {
-                    principal,
-                    action,
-                    subject: entity,
-                    resource,
-                    barred,
-                    labels,
-                    bytes: 0,
-                    circumstances: Vec::new(),
-                    call: None,
-                    attributes: Vec::new(),
-                    amounts: Vec::new(),
-                    arguments: None,
-                    agent: Some(id),
-                    run,
-                    expected: None,
-                    replays: false,
-                });
+                let (run, labels) = (known.running, known.labels.clone());
+                Ok(Asked { barred, labels, agent: Some(id), run, ..asked(known.entity(id)?) })
             }
-        };
-        Ok(Asked {
-            principal,
-            action,
-            subject,
-            resource,
-            barred: None,
-            labels,
-            bytes: 0,
-            circumstances: Vec::new(),
-            call: None,
-            attributes: Vec::new(),
-            amounts: Vec::new(),
-            arguments: None,
-            agent,
-            run: None,
-            expected: None,
-            replays: false,
-        })
+        }
     }
 
     /// The refusal of what does not exist. It is decided like what does, so that limits, counters, messages and faults

@@ -36,6 +36,30 @@ fn refusal(message: String) -> PyErr {
     Raise::new("PolicyDenied", message).with("code", "denied").into()
 }
 
+/// What every decision says, whatever it is.
+macro_rules! told {
+    ($($class:ident),+) => {$(
+        #[pymethods]
+        impl $class {
+            #[getter]
+            fn determining<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+                determining(py, &self.decision)
+            }
+
+            #[getter]
+            fn errors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+                failures(py, &self.decision)
+            }
+
+            fn __bool__(&self) -> PyResult<bool> {
+                Err(no_truth())
+            }
+        }
+    )+};
+}
+
+told!(Allow, Deny, AllowWithConditions);
+
 /// Go on.
 #[pyclass(frozen, eq, module = "symbi.policy")]
 #[derive(PartialEq)]
@@ -55,22 +79,8 @@ impl Allow {
         true
     }
 
-    #[getter]
-    fn determining<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        determining(py, &self.decision)
-    }
-
-    #[getter]
-    fn errors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        failures(py, &self.decision)
-    }
-
     #[expect(clippy::unused_self, reason = "a method of the object in Python")]
     fn require(&self) {}
-
-    fn __bool__(&self) -> PyResult<bool> {
-        Err(no_truth())
-    }
 
     fn __repr__(&self) -> String {
         format!("Allow(determining={:?})", ids(&self.decision))
@@ -106,22 +116,8 @@ impl Deny {
         self.decision.message()
     }
 
-    #[getter]
-    fn determining<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        determining(py, &self.decision)
-    }
-
-    #[getter]
-    fn errors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        failures(py, &self.decision)
-    }
-
     fn require(&self) -> PyResult<()> {
         Err(refusal(self.decision.message().unwrap_or("denied").to_owned()))
-    }
-
-    fn __bool__(&self) -> PyResult<bool> {
-        Err(no_truth())
     }
 
     fn __repr__(&self) -> String {
@@ -165,23 +161,9 @@ impl AllowWithConditions {
         PyTuple::new(py, obligations.collect::<PyResult<Vec<_>>>()?)
     }
 
-    #[getter]
-    fn determining<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        determining(py, &self.decision)
-    }
-
-    #[getter]
-    fn errors<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        failures(py, &self.decision)
-    }
-
     fn require(&self) -> PyResult<()> {
         let unmet: Vec<&str> = self.decision.obligations().iter().map(Obligation::name).collect();
         Err(refusal(format!("allowed only under conditions that are not met: {}", unmet.join(", "))))
-    }
-
-    fn __bool__(&self) -> PyResult<bool> {
-        Err(no_truth())
     }
 
     fn __repr__(&self) -> String {
