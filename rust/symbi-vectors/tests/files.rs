@@ -23,8 +23,11 @@ fn vector(salt: u64) -> Vec<f32> {
 }
 
 fn index_of(count: u64, quantization: Quantization) -> Index {
-    let options =
-        Options { dimension: DIMENSION, metric: Metric::L2, m: 6, ef_construct: 40, quantization, seed: 1 };
+    index_under(Metric::L2, count, quantization)
+}
+
+fn index_under(metric: Metric, count: u64, quantization: Quantization) -> Index {
+    let options = Options { dimension: DIMENSION, metric, m: 6, ef_construct: 40, quantization, seed: 1 };
     let index = Index::new(options).unwrap();
     put(&index, 0..count, 0);
     index
@@ -62,10 +65,10 @@ fn log_of(directory: &Path) -> PathBuf {
 /// FS1, SN2, WR2: also where slots were replaced and removed, by the log and by the next snapshot.
 #[test]
 fn fs1_what_was_saved_and_added_since_is_there() {
-    for code in CODES {
+    for (code, metric) in CODES.into_iter().flat_map(|code| [(code, Metric::L2), (code, Metric::Cosine)]) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("index");
-        let index = index_of(700, code);
+        let index = index_under(metric, 700, code);
         let before = answers(&index).unwrap();
         index.save(&path).unwrap();
         assert_eq!(answers(&index).unwrap(), before, "a save changes no answer");
@@ -87,7 +90,7 @@ fn fs1_what_was_saved_and_added_since_is_there() {
         assert!(matches!(reader.remove(&[9]), Err(VectorError::ReadOnly)));
         let again = Index::open(&path, Access::Write).unwrap();
         let found = answers(&again).unwrap();
-        assert_eq!(found, changed, "{code:?}: a replay links as the change did");
+        assert_eq!(found, changed, "{code:?} {metric:?}: a replay stores and links as the change did");
         assert_eq!(answers(&reader).unwrap(), found);
         again.save(&path).unwrap();
         assert_eq!(again.stats().log.unwrap().0, 0);
