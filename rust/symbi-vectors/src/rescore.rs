@@ -3,7 +3,7 @@
 //! Why adaptive: how many of the first need another look depends on how wrong the estimates are, which the first looks
 //! tell. Reading stops where the next estimate is so far behind the k-th exact distance that it would have to be wrong
 //! by more than a few of the standard deviations seen so far. Who asks for a larger `ef` asks for more care: every
-//! doubling past 32 adds two thirds of a deviation, so that recall goes on growing with `ef`.
+//! doubling past 20 adds two thirds of a deviation, so that recall goes on growing with `ef`.
 //!
 //! Invariants
 //! - RE1 what is returned is exact, ascending, equal distances by id.
@@ -16,7 +16,7 @@ use crate::store::Store;
 
 /// Reads go on up to so many standard deviations of the estimates' error past the k-th exact distance.
 fn deviations(ef: usize) -> f32 {
-    2.0 + 0.66 * (ef as f32 / 32.0).log2().max(0.0)
+    2.0 + 0.66 * (ef as f32 / 20.0).log2().max(0.0)
 }
 
 /// Leaves in `scratch.hits` the `k` nearest of `scratch.candidates`.
