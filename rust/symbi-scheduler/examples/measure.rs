@@ -1,7 +1,9 @@
 //! Figures of the scheduler: decisions a second and the time of one, by how many tasks wait.
 //!
 //! `cargo run --release -p symbi-scheduler --example measure [WAITING…]`
-//! Each row keeps its number of tasks waiting: nodes are full, one task ends, the next starts, a new one comes.
+//! Each row keeps its number of tasks waiting. The first rows: there is room, and tasks come, start and end in batches of
+//! 4,096, as `symbi bench schedule` has it in columns; in brackets the same one by one. The others: nodes are full, one task
+//! ends, the next starts, a new one comes.
 //! Not here: comparison with others (`symbi bench schedule`).
 #![allow(
     clippy::unwrap_used,
@@ -51,8 +53,8 @@ struct Load {
 
 /// Nanoseconds that this thread was on a processor: others may be busy on the machine.
 fn processor_ns() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse().unwrap()
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 struct World {
@@ -166,6 +168,62 @@ fn measure(load: Load, waiting: u64) {
     );
 }
 
+/// Processor time of a submission, a decision and a completion, in batches, or one by one.
+fn columns(waiting: usize, together: bool) -> [f64; 3] {
+    const CORES_MEMORY: [(u64, u64); 5] =
+        [(500, 256), (1_000, 512), (1_000, 2_048), (2_000, 1_024), (4_000, 4_096)];
+    const PLENTY: u64 = 1 << 32;
+    let mut random = Random(88_172_645_463_325_252);
+    let agents: Vec<AgentId> = (0..10_000).map(|number| AgentId::random(&Numbered(number + 1))).collect();
+    let mut next = 0;
+    let mut tasks = |count: usize| -> Vec<Task> {
+        let one = |_| {
+            next += 1;
+            let (cpu_millicores, memory_mb) = CORES_MEMORY[random.below(5) as usize];
+            let agent = Some(agents[(next % 10_000) as usize]);
+            let need = ResourceVector { memory_mb, cpu_millicores, ..ResourceVector::default() };
+            let priority = Priority(random.below(256) as u8);
+            Task { agent, priority, ..Task::new(TaskId(next), need) }
+        };
+        (0..count).map(one).collect()
+    };
+    let capacity = ResourceVector::from_array([524_288, 128_000, PLENTY, PLENTY, 0, PLENTY]);
+    let nodes: Vec<Node> = (0..100).map(|id| Node { id: NodeId(id), capacity }).collect();
+    let options = Options { preemption: false, tasks_max: 1 << 21, ..Options::default() };
+    let mut real = Scheduler::new(&nodes, options).unwrap();
+    real.submit_many(tasks(waiting).into_iter(), |answer| answer.unwrap());
+    let (begun, size, mut spent, mut done) = (Instant::now(), waiting.min(4_096), [0; 3], 0);
+    for batch in 0..256 {
+        let (coming, mut decided) = (tasks(size), Vec::with_capacity(size));
+        let mut ends = Vec::with_capacity(size);
+        real.advance(begun.elapsed().as_nanos() as u64);
+        let mut times = [processor_ns(); 4];
+        match together {
+            true => real.submit_many(coming.iter().copied(), |answer| answer.unwrap()),
+            false => coming.iter().for_each(|task| real.submit(*task).unwrap()),
+        }
+        times[1] = processor_ns();
+        real.next_many(size, &mut decided);
+        times[2] = processor_ns();
+        ends.extend(decided.iter().map(|decision| match decision {
+            Decision::Start { task, .. } => *task,
+            other => unreachable!("nothing stands still here: {other:?}"),
+        }));
+        match together {
+            true => real.complete_many(&ends, |answer| answer.unwrap()),
+            false => ends.iter().for_each(|task| assert!(real.complete(*task).is_ok())),
+        }
+        times[3] = processor_ns();
+        if 64 <= batch {
+            done += ends.len();
+            for (spent, at) in spent.iter_mut().zip(times.windows(2)) {
+                *spent += at[1] - at[0];
+            }
+        }
+    }
+    spent.map(|ns| ns as f64 / done as f64)
+}
+
 /// What a program has at least that keeps its tasks in order and finds them by name: no placement, nothing else.
 fn bare(waiting: u64) {
     let mut random = Random(11);
@@ -198,6 +256,17 @@ fn main() {
         tiers: false,
         strategy: Strategy::FirstFit,
     };
+    for waiting in &sizes {
+        let (many, single) = (columns(*waiting as usize, true), columns(*waiting as usize, false));
+        let (sum, alone) = (many.iter().sum::<f64>(), single.iter().sum::<f64>());
+        println!(
+            "in batches {waiting:>9} waiting: submit {:>4.0} next {:>4.0} complete {:>4.0}, together {sum:>4.0} ns, {:.2} M/s (one by one {alone:.0} ns)",
+            many[0],
+            many[1],
+            many[2],
+            1e3 / sum
+        );
+    }
     for waiting in &sizes {
         measure(plain, *waiting);
     }

@@ -42,13 +42,13 @@ impl Scheduler {
             }
             tasks.parked.remove(best.slot(), &mut self.tasks.places);
             tasks.candidate = best.slot();
+            self.list(best.slot()); // first, so that a class that both are of is not empty meanwhile
             if before != NONE {
                 self.unlist(before);
                 let item = Item::new(self.tasks[before].rank, before);
                 self.agents[agent].parked.push(item, &mut self.tasks.places);
                 self.tasks.enter(before, Stage::Parked);
             }
-            self.list(best.slot());
         }
         self.agents.leave(agent);
     }

@@ -144,6 +144,8 @@ impl Scheduler {
 
     fn become_urgent(&mut self, slot: Slot, key: u64, urgency: (crate::Tier, crate::Priority)) {
         let (stage, agent, node) = (self.tasks[slot].stage, self.tasks[slot].agent, self.tasks[slot].node);
+        let class = self.tasks[slot].class;
+        let aside = self.classes[class].aside;
         match stage {
             Stage::Parked => self.agents[agent].parked.remove(slot, &mut self.tasks.places),
             Stage::Ready => self.unlist(slot),
@@ -166,6 +168,9 @@ impl Scheduler {
             }
             Stage::Ready => {
                 self.list(slot);
+                if aside && self.tasks[slot].class == class && !self.classes[class].aside {
+                    self.set_aside(class, true); // it was empty for a moment
+                }
                 if agent != crate::column::NONE {
                     self.promote(agent);
                 }

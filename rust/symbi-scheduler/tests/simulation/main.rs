@@ -16,6 +16,7 @@
 )]
 
 mod cluster;
+mod comparison;
 mod fair;
 mod host;
 mod ledger;

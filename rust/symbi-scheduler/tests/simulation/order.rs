@@ -1,6 +1,6 @@
 //! What the order of starts owes to everybody: the rules that can be seen from outside.
 //!
-//! Why: the exact order has a plain scheduler of its own (`tests/model.rs`), which could share a mistake with this one. What
+//! Why: the exact order has plain schedulers of its own (`tests/model.rs`, `tests/reference`), which could share a mistake with this one. What
 //! stands here does not say who is next; it says who must not have been.
 //! Not here: sums and places (`ledger`).
 //!
