@@ -144,8 +144,6 @@ impl Scheduler {
 
     fn become_urgent(&mut self, slot: Slot, key: u64, urgency: (crate::Tier, crate::Priority)) {
         let (stage, agent, node) = (self.tasks[slot].stage, self.tasks[slot].agent, self.tasks[slot].node);
-        let class = self.tasks[slot].class;
-        let aside = self.classes[class].aside;
         match stage {
             Stage::Parked => self.agents[agent].parked.remove(slot, &mut self.tasks.places),
             Stage::Ready => self.unlist(slot),
@@ -168,8 +166,9 @@ impl Scheduler {
             }
             Stage::Ready => {
                 self.list(slot);
-                if aside && self.tasks[slot].class == class && !self.classes[class].aside {
-                    self.set_aside(class, true); // it was empty for a moment
+                let class = self.tasks[slot].class;
+                if self.classes[class].aside && self.quota_allows(class) {
+                    self.set_aside(class, false); // it stands before the one that had been passed too often
                 }
                 if agent != crate::column::NONE {
                     self.promote(agent);
