@@ -269,3 +269,25 @@ impl std::ops::IndexMut<Slot> for Tasks {
         &mut self.entries[slot]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use symbi_types::ResourceVector;
+
+    #[test]
+    fn t3_a_task_without_a_detail_is_as_plain_as_one_that_has_it_written() {
+        let mut tasks = Tasks::new();
+        let plain = Task::new(TaskId(1), ResourceVector::default());
+        let slot = tasks.insert(&plain, Rank { key: 5, seq: 0 }, 0, NONE);
+        assert!(!tasks.has_detail(slot) && tasks.detail(slot).own_key == 5, "T3");
+        tasks.detail_mut(slot).charged = 7;
+        assert_eq!(
+            (tasks.detail(slot).own_key, tasks.detail(slot).charged, tasks.has_detail(slot)),
+            (5, 7, true)
+        );
+        let batch = Task { tier: Tier::Batch, ..Task::new(TaskId(2), ResourceVector::default()) };
+        let other = tasks.insert(&batch, Rank { key: 6, seq: 1 }, 0, NONE);
+        assert!(tasks.has_detail(other) && tasks.detail(other).charged == 0, "T3");
+    }
+}
