@@ -43,15 +43,21 @@ __all__ = [
     "audit_verify",
     "audit_witness_request",
     "builtin_policy",
+    "canonical_address",
+    "canonical_path",
     "check_policies",
+    "explain_many",
     "explain_recorded",
     "guest_binary",
     "guest_digest",
     "keep_forever",
     "open_sealed",
+    "policy_learn",
     "policy_set",
+    "policy_what_if",
     "profile",
     "read_key",
+    "starter_policies",
     "task_millicores",
     "write_key",
 ]
@@ -289,6 +295,50 @@ def explain_recorded(
     request: str, sources: list[tuple[str, str]] | None, counters: list[tuple[str, str]] = ...
 ) -> dict[str, Any]:
     """A recorded request decided again: the fields of `symbi.policy.Explanation`."""
+
+def explain_many(
+    requests: Sequence[str], sources: list[tuple[str, str]] | None, counters: list[tuple[str, str]]
+) -> list[tuple[str | None, dict[str, Any]]]:
+    """Requests decided under one set: what does not fit the schema, and the fields of an `Explanation`."""
+
+def canonical_path(text: str) -> str:
+    """A path in its one spelling: relative, without `.`, `..` or empty parts."""
+
+def canonical_address(text: str) -> tuple[str, str, str]:
+    """An address in its one spelling, `host:port`; how far it reaches; `text` with it in place."""
+
+def starter_policies() -> list[str]:
+    """Names of the starter policies."""
+
+_Verified: TypeAlias = tuple[int, str, str]
+# Of a flip: number, microseconds, principal, action, resource, was, now, cause, rule.
+_Flip: TypeAlias = tuple[int, int, str, str, str, str, str, str, str | None]
+_Counts: TypeAlias = list[tuple[str, int]]
+
+def policy_what_if(
+    data: str | PathLike[str],
+    trail: str | PathLike[str],
+    sources: list[tuple[str, str]] | None,
+    counters: list[tuple[str, str]],
+    between: tuple[int | None, int | None] = ...,
+    key: str | None = ...,
+    checkpoint: str | None = ...,
+    threads: int = ...,
+    passphrase: bytes | None = ...,
+) -> tuple[_Verified, int, list[_Flip], int, _Counts]:
+    """A trail's operations decided again under a set: (records, head, level), how many, those that fall
+    differently, how many those are, what could not be decided."""
+
+def policy_learn(
+    data: str | PathLike[str],
+    trail: str | PathLike[str],
+    between: tuple[int | None, int | None] = ...,
+    key: str | None = ...,
+    checkpoint: str | None = ...,
+    threads: int = ...,
+    passphrase: bytes | None = ...,
+) -> tuple[_Verified, str, int, int, _Counts]:
+    """Policies proposed from a trail: (records, head, level), Cedar, rules, operations, what was not read."""
 
 def keep_forever(thing: object) -> None:
     """Keeps an object until the process is gone: what a forked child must not finalise."""

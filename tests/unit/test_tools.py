@@ -237,3 +237,53 @@ async def test_a_loop_on_a_refused_call_makes_few_records(rt: symbi.Runtime) -> 
     kinds = [one.event_type for one in log.query(decision="deny")]
     assert refused == 500
     assert len(kinds) < 60, kinds  # a handful a second, however slow this machine is
+
+
+@symbi.tool(name="t.places", attributes={"file": "path", "url": "address", "why": None})
+async def places_tool(file: str = "a", url: str = "http://example.org/", why: str = "") -> list[str]:
+    return [file, url, why]
+
+
+_PLACES = """
+@id("own-reports")
+permit (principal, action == Action::"tool.call", resource == Tool::"t.places")
+when { context has call && context.call.hasTag("file") && context.call.getTag("file") like "reports/*" };
+
+@id("not-this-machine")
+forbid (principal, action == Action::"tool.call", resource)
+when { context has call && context.call.hasTag("url.reach") && context.call.getTag("url.reach") != "public" };
+"""
+
+
+@pytest.mark.asyncio
+async def test_paths_and_addresses_are_decided_on_and_called_with_in_one_spelling(tmp_path: Path) -> None:
+    """TD3, P4, P5."""
+    (tmp_path / "places.cedar").write_text(_PLACES)
+    async with symbi.Runtime.open(
+        data=tmp_path / "d", policy=["secure-default", tmp_path / "places.cedar"]
+    ) as opened:
+
+        async def call(**arguments: str) -> Any:
+            return await opened.run(caller, {"name": "t.places", "arguments": arguments})
+
+        assert await call(file="./reports//x", url="HTTPS://Example.ORG./y", why="z") == [
+            "reports/x",
+            "https://example.org:443/y",
+            "z",
+        ]
+        for url in ("http://0x7f.1/", "http://[::ffff:127.0.0.1]/", "http://169.254.169.254/"):
+            with pytest.raises(symbi.PolicyDenied):
+                await call(file="reports/x", url=url)
+        with pytest.raises(symbi.PolicyDenied):
+            await call(file="keys/x")
+        for wrong in ({"file": "reports/../keys"}, {"file": "reports/x", "url": "http://a@b/"}):
+            with pytest.raises(symbi.SymbiError, match=r"of `t\.places`"):
+                await call(**wrong)
+
+
+def test_an_attribute_of_no_known_kind_is_refused() -> None:
+    with pytest.raises(symbi.InputError, match="no kind"):
+
+        @symbi.tool(name="t.kindless", attributes={"a": "url"})  # type: ignore[dict-item]
+        async def kindless(a: str) -> str:
+            return a

@@ -1,4 +1,4 @@
-"""`symbi explain`: why a decision fell as it did.
+"""`symbi explain`: why a decision fell as it did, or how a request would be decided.
 
 It reads the trail and the policies, and needs no running runtime. A refusal holds its whole request, so it is decided
 again under the policies that were in force: rule, place, clause with its values, and the single change that would
@@ -7,11 +7,13 @@ Not here: deciding (the policy core), reading records (`symbi.audit`).
 
 Invariants
 - EX1 where the policies at hand are not those of the record, that is said before anything is explained by them.
+- EX3 a request is explained by the core that decides; what it leaves out is filled by `symbi.policy.requests`.
 - EX2 values are shown to who can read the trail, and carry the labels of the request, which are shown too.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -37,12 +39,31 @@ def register(subparsers: frame.Subparsers) -> None:
         subparsers,
         "explain",
         summary="why a decision fell as it did: rule, values, what would allow it",
-        description="Reads the trail and the policies that were in force; no runtime is needed.",
-        example="symbi explain 0b6e7c1e-5a54-4c0e-9f4e-2f1f0f6a9d11\nsymbi explain 42 --json",
+        description=(
+            "Reads the trail and the policies that were in force; no runtime is needed.\n"
+            "With --principal, --action and --resource, or --request, it explains how that would be decided."
+        ),
+        example=(
+            "symbi explain 0b6e7c1e-5a54-4c0e-9f4e-2f1f0f6a9d11\n"
+            "symbi explain 42 --json\n"
+            "symbi explain --principal 'Agent::\"ana\"' --action tool.call --resource 'Tool::\"pager.send\"'"
+            " --policy page.cedar"
+        ),
         run=_run,
     )
     parser.add_argument(
-        "decision", metavar="DECISION", help="a decision id, an operation id, or a record's number"
+        "decision", nargs="?", metavar="DECISION", help="a decision id, an operation id, or a record's number"
+    )
+    parser.add_argument("--principal", metavar="ENTITY", help='who asks, such as `Agent::"ana"`')
+    parser.add_argument("--action", metavar="NAME", help="for what, such as tool.call")
+    parser.add_argument("--resource", metavar="ENTITY", help="on what")
+    parser.add_argument("--context", default="{}", metavar="JSON", help="what the context holds besides")
+    parser.add_argument("--call", default=None, metavar="JSON", help="declared attributes of a tool call")
+    parser.add_argument(
+        "--entities", type=Path, default=None, metavar="FILE", help="JSON: [{uid, attrs, parents, tags}]"
+    )
+    parser.add_argument(
+        "--request", default=None, metavar="JSON|@FILE", help="the whole request, as a record holds it"
     )
     parser.add_argument(
         "--policy",
@@ -62,6 +83,8 @@ def _run(options: argparse.Namespace) -> int:
     from symbi.policy.recorded import RecordedSet
 
     config = frame.load_config(options)
+    if options.decision is None:
+        return _explain_request(options, list(config.policy.paths))
     trail = options.trail or config.audit.storage or options.data / "trail"
     if not trail.is_dir():
         raise InputError(f"there is no trail in `{trail}`: name its directory with --data or --trail")
@@ -77,6 +100,68 @@ def _run(options: argparse.Namespace) -> int:
     else:
         _print(told)
     return exits.DONE
+
+
+def _explain_request(options: argparse.Namespace, configured: list[Path]) -> int:
+    """EX3: how a request would be decided, under the policies that are named, configured or built in."""
+    from symbi.errors import InputError
+    from symbi.policy.recorded import RecordedSet
+    from symbi.policy.requests import entity_of, request_of
+
+    named = (options.principal, options.action, options.resource)
+    if options.request is not None:
+        request = _json(options.request, "--request")
+    elif all(named):
+        known = []
+        if options.entities is not None:
+            tables = _json(f"@{options.entities}", "--entities")
+            if not isinstance(tables, list):
+                raise InputError(f"`{options.entities}` holds no list of entities")
+            known = [entity_of(table, str(options.entities)) for table in tables]
+        call = None if options.call is None else _json(options.call, "--call")
+        request = request_of(
+            named, _json(options.context, "--context"), dict(known), call=call, place="the request"
+        )
+    else:
+        raise InputError("name a decision, or give --principal, --action and --resource, or --request")
+    paths = options.policy if options.policy is not None else configured
+    policies = (
+        RecordedSet.named(paths, "") if paths else RecordedSet.of(None, "the built-in `secure-default`", "")
+    )
+    misfit, explanation = policies.explain_given(request)
+    told = {
+        "request": request,
+        "decision": explanation.decision,
+        "misfit": misfit,
+        "policy": {"digest": policies.digest, "origin": policies.origin},
+        "explanation": asdict(explanation),
+    }
+    if options.json:
+        output.print_json(told)
+    else:
+        style = {"deny": "red", "allow": "green"}.get(explanation.decision, "yellow")
+        asked = [request["principal"], request["action"], request["resource"]]
+        words = [one if isinstance(one, str) else f'{one["type"]}::"{one["id"]}"' for one in asked]
+        lines = [f"  policies: {policies.origin}", *_why(told["explanation"])]
+        if misfit is not None:
+            output.warn(f"the request does not fit the schema: {misfit}")
+        sys.stdout.write(f"{output.paint(explanation.decision, style)}: {output.clean(' '.join(words))}\n")
+        sys.stdout.write("".join(f"{output.clean(line)}\n" for line in lines))
+    return exits.DONE
+
+
+def _json(given: str, option: str) -> Any:
+    """JSON, or with `@` the file that holds it."""
+    from symbi.errors import InputError
+
+    text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"`{option}` is not JSON: {error}") from None
+    if option != "--entities" and not isinstance(value, dict):
+        raise InputError(f"`{option}` is a JSON object")
+    return value
 
 
 def _find(log: AuditLog, wanted: str) -> AuditEvent:
@@ -215,7 +300,18 @@ def _why(why: dict[str, Any]) -> list[str]:
     if why["clause"] is not None:
         lines.append(f"  clause: {why['clause']}")
     lines += [f"    {expression} = {value}" for expression, value in why["values"]]
+    for failing in why["failing"][1:]:
+        lines.append(
+            f"  and: {failing['clause']}   (rule `{failing['rule']}` at {failing['source']}:{failing['line']})"
+        )
+        lines += [f"    {expression} = {value}" for expression, value in failing["values"]]
+    if why["decision"] != "deny":
+        return lines
     lines.append(f"  to allow it: {why['change_that_would_allow'] or 'no single change would'}")
+    if why["single_change"] is not None:
+        change = why["single_change"]
+        of = "what it is in, " if change["kind"] == "membership" else ""
+        lines.append(f"    for one: {of}{change['what']} = {json.dumps(change['after'], ensure_ascii=False)}")
     return lines
 
 

@@ -13,20 +13,27 @@ Not here: enforcement, counters' values, records. docs/policy.md says how polici
 from __future__ import annotations
 
 from symbi._core import Allow, AllowWithConditions, Condition, Deny, Redact, builtin_policy, check_policies
-from symbi.policy.engine import Decision, Entity, Explanation, PolicyEngine, PolicyId, PolicyRequest
+from symbi.policy.canonical import CanonicalAddress, canonical_address, canonical_path
+from symbi.policy.engine import Decision, Entity, PolicyEngine, PolicyId, PolicyRequest
+from symbi.policy.explanation import Change, Explanation, FailingClause
 
 __all__ = [
     "Allow",
     "AllowWithConditions",
+    "CanonicalAddress",
+    "Change",
     "Condition",
     "Decision",
     "Deny",
     "Entity",
     "Explanation",
+    "FailingClause",
     "PolicyEngine",
     "PolicyId",
     "PolicyRequest",
     "Redact",
     "builtin_policy",
+    "canonical_address",
+    "canonical_path",
     "check_policies",
 ]

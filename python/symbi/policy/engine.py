@@ -9,16 +9,16 @@ Invariants
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NewType, TypeAlias
 
 from symbi import _core
 from symbi.errors import InputError
+from symbi.policy.explanation import Explanation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Decision", "Entity", "Explanation", "PolicyEngine", "PolicyId", "PolicyRequest"]
+__all__ = ["Decision", "Entity", "PolicyEngine", "PolicyId", "PolicyRequest"]
 
 THREADS_DEFAULT = 2  # of a batch: the second is worth it from a few hundred requests on
 
@@ -26,31 +26,6 @@ PolicyId = NewType("PolicyId", str)
 Entity: TypeAlias = "str | tuple[str, str]"
 Decision: TypeAlias = "_core.Allow | _core.Deny | _core.AllowWithConditions"
 PolicyRequest: TypeAlias = "tuple[Entity, str, Entity, dict[str, Any] | None]"
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why a decision fell as it did.
-
-    Attributes:
-        decision: `allow`, `deny` or `redact`.
-        summary: One sentence.
-        rule: The rule that decided or, when no permit applied, the one that came closest.
-        source: Its source.
-        line: Its line, from 1.
-        clause: The clause that decided, as written.
-        values: What the clause read: expression and value.
-        change_that_would_allow: The single change that would allow it, where there is one.
-    """
-
-    decision: str
-    summary: str
-    rule: str | None
-    source: str | None
-    line: int | None
-    clause: str | None
-    values: tuple[tuple[str, str], ...]
-    change_that_would_allow: str | None
 
 
 class PolicyEngine:
@@ -180,7 +155,7 @@ class PolicyEngine:
         self, principal: Entity, action: str, resource: Entity, context: dict[str, Any] | None = None
     ) -> Explanation:
         """Says why `evaluate_policy` answers as it does. For people: not on the hot path."""
-        return Explanation(**self._native.explain(principal, action, resource, context))
+        return Explanation.of(self._native.explain(principal, action, resource, context))
 
     @property
     def digest(self) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from symbi import _core
 from symbi.policy.archive import recall
-from symbi.policy.engine import Explanation
+from symbi.policy.explanation import Explanation
 from symbi.policy.sources import PolicyTexts, read_policies
 
 if TYPE_CHECKING:
@@ -88,7 +88,13 @@ class RecordedSet:
     def explain(self, request: dict[str, Any]) -> Explanation:
         """Decide a recorded request again under this set, and say why it falls as it does."""
         sources, counters = _native(self.texts)
-        return Explanation(**_core.explain_recorded(json.dumps(request), sources, counters))
+        return Explanation.of(_core.explain_recorded(json.dumps(request), sources, counters))
+
+    def explain_given(self, request: dict[str, Any]) -> tuple[str | None, Explanation]:
+        """What of a request that somebody wrote does not fit the schema, and why it falls as it does."""
+        sources, counters = _native(self.texts)
+        ((misfit, told),) = _core.explain_many([json.dumps(request)], sources, counters)
+        return misfit, Explanation.of(told)
 
 
 def open_request(data: Path, sealed: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Not here: what the texts say (the engine parses them).
 Invariants
 - PS1 a path that yields nothing is an error: an empty set would deny everything without anybody knowing why.
 - PS2 policies that are named replace the built-in set; naming `secure-default` too keeps it beside them.
+- PS3 the name of a starter policy stands wherever a path may; a file or directory of that name comes first.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PolicyChange", "PolicyTexts", "read_policies"]
 
-SECURE_DEFAULT = "secure-default"
-"""The built-in set, by name, wherever a path may stand. A file or directory of that name comes first."""
+STARTERS = ("secure-default", "hipaa-phi", "gdpr-personal-data", "sox-change-control", "mcp-tools")
+"""Starter policies, by name (PS3); a test holds them to those of the core."""
 
 FILE_BYTES_MAX = 1 << 20
 """Bytes of one policy file; what is larger was not written by a person."""
@@ -54,7 +55,7 @@ class PolicyChange:
 def read_policies(paths: Iterable[str | Path]) -> PolicyTexts:
     """Read every `*.cedar` and `*.counters.toml` of the paths: files as they are, directories one level deep.
 
-    The name `secure-default` stands for the built-in set (PS2).
+    The name of a starter policy, such as `secure-default`, stands for it (PS2, PS3).
 
     Raises:
         PolicyError: a path is not there, is of neither kind, cannot be read, or yields nothing (PS1).
@@ -63,10 +64,10 @@ def read_policies(paths: Iterable[str | Path]) -> PolicyTexts:
     counters: list[tuple[str, str]] = []
     for given in paths:
         path = Path(given)
-        if path.name == SECURE_DEFAULT and not path.exists():  # PS2
+        if str(given) in STARTERS and not path.exists():  # PS3
             from symbi._core import builtin_policy
 
-            sources.append((SECURE_DEFAULT, builtin_policy(SECURE_DEFAULT)))
+            sources.append((str(given), builtin_policy(str(given))))
             continue
         if path.is_dir():
             found = sorted([*path.glob("*.cedar"), *path.glob("*.counters.toml")])

@@ -233,13 +233,15 @@ def _given(
     name: str, definition: ToolDefinition | None, arguments: dict[str, Any], shapes: list[PartTuple]
 ) -> tuple[bytes, list[PartTuple], list[tuple[str, str]], int, list[tuple[str, int]]]:
     """The call as the kernel takes it."""
+    attributes: list[tuple[str, str]] = []
+    if definition is not None:
+        arguments, attributes = definition.canonical(arguments)
     try:
         given = _ENCODE(arguments).encode() if arguments else b""
     except (TypeError, ValueError) as error:
         raise InputError(f"the arguments of `{name}` cannot pass as JSON: {error}") from None
     if definition is None:
         return given, shapes, [], 0, []
-    attributes = [(one, str(arguments[one])) for one in definition.attributes if one in arguments]
     return given, shapes, attributes, 0, definition.amounts(arguments)
 
 

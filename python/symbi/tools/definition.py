@@ -5,6 +5,7 @@ function gets the arguments that were decided on, never the caller's object.
 
 Invariants
 - TD1 one name, one function: a second function of the same name is refused, unless it replaces the same one (reload).
+- TD3 an attribute of kind `path` or `address` is decided on, and called with, in its one spelling.
 - TD2 inside a sandbox a tool does not run by a plain call: it would reach nothing there, and nobody would
   have decided.
 """
@@ -23,6 +24,7 @@ __all__ = ["REGISTERED", "ToolDefinition", "tool"]
 
 ToolFunction = Callable[..., Any]
 _AMOUNT_END = 1 << 53  # whole numbers below it are exact wherever a record is read
+Kind = Literal["path", "address"]
 WORKER_MODULE = "_symbi_agent"
 """The name under which a worker imports an agent's file; it stands in no other process."""
 
@@ -37,6 +39,7 @@ class ToolDefinition:
         effects: `read`, `write` or `external`.
         risk: `low`, `medium` or `high`.
         attributes: Names of arguments whose values policy may see, as text.
+        kinds: Of attributes that have one spelling: name, and `path` or `address` (TD3).
         takes_parts: It has a parameter `parts`: text that keeps its labels.
         idempotent: Calling it twice does what calling it once does.
         costs: What a call is expected to cost, by measure: a whole number, or the parameter that says it.
@@ -67,6 +70,34 @@ class ToolDefinition:
             found.append((measure, amount))
         return found
 
+    kinds: tuple[tuple[str, Kind], ...] = ()
+
+    def canonical(self, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        """The arguments to decide on and to call with, and what policy sees of them (TD3).
+
+        Raises:
+            InputError: an argument has no canonical spelling.
+        """
+        seen = {name: str(arguments[name]) for name in self.attributes if name in arguments}
+        changed = {}
+        for name, kind in self.kinds:
+            if name not in seen:
+                continue
+            from symbi.policy.canonical import canonical_address, canonical_path
+
+            if not isinstance(arguments[name], str):
+                raise InputError(f"`{name}` of `{self.name}` is a text: its kind is `{kind}`")
+            try:
+                if kind == "path":
+                    changed[name] = seen[name] = canonical_path(arguments[name])
+                else:
+                    address = canonical_address(arguments[name])
+                    changed[name], seen[name] = address.text, address.address
+                    seen[f"{name}.reach"] = address.reach
+            except InputError as error:
+                raise InputError(f"`{name}` of `{self.name}`: {error}") from None
+        return ({**arguments, **changed} if changed else arguments), list(seen.items())
+
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         if WORKER_MODULE in sys.modules:  # TD2
             raise InputError(f'`{self.name}` is a tool: write `await ctx.tools.call("{self.name}", {{…}})`')
@@ -85,7 +116,7 @@ def tool(
     name: str | None = None,
     effects: Literal["read", "write", "external"] = "external",
     risk: Literal["low", "medium", "high"] = "medium",
-    attributes: tuple[str, ...] | list[str] = (),
+    attributes: tuple[str, ...] | list[str] | Mapping[str, Kind | None] = (),
     idempotent: bool = False,
     costs: Mapping[str, str | int] | None = None,
     labels: Iterable[str] = (),
@@ -97,7 +128,7 @@ def tool(
     name: str | None = None,
     effects: Literal["read", "write", "external"] = "external",
     risk: Literal["low", "medium", "high"] = "medium",
-    attributes: tuple[str, ...] | list[str] = (),
+    attributes: tuple[str, ...] | list[str] | Mapping[str, Kind | None] = (),
     idempotent: bool = False,
     costs: Mapping[str, str | int] | None = None,
     labels: Iterable[str] = (),
@@ -108,7 +139,9 @@ def tool(
         name: Such as `outbox.send`; what stands before the dot is the server that policies may name.
         effects: The worst it does. The default is the most careful one.
         risk: How bad a wrong call is.
-        attributes: Names of arguments that policy may see.
+        attributes: Names of arguments that policy may see; as a mapping with the kind of each: `path` and `address` are
+            brought into one spelling first, and refused where they have none (`symbi.policy.canonical_path`); of an
+            address policy sees `host:port`, and how far it reaches as `NAME.reach`.
         idempotent: Calling it twice does what calling it once does. A retry may then repeat a call of which nobody
             knows whether it happened; of any other tool, the task is dead instead.
         costs: What a call is expected to cost, for budgets: `{"tokens": "max_tokens", "cost": 5}`. A number, or the
@@ -128,6 +161,9 @@ def tool(
         for measure, cost in (costs or {}).items():
             if isinstance(cost, str) and cost not in parameters:
                 raise InputError(f"`{cost}`, its {measure}, is not a parameter of `{marked.__name__}`")
+        kinds = dict(attributes) if isinstance(attributes, Mapping) else {}
+        if wrong := [kind for kind in kinds.values() if kind not in {None, "path", "address"}]:
+            raise InputError(f"`{wrong[0]}` is no kind of an attribute: accepted are `path`, `address`, None")
         made = ToolDefinition(
             name or marked.__name__,
             marked,
@@ -138,6 +174,7 @@ def tool(
             idempotent,
             tuple((costs or {}).items()),
             frozenset(labels),
+            tuple((attribute, kind) for attribute, kind in kinds.items() if kind is not None),
         )
         known = REGISTERED.get(made.name)
         if known is not None and _place(known.function) != _place(marked):

@@ -53,5 +53,5 @@ pub use proof::{Proof, Proven, Prover};
 pub use reader::{Query, Reader, Records, Summary};
 pub use record::{FormatError, Record};
 pub use symbi_crypto::{KeyId, KeyIdError};
-pub use verify::{Finding, Level, Verification, VerifyError, VerifyOptions, verify};
+pub use verify::{Finding, Level, Seen, Verification, VerifyError, VerifyOptions, verify, verify_with};
 pub use witness::{Answer, Witness, request};

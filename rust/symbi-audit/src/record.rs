@@ -8,6 +8,7 @@ use std::str::FromStr;
 use symbi_types::{AgentId, BootId, EventId, LabelSet, OperationId, RunId};
 
 use crate::chain::{self, Link};
+use crate::verify::Seen;
 use crate::{json, time};
 
 /// The fields before `chain` and `sig`, in the order in which they stand. Others may follow `personal` in a later
@@ -117,6 +118,20 @@ impl<'a> View<'a> {
             return fault("`personal` is not an object");
         }
         Ok(Self { body, chain, signature, seq, timestamp_us, key, event_type, details, raw })
+    }
+
+    /// What is shown of it while it is verified.
+    pub(crate) fn seen(&self) -> Seen<'_> {
+        let [.., decision, policy, labels, _subjects, details, _personal] = self.raw;
+        Seen {
+            seq: self.seq,
+            timestamp_us: self.timestamp_us,
+            event_type: &self.event_type,
+            decision,
+            policy,
+            labels,
+            details,
+        }
     }
 
     /// The raw text of a member of `details`.

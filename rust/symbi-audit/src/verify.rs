@@ -57,6 +57,29 @@ pub struct VerifyOptions {
     pub storage: Option<Arc<dyn Storage>>,
 }
 
+/// A record on the way, once its chain holds, or where a checkpoint is to vouch for it. What is made of records is worth
+/// something only when the whole verification succeeds: signatures and the checkpoint's root may not have been checked yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Its number.
+    pub seq: u64,
+    /// The log's time, microseconds since the Unix epoch.
+    pub timestamp_us: u64,
+    /// What kind of event.
+    pub event_type: &'a str,
+    /// What was decided, as JSON text or `null`.
+    pub decision: &'a str,
+    /// Under which policies, as JSON text or `null`.
+    pub policy: &'a str,
+    /// A JSON array of texts.
+    pub labels: &'a str,
+    /// A JSON object.
+    pub details: &'a str,
+}
+
+/// What is shown every record.
+type Visit<'a> = &'a mut dyn FnMut(&Seen<'_>);
+
 /// How far the word of a verification goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -140,22 +163,37 @@ pub fn verify(directory: &Path, options: &VerifyOptions) -> Result<Verification,
     let covered = options.checkpoints.iter().map(Checkpoint::size).max().unwrap_or(0);
     if options.since_checkpoint && covered > 0 {
         // Where it does not hold, the long way names the record.
-        if let Ok(verified) = walk_through(directory, options, covered) {
+        if let Ok(verified) = walk_through(directory, options, covered, None) {
             return Ok(verified);
         }
     }
-    walk_through(directory, options, 0)
+    walk_through(directory, options, 0, None)
+}
+
+/// Like [`verify`], and shows every record to `visit`, in order, on the calling thread.
+///
+/// # Errors
+/// As [`verify`]; what `visit` was shown then counts for nothing. Where a checkpoint's root does not hold, which record is
+/// the first that fails is for [`verify`] to say.
+pub fn verify_with(
+    directory: &Path,
+    options: &VerifyOptions,
+    visit: &mut dyn FnMut(&Seen<'_>),
+) -> Result<Verification, VerifyError> {
+    let covered = options.checkpoints.iter().map(Checkpoint::size).max().unwrap_or(0);
+    walk_through(directory, options, if options.since_checkpoint { covered } else { 0 }, Some(visit))
 }
 
 fn walk_through(
     directory: &Path,
     options: &VerifyOptions,
     vouched_to: u64,
+    visit: Option<Visit<'_>>,
 ) -> Result<Verification, VerifyError> {
     let storage = options.storage.clone().unwrap_or_else(|| Arc::new(SystemStorage));
     let slots = read_head(&*storage, directory);
     let desk = Desk::default();
-    let mut walk = Walk::new(&desk, options, vouched_to);
+    let mut walk = Walk::new(&desk, options, vouched_to, visit);
     match &slots {
         Ok(slots) => walk.expect(slots),
         Err(reason) => walk.finding(0, reason.clone()),
@@ -195,8 +233,9 @@ fn read_head(storage: &dyn Storage, directory: &Path) -> Result<Vec<Slot>, Strin
 }
 
 /// The reading side.
-struct Walk<'a> {
+struct Walk<'a, 'v> {
     desk: &'a Desk,
+    visit: Option<Visit<'v>>,
     group: Vec<Claim>,
     slots: Vec<Slot>,
     /// Points that `head` names, met on the way.
@@ -218,14 +257,15 @@ struct Walk<'a> {
     range: Option<Range<u64>>,
 }
 
-impl<'a> Walk<'a> {
-    fn new(desk: &'a Desk, options: &VerifyOptions, vouched_to: u64) -> Self {
+impl<'a, 'v> Walk<'a, 'v> {
+    fn new(desk: &'a Desk, options: &VerifyOptions, vouched_to: u64, visit: Option<Visit<'v>>) -> Self {
         let first = options.range.as_ref().map_or(0, |range| range.start);
         Self {
             seals: Seals::default(),
             skipped_to: first.max(vouched_to),
             range: options.range.clone(),
             desk,
+            visit,
             group: Vec::with_capacity(GROUP),
             slots: Vec::new(),
             met: BTreeMap::new(),
@@ -349,6 +389,13 @@ impl<'a> Walk<'a> {
             }
             self.last_us = view.timestamp_us;
         }
+        if let Some(visit) = &mut self.visit {
+            let view = View::parse(line).map_err(|error| error.to_string())?;
+            if view.seq != seq {
+                return Err(format!("record {} stands in its place", view.seq));
+            }
+            visit(&view.seen());
+        }
         self.seals.add(body, &link);
         self.reach(seq + 1, link, line.len());
         Ok(())
@@ -392,6 +439,9 @@ impl<'a> Walk<'a> {
         self.good += 1;
         self.seals.add(view.body, &view.chain);
         self.reach(seq + 1, view.chain, line.len());
+        if let Some(visit) = &mut self.visit {
+            visit(&view.seen());
+        }
         Ok(())
     }
 

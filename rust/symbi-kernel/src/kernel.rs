@@ -35,6 +35,7 @@ use crate::brakes::LateBrakes;
 use crate::canary::Canary;
 use crate::collect::Collector;
 use crate::denials::Denials;
+use crate::described::Descriptions;
 use crate::effects::Tool;
 use crate::flight::{InFlight, Place, Places};
 use crate::knowledge::Unapplied;
@@ -55,7 +56,7 @@ pub use in_force::Policies;
 pub(crate) use in_force::{ActivePolicies, compile_given};
 pub use opening::{KernelError, KernelOptions, Opened};
 use sealing::Sealing;
-pub(crate) use sealing::unseal;
+pub(crate) use sealing::{seal_key, unseal};
 
 /// See the module.
 pub struct Kernel {
@@ -103,6 +104,8 @@ pub struct Kernel {
     wake: Arc<Wake>,
     /// Rules that could not be evaluated, over all decisions.
     erring_rules: AtomicU64,
+    /// Entities that the log has described (K110).
+    pub(crate) descriptions: Mutex<Descriptions>,
     closed: AtomicBool,
 }
 

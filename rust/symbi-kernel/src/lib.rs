@@ -22,6 +22,7 @@ mod collect;
 mod dataflow;
 mod decided;
 mod denials;
+mod described;
 mod durable;
 mod effects;
 mod encoding;
@@ -61,6 +62,7 @@ mod traffic;
 mod turns;
 mod violation;
 mod wake;
+mod whatif;
 mod why;
 mod window;
 
@@ -109,4 +111,8 @@ pub use symbi_supervisor::{
 };
 pub use symbi_types::MessageId;
 pub use tenants::TENANT_DEFAULT;
+pub use whatif::{
+    Cause as FlipCause, Flip as ReplayedFlip, Learned, Replay, ReplayError, Replayed, Undecidable, learn,
+    what_if,
+};
 pub use why::Standing;

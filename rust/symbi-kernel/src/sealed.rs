@@ -9,9 +9,12 @@
 
 use std::path::Path;
 
-use symbi_crypto::Provider;
+use std::collections::HashMap;
 
-use crate::kernel::unseal;
+use base64::Engine as _;
+use symbi_crypto::{Provider, SealingKey};
+
+use crate::kernel::{seal_key, unseal};
 use crate::keys::{KeyError, Keys};
 
 /// What stands in a sealed field of this data directory's trail; none where its keys did not seal it.
@@ -29,4 +32,30 @@ pub fn open_sealed(
     }
     let keys = Keys::read(&directory, passphrase)?;
     Ok(unseal(Provider::default(), &keys, sealed))
+}
+
+/// Opens many: the key of an opening is derived once.
+pub(crate) struct Opener {
+    keys: Keys,
+    by_salt: HashMap<[u8; 16], SealingKey>,
+}
+
+impl Opener {
+    /// None where the keys are not there: then nothing can be opened.
+    pub(crate) fn new(data: &Path, passphrase: Option<&[u8]>) -> Option<Self> {
+        let keys = Keys::read(&data.join("keys"), passphrase).ok()?;
+        Some(Self { keys, by_salt: HashMap::new() })
+    }
+
+    /// As [`open_sealed`].
+    pub(crate) fn open(&mut self, sealed: &str) -> Option<Vec<u8>> {
+        let whole = base64::engine::general_purpose::STANDARD.decode(sealed).ok()?;
+        let (salt, rest) = whole.split_first_chunk::<16>()?;
+        let (nonce, cipher) = rest.split_first_chunk::<12>()?;
+        let keys = &self.keys;
+        let key = self.by_salt.entry(*salt).or_insert_with(|| seal_key(Provider::default(), keys, salt));
+        let mut plain = cipher.to_vec();
+        key.open(*nonce, salt, &mut plain).ok()?;
+        Some(plain)
+    }
 }

@@ -8,6 +8,14 @@ pub const SCHEMA: &str = include_str!("builtin/symbi.cedarschema");
 pub const OPERATOR: &str = include_str!("builtin/operator.cedar");
 /// What holds when no policy is named.
 pub const SECURE_DEFAULT: &str = include_str!("builtin/secure-default.cedar");
+/// Starter policies, by name: each stands wherever the path of a policy may.
+pub const STARTERS: [(&str, &str); 5] = [
+    ("secure-default", SECURE_DEFAULT),
+    ("hipaa-phi", include_str!("builtin/hipaa-phi.cedar")),
+    ("gdpr-personal-data", include_str!("builtin/gdpr-personal-data.cedar")),
+    ("sox-change-control", include_str!("builtin/sox-change-control.cedar")),
+    ("mcp-tools", include_str!("builtin/mcp-tools.cedar")),
+];
 /// What `symbi demo` adds.
 pub const DEMO: &str = include_str!("builtin/demo.cedar");
 

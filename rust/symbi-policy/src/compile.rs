@@ -6,7 +6,9 @@
 //! - M1 a template without a link is an error: it looks like a rule and protects nobody.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use cedar_policy_core::ast::{self, ActionConstraint, Expr, PolicySet, SlotEnv, SlotId};
 use cedar_policy_core::parser;
@@ -14,15 +16,20 @@ use cedar_policy_core::validator::types::Type;
 use cedar_policy_core::validator::{ValidationError, ValidationMode, ValidationWarning, Validator};
 
 use crate::annotation::Subject;
+use crate::cache::is_stable;
 use crate::decision::Rule;
 use crate::diagnostic::{Diagnostic, Severity, from_cedar, from_parse, nearest, place};
 use crate::entity::Uid;
 use crate::expression::{Counters, counters};
 use crate::index::{Index, Scope};
-use crate::nesting::{BRACKETS_MAX, OPERATORS_MAX, too_deep};
+use crate::nesting::{BRACKETS_MAX, OPERATORS_MAX, pieces, too_deep, with_stacks};
 
 /// Largest source, in bytes: a thousand policies with comments stay far below it.
 pub const SOURCE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a source from which on it is read on several threads.
+const PIECES_BYTES_MIN: usize = 32 * 1024;
+/// Threads that one source is read on.
+const PIECES_MAX: usize = 8;
 /// Policies of one set: the index stays flat far beyond it, compile time does not.
 pub const POLICIES_MAX: usize = 20_000;
 
@@ -59,6 +66,8 @@ pub(crate) struct Compiled {
     pub condition: Option<Arc<Expr>>,
     pub slots: SlotEnv,
     pub counters: Counters,
+    /// Its answer to the same request stays the same (CA1).
+    pub stable: bool,
 }
 
 /// Rules and their index.
@@ -131,6 +140,9 @@ impl Work<'_> {
             self.findings.push(Diagnostic::error(&source.name, place, "policy.limit", message, Some(help)));
             return;
         }
+        if source.text.len() >= PIECES_BYTES_MIN && self.in_pieces(source) {
+            return;
+        }
         let mut set = match parser::parse_policyset(&source.text) {
             Ok(set) => set,
             Err(errors) => {
@@ -143,11 +155,59 @@ impl Work<'_> {
         if let Some(validator) = self.validator {
             self.validate(validator, source, &set);
         }
+        self.policies(source, &name, &set, &linked, 0);
+    }
+
+    /// A large text, on several threads; false where anything is to be said of it, or a template stands in it: then it
+    /// is read as a whole, and every place is the right one.
+    fn in_pieces(&mut self, source: &Source) -> bool {
+        let threads = available_parallelism().map_or(1, NonZero::get).min(PIECES_MAX);
+        let parts = pieces(&source.text, threads);
+        if parts.len() < 2 {
+            return false;
+        }
+        let validator = self.validator;
+        let read = with_stacks(parts, |(from, piece)| {
+            let set = parser::parse_policyset(piece).ok().filter(|set| set.templates().next().is_none())?;
+            if let Some(validator) = validator {
+                let result = validator.validate(&set, ValidationMode::Strict);
+                if result.validation_errors().next().is_some()
+                    || result.validation_warnings().next().is_some()
+                {
+                    return None;
+                }
+            }
+            Some((from, set))
+        });
+        let Some(sets) = read.and_then(|sets| sets.into_iter().collect::<Option<Vec<_>>>()) else {
+            return false;
+        };
+        let name: Arc<str> = source.name.as_str().into();
+        let (rules, findings) = (self.rules.len(), self.findings.len());
+        for (from, set) in &sets {
+            self.policies(source, &name, set, &HashMap::new(), *from);
+        }
+        if self.findings.len() > findings {
+            self.findings.truncate(findings);
+            self.rules.truncate(rules);
+            return false;
+        }
+        true
+    }
+
+    fn policies(
+        &mut self,
+        source: &Source,
+        name: &Arc<str>,
+        set: &PolicySet,
+        linked: &HashMap<String, usize>,
+        from: usize,
+    ) {
         let mut policies: Vec<&ast::Policy> = set.policies().collect();
         policies.sort_by_key(|policy| (offset(policy.loc()), policy.id().clone()));
         for policy in policies {
             let id = linked.get(policy.id().as_ref()).copied();
-            self.policy(source, &name, policy, id);
+            self.policy(source, name, policy, id, from);
         }
     }
 
@@ -242,11 +302,19 @@ impl Work<'_> {
         nearest(wrong, names.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"))
     }
 
-    fn policy(&mut self, source: &Source, name: &Arc<str>, policy: &ast::Policy, link: Option<usize>) {
+    /// `from`: where the text that was parsed begins in the source.
+    fn policy(
+        &mut self,
+        source: &Source,
+        name: &Arc<str>,
+        policy: &ast::Policy,
+        link: Option<usize>,
+        from: usize,
+    ) {
         let subject = Subject {
             source: name,
             text: &source.text,
-            offset: offset(policy.loc()),
+            offset: from + offset(policy.loc()),
             effect: policy.effect(),
             annotations: annotations(policy.annotations()),
         };
@@ -278,6 +346,7 @@ impl Work<'_> {
             condition: condition.filter(|expr| !is_true(expr)),
             slots: policy.env().clone(),
             counters: read,
+            stable: policy.non_scope_constraints_arc().is_none_or(|body| is_stable(body)),
         });
     }
 

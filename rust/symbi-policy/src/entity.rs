@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use cedar_policy_core::ast;
@@ -184,6 +185,11 @@ impl Uid {
     pub(crate) fn key(&self) -> u64 {
         self.key
     }
+
+    /// Cedar's own entities for actions.
+    pub(crate) fn is_action(&self) -> bool {
+        self.uid.entity_type().is_action()
+    }
 }
 
 impl fmt::Display for Uid {
@@ -208,6 +214,8 @@ struct Body {
     type_key: u64,
     ancestor_keys: Vec<u64>,
     cedar: Arc<ast::Entity>,
+    /// See [`Entity::recorded`]: 0 is none. No fact of the entity, so it does not break N1.
+    recorded: AtomicU64,
 }
 
 impl Entity {
@@ -252,7 +260,7 @@ impl Entity {
     pub fn bare(uid: Uid) -> Self {
         let cedar = Arc::new(ast::Entity::with_uid(uid.cedar().as_ref().clone()));
         let type_key = type_key(uid.cedar().entity_type());
-        Self(Arc::new(Body { uid, type_key, ancestor_keys: Vec::new(), cedar }))
+        Self(Arc::new(Body { uid, type_key, ancestor_keys: Vec::new(), cedar, recorded: AtomicU64::new(0) }))
     }
 
     pub(crate) fn from_cedar(cedar: Arc<ast::Entity>) -> Self {
@@ -260,7 +268,8 @@ impl Entity {
         let mut ancestor_keys: Vec<u64> = cedar.ancestors().map(uid_key).collect();
         ancestor_keys.sort_unstable();
         ancestor_keys.dedup();
-        Self(Arc::new(Body { type_key: type_key(cedar.uid().entity_type()), uid, ancestor_keys, cedar }))
+        let type_key = type_key(cedar.uid().entity_type());
+        Self(Arc::new(Body { type_key, uid, ancestor_keys, cedar, recorded: AtomicU64::new(0) }))
     }
 
     /// Its name.
@@ -283,7 +292,9 @@ impl Entity {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    pub(crate) fn is_bare(&self) -> bool {
+    /// It has nothing but its name.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
         self.0.ancestor_keys.is_empty() && self.0.cedar.attrs_len() == 0 && self.0.cedar.tags_len() == 0
     }
 
@@ -291,8 +302,31 @@ impl Entity {
         self.0.type_key
     }
 
+    /// The number of the record that says what this entity is, where its keeper has noted one.
+    #[must_use]
+    pub fn recorded(&self) -> Option<u64> {
+        Some(self.0.recorded.load(Ordering::Relaxed)).filter(|seq| *seq > 0)
+    }
+
+    /// Notes that number, so that the next record can name it.
+    pub fn note_record(&self, seq: u64) {
+        self.0.recorded.store(seq, Ordering::Relaxed);
+    }
+
     pub(crate) fn ancestor_keys(&self) -> &[u64] {
         &self.0.ancestor_keys
+    }
+
+    /// An attribute that is a text.
+    #[must_use]
+    pub fn text_attribute(&self, name: &str) -> Option<&str> {
+        match self.0.cedar.get(name)? {
+            ast::PartialValue::Value(value) => match value.value_kind() {
+                ast::ValueKind::Lit(ast::Literal::String(text)) => Some(text.as_str()),
+                _ => None,
+            },
+            ast::PartialValue::Residual(_) => None,
+        }
     }
 
     /// JSON for the log: `{"type", "id", "attrs"?, "ancestors"?, "tags"?}`; what is empty is left out.

@@ -6,16 +6,20 @@
 //! Invariants
 //! - X1 a change is named only when it alone is enough: that clause of that rule coming out the other way, every other
 //!   clause and rule as it is, turns the decision.
+//! - X2 (in `change`) an attribute or a membership is named only when the request so changed is allowed.
 
 use cedar_policy_core::ast::{ActionConstraint, EntityUID, Expr, SlotEnv};
 
+use crate::change::{Change, join};
 use crate::compile::Compiled;
 use crate::decision::{Decision, Reason, RuleEffect};
-use crate::engine::{Engine, Scene, cedar_request, visit};
+use crate::engine::Engine;
+use crate::evaluate::{Scene, cedar_request, visit};
 use crate::expression::{Clause, conjuncts, reads};
 use crate::index::{Scope, action_matches};
 use crate::request::Request;
 use crate::store::Store;
+use crate::value::uid_to_json;
 
 /// Longest value shown, in characters: more is cut and marked.
 const VALUE_CHARS_MAX: usize = 200;
@@ -39,6 +43,31 @@ pub struct Explanation {
     pub values: Vec<(String, String)>,
     /// The single change that would allow it, where there is one (X1).
     pub change_that_would_allow: Option<String>,
+    /// The rules that determined the decision.
+    pub determining: Vec<String>,
+    /// Every clause that stands against it, with what it read: of the rules that forbid, or of the permit that came
+    /// closest. At most [`FAILING_MAX`].
+    pub failing: Vec<Failing>,
+    /// The change of one attribute or membership of this very request that would allow it, tried (X2).
+    pub single_change: Option<Change>,
+}
+
+/// Clauses told at most: a person reads no more.
+pub const FAILING_MAX: usize = 32;
+
+/// A clause that stands in the way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Failing {
+    /// Its rule.
+    pub rule: String,
+    /// The rule's source.
+    pub source: String,
+    /// The rule's line, 1-based.
+    pub line: usize,
+    /// As it is written.
+    pub clause: String,
+    /// What it read: expression and value.
+    pub values: Vec<(String, String)>,
 }
 
 impl Engine {
@@ -61,16 +90,20 @@ impl Engine {
             told.summary = format!("action `{}` is not in the schema", request.action);
             return told;
         };
+        told.determining = decision.determining.iter().map(|rule| rule.id.clone()).collect();
+        let asked = Asked { request, store };
         visit(request, cedar_request(request, &action), &action, store, |scene| {
-            self.tell(scene, decision, &mut told)
+            self.tell(scene, &asked, decision, &mut told)
         });
+        told.failing.truncate(FAILING_MAX);
         if told.summary.is_empty() {
             "the entities of the request disagree with one another".clone_into(&mut told.summary);
         }
         told
     }
 
-    fn tell(&self, scene: &Scene<'_>, decision: &Decision, told: &mut Explanation) {
+    fn tell(&self, scene: &Scene<'_>, asked: &Asked<'_>, decision: &Decision, told: &mut Explanation) {
+        self.tell_forbids(scene, decision, told);
         let all = || self.layers.iter().flat_map(|layer| &layer.rules);
         let first = decision.rule().and_then(|rule| all().find(|compiled| compiled.rule == *rule));
         match (decision.reason, first) {
@@ -93,14 +126,37 @@ impl Engine {
                 let permitted = all().any(|one| one.rule.effect == RuleEffect::Permit && one.applies(scene));
                 if permitted && decision.determining.len() == 1 {
                     told.change_that_would_allow = escape(forbid);
+                    let clauses = forbid.condition.as_deref().map(conjuncts).unwrap_or_default();
+                    told.single_change = clauses.iter().find_map(|clause| {
+                        let turned = Clause { wanted: !clause.wanted, ..*clause };
+                        self.change_of_clause(asked.request, asked.store, &turned)
+                    });
                 }
             }
-            _ => self.tell_missing_permit(scene, told),
+            _ => self.tell_missing_permit(scene, asked, told),
+        }
+    }
+
+    /// Every clause of every rule that forbids.
+    fn tell_forbids(&self, scene: &Scene<'_>, decision: &Decision, told: &mut Explanation) {
+        if !matches!(decision.reason, Some(Reason::Forbidden | Reason::ForbidFailed)) {
+            return;
+        }
+        let all = self.layers.iter().flat_map(|layer| &layer.rules);
+        for compiled in all.filter(|one| decision.determining.contains(&one.rule)) {
+            let Some(condition) = &compiled.condition else {
+                told.failing.push(Failing::of(compiled, "true".to_owned(), Vec::new()));
+                continue;
+            };
+            for clause in conjuncts(condition) {
+                let values = values(scene, clause.expression, &compiled.slots);
+                told.failing.push(Failing::of(compiled, written(&clause), values));
+            }
         }
     }
 
     /// The permit with the fewest things against it.
-    fn tell_missing_permit(&self, scene: &Scene<'_>, told: &mut Explanation) {
+    fn tell_missing_permit(&self, scene: &Scene<'_>, asked: &Asked<'_>, told: &mut Explanation) {
         "no rule permits it".clone_into(&mut told.summary);
         let permits = self.layers.iter().flat_map(|layer| &layer.rules);
         let permits = permits.filter(|compiled| compiled.rule.effect == RuleEffect::Permit);
@@ -116,9 +172,44 @@ impl Engine {
             told.clause = Some(first.text.clone());
             told.values.clone_from(&first.values);
         }
+        let failing = |one: &Obstacle| Failing::of(compiled, one.text.clone(), one.values.clone());
+        told.failing.extend(obstacles.found.iter().map(failing));
         if let [only] = obstacles.found.as_slice() {
             told.change_that_would_allow = Some(only.change.clone());
+            told.single_change = self.single_change(scene, asked, compiled);
         }
+    }
+
+    /// X2, for a permit that one thing keeps from applying.
+    fn single_change(&self, scene: &Scene<'_>, asked: &Asked<'_>, permit: &Compiled) -> Option<Change> {
+        for (var, scope, entity) in [
+            ("principal", &permit.principal, scene.principal),
+            ("resource", &permit.resource, scene.resource),
+        ] {
+            if let Scope::In(group) | Scope::IsIn(_, group) = scope
+                && !scope.matches(entity)
+            {
+                let group = uid_to_json(group);
+                return self.change_of(asked.request, asked.store, |json| join(json, var, &group));
+            }
+        }
+        let failing =
+            |clause: &Clause<'_>| scene.truth(clause.expression, &permit.slots) != Ok(clause.wanted);
+        let clause = conjuncts(permit.condition.as_deref()?).into_iter().find(failing)?;
+        self.change_of_clause(asked.request, asked.store, &clause)
+    }
+}
+
+/// What is explained.
+struct Asked<'a> {
+    request: &'a Request<'a>,
+    store: Option<&'a Store>,
+}
+
+impl Failing {
+    fn of(compiled: &Compiled, clause: String, values: Vec<(String, String)>) -> Self {
+        let rule = &compiled.rule;
+        Self { rule: rule.id.clone(), source: rule.source.to_string(), line: rule.line, clause, values }
     }
 }
 

@@ -6,31 +6,41 @@
 //! Invariants
 //! - F1 what fits here fits for Cedar. The reverse need not hold.
 
-use cedar_policy_core::ast::{Literal, Value, ValueKind};
+use cedar_policy_core::ast::{EntityType, EntityUID, Literal, Value, ValueKind};
 use cedar_policy_core::validator::types::{BoolType, OpenTag, Type};
 use cedar_policy_core::validator::{ValidatorEntityTypeKind, ValidatorSchema};
 
 use crate::entity::Entity;
 
-/// F1: true is certain, false is "ask Cedar".
-pub(crate) fn surely_fits(
-    schema: &ValidatorSchema,
-    principal: &Entity,
-    action: &Entity,
-    resource: &Entity,
-    context: &Value,
-) -> bool {
-    let plain = |entity: &Entity| {
-        let kind = schema.get_entity_type(entity.uid().cedar().entity_type()).map(|found| &found.kind);
-        matches!(kind, Some(ValidatorEntityTypeKind::Standard(_))) // an enumerated type also restricts the id
-    };
-    let Some(declared) = schema.get_action_id(action.uid().cedar()) else { return false };
-    !declared.is_external()
-        && plain(principal)
-        && plain(resource)
-        && declared.is_applicable_principal_type(principal.uid().cedar().entity_type())
-        && declared.is_applicable_resource_type(resource.uid().cedar().entity_type())
-        && declared.context_type().is_some_and(|wanted| value_fits(context, wanted))
+/// What an action of a schema takes, looked up once.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    principals: Vec<EntityType>,
+    resources: Vec<EntityType>,
+    context: Type,
+}
+
+impl Shape {
+    /// None where only Cedar can say.
+    pub(crate) fn of(schema: &ValidatorSchema, action: &EntityUID) -> Option<Self> {
+        let declared = schema.get_action_id(action).filter(|declared| !declared.is_external())?;
+        let plain = |kind: &&EntityType| {
+            let kind = schema.get_entity_type(kind).map(|found| &found.kind);
+            matches!(kind, Some(ValidatorEntityTypeKind::Standard(_))) // an enumerated type also restricts the id
+        };
+        Some(Self {
+            principals: declared.applies_to_principals().filter(plain).cloned().collect(),
+            resources: declared.applies_to_resources().filter(plain).cloned().collect(),
+            context: declared.context_type()?.clone(),
+        })
+    }
+
+    /// F1: true is certain, false is "ask Cedar".
+    pub(crate) fn surely_fits(&self, principal: &Entity, resource: &Entity, context: &Value) -> bool {
+        self.principals.contains(principal.uid().cedar().entity_type())
+            && self.resources.contains(resource.uid().cedar().entity_type())
+            && value_fits(context, &self.context)
+    }
 }
 
 fn value_fits(value: &Value, wanted: &Type) -> bool {
@@ -62,8 +72,8 @@ mod tests {
 
     use super::*;
     use crate::counter::{CounterSpec, Per};
-    use crate::engine::cedar_request;
     use crate::entity::Uid;
+    use crate::evaluate::cedar_request;
     use crate::request::Request;
     use crate::schema::Schema;
     use crate::value::Value as Given;
@@ -93,6 +103,7 @@ mod tests {
         let call = Given::Entity(Uid::parse("Call::\"c\"").unwrap());
         let extras = [None, Some(("call", call)), Some(("lables", Given::Bool(true)))];
         let (mut sure, mut fitting) = (0, 0);
+        let shape = Shape::of(&schema, action.uid().cedar()).unwrap();
         for principal in ["Agent::\"a\"", "Host::\"h\"", "Tool::\"t\"", "Nobody::\"n\""].map(bare) {
             for resource in ["Tool::\"t\"", "Topic::\"t\"", "Nobody::\"n\""].map(bare) {
                 for (label, size) in
@@ -117,7 +128,7 @@ mod tests {
                             panic!("a plain context")
                         };
                         let context = ast::Value::record_arc(Arc::clone(context), None);
-                        let ours = surely_fits(&schema, &principal, &action, &resource, &context);
+                        let ours = shape.surely_fits(&principal, &resource, &context);
                         assert!(!ours || theirs.is_ok(), "F1 {request:?}");
                         sure += usize::from(ours);
                         fitting += usize::from(theirs.is_ok());

@@ -14,11 +14,16 @@
 //! - D5 the same set and request give the same decision, in whatever order sources and policies came.
 //! - D6 a set compiles whole or not at all; a compiled one never changes.
 //! - D7 what operators may do is decided first, and no policy of a user changes it.
+//! - D8 before our rule for errors (D2), the candidates answer as Cedar's own authorizer does over the whole set: decision,
+//!   determining and erring policies.
 //!
 //! Decisions: docs/adr/0020 to 0024.
 
+mod address;
 mod annotation;
 pub mod builtin;
+mod cache;
+mod change;
 mod compile;
 mod counter;
 mod decision;
@@ -26,18 +31,25 @@ mod declaration;
 mod diagnostic;
 mod engine;
 mod entity;
+mod evaluate;
 mod explain;
 mod expression;
 mod fit;
 mod index;
+mod learn;
 mod nesting;
 mod obligation;
+mod path;
+mod plain;
 mod request;
 mod schema;
 mod store;
 mod value;
 pub mod vocabulary;
 
+pub use address::{ADDRESS_BYTES_MAX, Address, AddressError, Host, Reach, reach};
+pub use cache::Snapshot;
+pub use change::Change;
 pub use compile::{Link, POLICIES_MAX, SOURCE_BYTES_MAX, Source};
 pub use counter::{COUNTERS_MAX, CounterSpec, Kind, NAME_CHARS_MAX, Per, WINDOW_S_MAX};
 pub use decision::{Consequence, Decision, Effect, Failure, Reason, Rule, RuleEffect};
@@ -45,8 +57,11 @@ pub use declaration::parse_counters;
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use engine::Engine;
 pub use entity::{Entity, EntityError, ID_BYTES_MAX, Uid};
-pub use explain::Explanation;
+pub use explain::{Explanation, FAILING_MAX, Failing};
+pub use learn::{Learner, Proposal};
 pub use obligation::{Approval, Budget, Obligation};
+pub use path::{PATH_BYTES_MAX, PathError, canonical_path};
+pub use plain::PlainDecision;
 pub use request::{RecordedRequest, Request};
 pub use schema::Schema;
 pub use store::Store;

@@ -53,6 +53,60 @@ pub(crate) fn too_deep(text: &str, brackets: &str) -> Option<(usize, &'static st
     None
 }
 
+/// Pieces of about equal size, cut after a `;` that ends a policy, each with the offset where it begins. `too_deep` has
+/// passed the text.
+pub(crate) fn pieces(text: &str, count: usize) -> Vec<(usize, &str)> {
+    let size = text.len() / count.max(1) + 1;
+    let (mut depth, mut from, mut found) = (0_usize, 0_usize, Vec::new());
+    let mut rest = text.char_indices().peekable();
+    while let Some((at, one)) = rest.next() {
+        match one {
+            '"' => {
+                while let Some((_, inner)) = rest.next() {
+                    if inner == '\\' {
+                        rest.next();
+                    } else if inner == '"' {
+                        break;
+                    }
+                }
+            }
+            '/' if rest.peek().is_some_and(|(_, next)| *next == '/') => {
+                while rest.next_if(|(_, inner)| *inner != '\n').is_some() {}
+            }
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            ';' if depth == 0 && at + 1 - from >= size => {
+                found.extend(text.get(from..=at).map(|piece| (from, piece)));
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found.extend(text.get(from..).filter(|piece| !piece.trim().is_empty()).map(|piece| (from, piece)));
+    found
+}
+
+/// Runs `work` on each of `parts`, each on a stack of its own as [`with_stack`] gives. None when the system gives no
+/// thread.
+pub(crate) fn with_stacks<P: Send, T: Send>(parts: Vec<P>, work: impl Fn(P) -> T + Sync) -> Option<Vec<T>> {
+    let work = &work;
+    thread::scope(|scope| {
+        let running: Vec<_> = parts
+            .into_iter()
+            .map(|part| {
+                thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, move || work(part))
+            })
+            .collect::<Result<_, _>>()
+            .ok()?;
+        Some(
+            running
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect(),
+        )
+    })
+}
+
 /// Runs `work` on a stack that what `too_deep` lets through fits into (H1). None when the system gives no thread.
 pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     thread::scope(|scope| {
@@ -64,6 +118,26 @@ pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_end_with_a_policy_and_are_the_whole_text() {
+        let text =
+            "permit (principal, action, resource) when { \"a;b\\\";\" == context.x };\n// one; comment\n"
+                .repeat(9);
+        for count in [1, 2, 3, 8, 50] {
+            let found = pieces(&text, count);
+            assert_eq!(found.iter().map(|(_, piece)| *piece).collect::<String>().trim_end(), text.trim_end());
+            for (from, piece) in &found {
+                assert!(text[*from..].starts_with(piece));
+                assert!(
+                    piece.trim_end().ends_with("};") || piece.trim_end().ends_with("comment"),
+                    "{piece:?}"
+                );
+            }
+            assert!(found.len() <= count + 1 && (count == 1 || found.len() > 1), "{count} {}", found.len());
+        }
+        assert_eq!(pieces(" \n", 4), vec![]);
+    }
 
     #[test]
     fn h2_strings_and_comments_do_not_count() {

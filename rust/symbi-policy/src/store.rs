@@ -85,6 +85,11 @@ impl Store {
         self.0.prepared.get(uid).cloned().unwrap_or_else(|| Entity::bare(uid.clone()))
     }
 
+    /// The entities, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entity> {
+        self.0.prepared.values()
+    }
+
     /// How many entities it holds.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -100,7 +105,10 @@ impl Store {
     /// Whether an evaluation over this store sees `entity` as it was given: it is from here, or has nothing to see.
     pub(crate) fn covers(&self, entity: &Entity) -> bool {
         match self.0.prepared.get(entity.uid()) {
-            Some(known) => known.is_same(entity),
+            // Actions come from the schema, each time anew.
+            Some(known) => {
+                known.is_same(entity) || (entity.uid().is_action() && known.cedar().deep_eq(entity.cedar()))
+            }
             None => entity.is_bare(),
         }
     }

@@ -501,3 +501,32 @@ fn t2_a_condition_that_is_not_complete_or_cannot_be_met_is_refused_where_it_stan
         assert_eq!((found[0].code, found[0].line), ("policy.obligation", 1), "{annotations}");
     }
 }
+
+/// A large text is read in pieces; nothing of that shows: names, places, findings, decisions.
+#[test]
+fn a_large_text_is_read_in_pieces_and_says_the_same() {
+    let policy = |number: usize| {
+        format!(
+            "permit (principal == Agent::\"é{number}\", action == Action::\"tool.call\", resource)\n\
+             when {{ context.bytes < {number} && \"a;b\" != \"// no comment\" }};  // one; more\n"
+        )
+    };
+    let large: String = (1..1_000).map(policy).collect();
+    let engine = compile(&large, &[]);
+    let places: Vec<(usize, usize)> = engine
+        .rules()
+        .filter(|rule| &*rule.source == "mine.cedar")
+        .map(|rule| (rule.line, rule.column))
+        .collect();
+    assert_eq!(places, (0..999).map(|number| (1 + 2 * number, 1)).collect::<Vec<_>>());
+    let with_a_mistake = large.replacen("Action::\"tool.call\"", "Action::\"tool.cal\"", 500);
+    let with_a_mistake = with_a_mistake.replacen("Action::\"tool.cal\"", "Action::\"tool.call\"", 499);
+    let findings = refuse(&with_a_mistake);
+    assert_eq!((findings.len(), findings[0].line, findings[0].code), (1, 999, "policy.unknown_action"));
+    let with_a_warning =
+        format!("{large}permit (principal is Tool, action == Action::\"tool.call\", resource);");
+    let warnings = compile(&with_a_warning, &[]);
+    assert_eq!((warnings.warnings().len(), warnings.warnings()[0].line), (1, 1_999));
+    let twice = refuse(&format!("@id(\"x\")\n{large}@id(\"x\")\npermit (principal, action, resource);"));
+    assert_eq!((twice.len(), twice[0].code, twice[0].line), (1, "policy.duplicate_id", 2_000));
+}

@@ -1,8 +1,9 @@
-//! D1 to D5 against Cedar's own authorizer, which evaluates every policy: random sets, random requests.
+//! D1 to D5 against Cedar's own authorizer, which evaluates every policy: random sets, random entities, random requests.
 //!
-//! The oracle is the facade crate `cedar-policy`, used as its documentation says, over the full set. Where it skips
-//! an erring `forbid`, we must deny; everywhere else decision and determining policies must be the same.
-//! `SYMBI_LONG=1` runs a million pairs.
+//! The oracle is the facade crate `cedar-policy`, used as its documentation says, over the full set. Before our own rule
+//! for errors the same candidates must answer exactly as it does: decision, determining and erring policies (D8). With
+//! our rule, where it skips an erring `forbid`, we must deny; everywhere else both must be the same.
+//! `SYMBI_LONG=1` runs a million triples of set, entities and request.
 
 #![expect(
     clippy::unwrap_used,
@@ -31,6 +32,20 @@ const REQUESTS_PER_SET: usize = 25;
 /// Entities as both sides take them.
 struct World {
     json: serde_json::Value,
+    /// Direct parents, by uid.
+    parents: HashMap<String, Vec<String>>,
+}
+
+impl World {
+    /// Everything above `parents`, themselves included: what an entity that only a request knows must name.
+    fn above(&self, parents: &[String]) -> BTreeSet<String> {
+        let (mut all, mut next) = (BTreeSet::new(), parents.to_vec());
+        while let Some(one) = next.pop() {
+            next.extend(self.parents.get(&one).into_iter().flatten().cloned());
+            all.insert(one);
+        }
+        all
+    }
 }
 
 fn uid_json(text: &str) -> serde_json::Value {
@@ -40,9 +55,12 @@ fn uid_json(text: &str) -> serde_json::Value {
 
 fn world(dice: &mut Dice) -> World {
     let mut entities = Vec::new();
+    let mut named: HashMap<String, Vec<String>> = HashMap::new();
     let mut add = |dice: &mut Dice, uid: &str, parents: &[&str], rich: bool| {
-        let parents: Vec<_> = parents.iter().filter(|_| dice.once_in(2)).map(|one| uid_json(one)).collect();
-        let mut attrs = serde_json::Map::new();
+        let parents: Vec<_> = parents.iter().filter(|_| dice.once_in(2)).collect();
+        named.insert(uid.to_owned(), parents.iter().map(|one| (**one).to_owned()).collect());
+        let parents: Vec<_> = parents.into_iter().map(|one| uid_json(one)).collect();
+        let (mut attrs, mut tags) = (serde_json::Map::new(), serde_json::Map::new());
         if rich {
             attrs.insert("level".into(), (dice.below(4)).into());
             if dice.once_in(2) {
@@ -51,8 +69,16 @@ fn world(dice: &mut Dice) -> World {
             if dice.once_in(3) {
                 attrs.insert("owner".into(), serde_json::json!({"__entity": uid_json(dice.pick(&USERS))}));
             }
+            if dice.once_in(2) {
+                attrs.insert("name".into(), dice.pick(&["anna", "a*b", "böse", ""]).into());
+            }
+            if dice.once_in(3) {
+                tags.insert("ward".into(), dice.pick(&["w1", "w2"]).into());
+            }
         }
-        entities.push(serde_json::json!({"uid": uid_json(uid), "attrs": attrs, "parents": parents}));
+        entities.push(
+            serde_json::json!({"uid": uid_json(uid), "attrs": attrs, "tags": tags, "parents": parents}),
+        );
     };
     for user in USERS {
         add(dice, user, &GROUPS, true);
@@ -70,7 +96,7 @@ fn world(dice: &mut Dice) -> World {
     add(dice, ACTIONS[1], &ACTIONS[3..], false);
     add(dice, ACTIONS[2], &[], false);
     add(dice, ACTIONS[3], &[], false);
-    World { json: serde_json::Value::Array(entities) }
+    World { json: serde_json::Value::Array(entities), parents: named }
 }
 
 fn head(dice: &mut Dice, name: &str, own: &[&str], groups: &[&str], slot: bool) -> String {
@@ -88,7 +114,7 @@ fn head(dice: &mut Dice, name: &str, own: &[&str], groups: &[&str], slot: bool) 
 
 /// Conditions that are true, false, and erring, in about equal parts.
 fn condition(dice: &mut Dice, depth: usize) -> String {
-    match dice.below(if depth == 0 { 10 } else { 14 }) {
+    match dice.below(if depth == 0 { 19 } else { 23 }) {
         0 => "context.size < 5".into(),
         1 => "context.labels.contains(\"red\")".into(),
         2 => "principal.level >= 2".into(),
@@ -99,9 +125,18 @@ fn condition(dice: &mut Dice, depth: usize) -> String {
         7 => "context.missing".into(),
         8 => "action in Action::\"edit\"".into(),
         9 => dice.pick(&["true", "false", "9223372036854775807 + context.size > 0"]).to_string(),
-        10 => format!("({}) && ({})", condition(dice, depth - 1), condition(dice, depth - 1)),
-        11 => format!("({}) || ({})", condition(dice, depth - 1), condition(dice, depth - 1)),
-        12 => format!("!({})", condition(dice, depth - 1)),
+        10 => format!("resource.name like \"{}\"", dice.pick(&["a*", "*\\**", "b?se", "*", ""])),
+        11 => format!("ip(context.address).isInRange(ip(\"{}\"))", dice.pick(&["10.0.0.0/8", "::1"])),
+        12 => "decimal(context.share).lessThan(decimal(\"0.5\"))".into(),
+        13 => "principal.hasTag(\"ward\") && principal.getTag(\"ward\") == \"w1\"".into(),
+        14 => "resource.getTag(\"ward\") != \"w1\"".into(),
+        15 => "context has deep.flag && context.deep.flag".into(),
+        16 => format!("[1, 2, context.size].{}([2, 3])", dice.pick(&["containsAll", "containsAny"])),
+        17 => format!("principal is {} in Group::\"2\"", dice.pick(&["User", "Admin"])),
+        18 => "{size: context.size, on: resource}.on in [Folder::\"0\", principal.owner]".into(),
+        19 => format!("({}) && ({})", condition(dice, depth - 1), condition(dice, depth - 1)),
+        20 => format!("({}) || ({})", condition(dice, depth - 1), condition(dice, depth - 1)),
+        21 => format!("!({})", condition(dice, depth - 1)),
         _ => format!(
             "if ({}) then ({}) else ({})",
             condition(dice, depth - 1),
@@ -133,6 +168,7 @@ fn policy(dice: &mut Dice) -> (String, bool, bool) {
 
 struct Case {
     engine: Engine,
+    world: World,
     store: Store,
     policies: oracle::PolicySet,
     entities: oracle::Entities,
@@ -178,8 +214,8 @@ fn case(dice: &mut Dice) -> Case {
     let engine = Engine::compile_linked(Schema::Unchecked, &merged(sources), &[], &links)
         .unwrap_or_else(|found| panic!("{}\n{text}", symbi_policy::render(&found)));
     let store = engine.store_from_json(&world.json.to_string()).unwrap();
-    let entities = oracle::Entities::from_json_value(world.json, None).unwrap();
-    Case { engine, store, policies, entities, text }
+    let entities = oracle::Entities::from_json_value(world.json.clone(), None).unwrap();
+    Case { engine, world, store, policies, entities, text }
 }
 
 /// One text a name.
@@ -191,31 +227,68 @@ fn merged(sources: Vec<Source>) -> Vec<Source> {
     by_name.into_iter().map(|(name, text)| Source { name, text }).collect()
 }
 
+/// A principal that the store does not hold: only the request brings it, with everything above it.
+const LOCAL: &str = "User::\"local\"";
+
+/// The same entity for both sides.
+fn local(case: &Case, dice: &mut Dice) -> (Entity, oracle::Entity) {
+    let parents: Vec<String> = GROUPS.iter().filter(|_| dice.once_in(3)).map(|&one| one.to_owned()).collect();
+    let above = case.world.above(&parents);
+    let level = i64::try_from(dice.below(4)).unwrap();
+    let ours = above.iter().map(|one| Uid::parse(one).unwrap());
+    let theirs = above.iter().map(|one| one.parse().unwrap()).collect();
+    let attributes = [("level".to_owned(), oracle::RestrictedExpression::new_long(level))].into();
+    (
+        Entity::new("User", "local", [("level", Value::Long(level))], ours).unwrap(),
+        oracle::Entity::new(LOCAL.parse().unwrap(), attributes, theirs).unwrap(),
+    )
+}
+
 fn compare(case: &Case, dice: &mut Dice, seed: u64) -> &'static str {
-    let (principal, action, resource) = (dice.pick(&USERS), dice.pick(&ACTIONS), dice.pick(&THINGS));
+    let (mut principal, action, resource) = (dice.pick(&USERS), dice.pick(&ACTIONS), dice.pick(&THINGS));
     let size = i64::try_from(dice.below(10)).unwrap();
     let labels = if dice.once_in(2) { vec!["red"] } else { vec![] };
+    let address = dice.pick(&["10.1.2.3", "192.168.0.1", "::1", "no address"]);
+    let share = dice.pick(&["0.1", "0.9", "x"]);
+    let deep = dice.once_in(2);
 
     let prepared = |text: &str| case.store.get(&Uid::parse(text).unwrap());
-    let (ours_principal, ours_resource) = (prepared(principal), prepared(resource));
+    let (mut ours_principal, ours_resource) = (prepared(principal), prepared(resource));
+    let mut with_local = None;
+    if dice.once_in(5) {
+        let (ours, theirs) = local(case, dice);
+        (principal, ours_principal) = (LOCAL, ours);
+        with_local = Some(case.entities.clone().add_entities([theirs], None).unwrap());
+    }
+    let flag = || Value::Record(vec![("flag".to_owned(), Value::Bool(size > 4))]);
     let request = Request::new(&ours_principal, action, &ours_resource)
         .with("size", Value::Long(size))
-        .with("labels", Value::strings(&labels));
+        .with("labels", Value::strings(&labels))
+        .with("address", Value::String(address.to_owned()))
+        .with("share", Value::String(share.to_owned()));
+    let request = if deep { request.with("deep", flag()) } else { request };
     let ours = case.engine.evaluate_in(&request, &case.store);
 
-    let context =
-        oracle::Context::from_json_value(serde_json::json!({"size": size, "labels": labels}), None).unwrap();
+    let mut context = serde_json::json!({"size": size, "labels": labels, "address": address, "share": share});
+    if deep {
+        context["deep"] = serde_json::json!({"flag": size > 4});
+    }
     let asked = oracle::Request::new(
         principal.parse().unwrap(),
         action.parse().unwrap(),
         resource.parse().unwrap(),
-        context,
+        oracle::Context::from_json_value(context, None).unwrap(),
         None,
     )
     .unwrap();
-    let theirs = oracle::Authorizer::new().is_authorized(&asked, &case.policies, &case.entities);
-    let story =
-        || format!("seed {seed}: {principal} {action} {resource} size {size} {labels:?}\n{}", case.text);
+    let entities = with_local.as_ref().unwrap_or(&case.entities);
+    let theirs = oracle::Authorizer::new().is_authorized(&asked, &case.policies, entities);
+    let story = || {
+        format!(
+            "seed {seed}: {principal} {action} {resource} {request:?}\n{}\n{}",
+            case.text, case.world.json
+        )
+    };
 
     let effect = |id: &str| case.policies.policy(&oracle::PolicyId::new(id)).unwrap().effect();
     let erring: BTreeSet<String> = theirs
@@ -230,6 +303,17 @@ fn compare(case: &Case, dice: &mut Dice, seed: u64) -> &'static str {
     let reasons: BTreeSet<String> = theirs.diagnostics().reason().map(ToString::to_string).collect();
     let determining: BTreeSet<String> = ours.determining.iter().map(|rule| rule.id.clone()).collect();
     let failed: BTreeSet<String> = ours.errors.iter().map(|failure| failure.rule.id.clone()).collect();
+
+    let plain = case.engine.as_cedar_alone(&request, &case.store).unwrap();
+    let names = |rules: Vec<String>| rules.into_iter().collect::<BTreeSet<String>>();
+    assert_eq!(plain.allowed, theirs.decision() == oracle::Decision::Allow, "D8 {}", story());
+    assert_eq!(
+        names(plain.determining.iter().map(|rule| rule.id.clone()).collect()),
+        reasons,
+        "D8 {}",
+        story()
+    );
+    assert_eq!(names(plain.errors.iter().map(|one| one.rule.id.clone()).collect()), erring, "D8 {}", story());
 
     assert!(failed.is_subset(&erring), "{}", story());
     assert_eq!(determining.len(), ours.determining.len(), "each determining rule stands once: {}", story());

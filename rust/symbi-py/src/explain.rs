@@ -8,17 +8,18 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
+use serde_json::Value as Json;
 use symbi_policy::{
-    Engine, RecordedRequest, Rule, RuleEffect, Schema, Source, builtin, parse_counters, render,
+    Engine, Explanation, RecordedRequest, Rule, RuleEffect, Schema, Source, builtin, parse_counters, render,
 };
 
 use crate::errors::{Raise, enter};
 
-type Named = Vec<(String, String)>;
+pub(crate) type Named = Vec<(String, String)>;
 type Listed = (String, String, usize, &'static str, Option<String>);
 
 /// What a runtime would compile of these texts; of none, the built-in `secure-default`.
-fn compile(sources: Option<Named>, counters: Named) -> Result<Engine, Raise> {
+pub(crate) fn compile(sources: Option<Named>, counters: Named) -> Result<Engine, Raise> {
     let invalid = |found: Vec<symbi_policy::Diagnostic>| Raise::new("PolicyError", render(&found));
     let mut specs = Vec::new();
     for (name, text) in counters {
@@ -58,17 +59,69 @@ fn explain_recorded<'py>(
     counters: Named,
 ) -> PyResult<Bound<'py, PyDict>> {
     let told = enter(py, || {
-        let invalid = |text: String| Raise::new("InputError", format!("not a recorded request: {text}"));
-        let json = serde_json::from_str(request).map_err(|error| invalid(error.to_string()))?;
-        let recorded = RecordedRequest::from_json(&json).map_err(|error| invalid(error.to_string()))?;
-        let engine = compile(sources, counters)?;
-        let decision = engine.evaluate(&recorded.as_request());
-        let mut told = engine.explain(&recorded.as_request(), &decision);
-        if let Some(detail) = decision.detail {
-            told.summary = detail;
-        }
-        Ok::<_, Raise>(told)
+        let recorded = recorded(request)?;
+        Ok::<_, Raise>(tell(&compile(sources, counters)?, &recorded))
     })?;
+    present(py, told)
+}
+
+/// Decides requests under a set, and says of each what does not fit the schema, if anything, and why it falls as it does.
+#[pyfunction]
+fn explain_many<'py>(
+    py: Python<'py>,
+    requests: Vec<String>,
+    sources: Option<Named>,
+    counters: Named,
+) -> PyResult<Vec<(Option<String>, Bound<'py, PyDict>)>> {
+    let told = enter(py, || {
+        let engine = compile(sources, counters)?;
+        requests
+            .iter()
+            .map(|request| {
+                let recorded = recorded(request)?;
+                let misfit = misfit(&engine, &recorded);
+                Ok((misfit, tell(&engine, &recorded)))
+            })
+            .collect::<Result<Vec<_>, Raise>>()
+    })?;
+    told.into_iter().map(|(misfit, told)| Ok((misfit, present(py, told)?))).collect()
+}
+
+fn recorded(request: &str) -> Result<RecordedRequest, Raise> {
+    let invalid = |text: String| Raise::new("InputError", format!("not a request: {text}"));
+    let json = serde_json::from_str(request).map_err(|error| invalid(error.to_string()))?;
+    RecordedRequest::from_json(&json).map_err(|error| invalid(error.to_string()))
+}
+
+fn tell(engine: &Engine, recorded: &RecordedRequest) -> Explanation {
+    let decision = engine.evaluate(&recorded.as_request());
+    let mut told = engine.explain(&recorded.as_request(), &decision);
+    if let Some(detail) = decision.detail {
+        told.summary = detail;
+    }
+    told
+}
+
+/// What of a request, its entities included, does not fit the schema.
+fn misfit(engine: &Engine, recorded: &RecordedRequest) -> Option<String> {
+    if let Err(error) = engine.check_request(&recorded.as_request()) {
+        return Some(error.to_string());
+    }
+    let entities = [&recorded.principal, &recorded.resource].into_iter().chain(&recorded.entities);
+    let json: Vec<Json> = entities
+        .map(|entity| {
+            let mut json = entity.to_json();
+            let part = |json: &mut Json, name: &str, none: Json| json.get_mut(name).map_or(none, Json::take);
+            let attrs = part(&mut json, "attrs", serde_json::json!({}));
+            let tags = part(&mut json, "tags", serde_json::json!({}));
+            let parents = part(&mut json, "ancestors", serde_json::json!([]));
+            serde_json::json!({"uid": json, "attrs": attrs, "tags": tags, "parents": parents})
+        })
+        .collect();
+    engine.store_from_json(&Json::Array(json).to_string()).err().map(|error| error.to_string())
+}
+
+fn present(py: Python<'_>, told: Explanation) -> PyResult<Bound<'_, PyDict>> {
     let explained = PyDict::new(py);
     explained.set_item("decision", told.decision)?;
     explained.set_item("summary", told.summary)?;
@@ -78,7 +131,25 @@ fn explain_recorded<'py>(
     explained.set_item("clause", told.clause)?;
     explained.set_item("values", PyTuple::new(py, told.values)?)?;
     explained.set_item("change_that_would_allow", told.change_that_would_allow)?;
+    more(&explained, told.determining, told.failing, told.single_change)?;
     Ok(explained)
+}
+
+/// The fields that are more than one text.
+pub(crate) fn more(
+    explained: &Bound<'_, PyDict>,
+    determining: Vec<String>,
+    failing: Vec<symbi_policy::Failing>,
+    change: Option<symbi_policy::Change>,
+) -> PyResult<()> {
+    let py = explained.py();
+    explained.set_item("determining", PyTuple::new(py, determining)?)?;
+    let failing: Vec<_> =
+        failing.into_iter().map(|one| (one.rule, one.source, one.line, one.clause, one.values)).collect();
+    explained.set_item("failing", PyTuple::new(py, failing)?)?;
+    // Values of any kind: as JSON text, which Python reads.
+    let change = change.map(|one| (one.kind, one.what, one.from.to_string(), one.to.to_string()));
+    explained.set_item("single_change", change)
 }
 
 /// What stands in a sealed field of a trail, by the keys of its data directory.
@@ -123,6 +194,7 @@ fn write_key(py: Python<'_>, path: PathBuf, key: [u8; 32], passphrase: Option<Ve
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(policy_set, module)?)?;
     module.add_function(wrap_pyfunction!(explain_recorded, module)?)?;
+    module.add_function(wrap_pyfunction!(explain_many, module)?)?;
     module.add_function(wrap_pyfunction!(open_sealed, module)?)?;
     module.add_function(wrap_pyfunction!(read_key, module)?)?;
     module.add_function(wrap_pyfunction!(write_key, module)?)?;

@@ -27,6 +27,7 @@ mod runs;
 mod scheduler;
 mod supervise;
 mod vectors;
+mod whatif;
 
 use pyo3::prelude::*;
 
@@ -46,6 +47,7 @@ mod _core {
         super::forked::register(module)?;
         super::kernel::register(module)?;
         super::scheduler::register(module)?;
+        super::whatif::register(module)?;
         super::vectors::register(module)
     }
 }

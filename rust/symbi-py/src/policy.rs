@@ -17,8 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use symbi_policy::{
-    CounterSpec, Decision, Engine, Entity, Link, Request, Schema, Severity, Source, Store, Uid, Value,
-    parse_counters, render,
+    Address, CounterSpec, Decision, Engine, Entity, Link, Request, Schema, Severity, Source, Store, Uid,
+    Value, builtin, parse_counters, render,
 };
 
 use self::answers::{Allow, AllowWithConditions, Condition, Deny, Redact, present};
@@ -38,9 +38,7 @@ fn input(error: impl std::fmt::Display) -> PyErr {
 
 /// What an engine decides with; replaced whole.
 struct Snapshot {
-    engine: Engine,
-    store: Store,
-    checked: bool,
+    set: symbi_policy::Snapshot,
     names: Mutex<HashMap<String, Entity>>,
 }
 
@@ -77,8 +75,7 @@ impl PolicyEngine {
     }
 
     fn swap(&self, engine: Engine, store: Store) {
-        let checked = self.schema != Schema::Unchecked;
-        let fresh = Arc::new(Snapshot { engine, store, checked, names: Mutex::default() });
+        let fresh = Arc::new(Snapshot::new(engine, store, self.schema != Schema::Unchecked));
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
     }
 }
@@ -99,7 +96,7 @@ impl PolicyEngine {
         let checked = schema != Schema::Unchecked;
         // Not simply empty: it holds the schema's actions, whose groups a condition may name.
         let store = engine.store_from_json("[]").map_err(input)?;
-        let first = Snapshot { engine, store, checked, names: Mutex::default() };
+        let first = Snapshot::new(engine, store, checked);
         Ok(Self { schema, counters, registered: Mutex::default(), current: RwLock::new(Arc::new(first)) })
     }
 
@@ -107,7 +104,7 @@ impl PolicyEngine {
     fn set_entities(&self, py: Python<'_>, json: &str) -> PyResult<()> {
         enter(py, || {
             let registered = self.registered(); // held, so that a registration does not slip in between
-            let store = self.current().engine.store_from_json(json);
+            let store = self.current().set.engine().store_from_json(json);
             let store = store.map_err(|error| Raise::new("InputError", error.to_string()))?;
             self.swap(self.compile(&registered)?, store);
             Ok::<_, Raise>(())
@@ -139,7 +136,7 @@ impl PolicyEngine {
             }
             next.sources.push(Source { name: name.clone(), text });
             next.links.extend(links.into_iter().map(|link| (name.clone(), link)));
-            self.swap(self.compile(&next)?, self.current().store.clone());
+            self.swap(self.compile(&next)?, self.current().set.store().clone());
             *registered = next;
             Ok(name)
         })
@@ -155,7 +152,7 @@ impl PolicyEngine {
                 return Err(Raise::new("InputError", format!("no policy is registered as `{name}`")));
             }
             next.links.retain(|(source, _)| source != name);
-            self.swap(self.compile(&next)?, self.current().store.clone());
+            self.swap(self.compile(&next)?, self.current().set.store().clone());
             *registered = next;
             Ok(())
         })
@@ -215,7 +212,7 @@ impl PolicyEngine {
         let decision = snapshot.decide(&mut asked);
         asked.context = context;
         let request = asked.request();
-        let told = snapshot.engine.explain_in(&request, &decision, &snapshot.store);
+        let told = snapshot.set.engine().explain_in(&request, &decision, snapshot.set.store());
         let explained = PyDict::new(py);
         explained.set_item("decision", told.decision)?;
         explained.set_item("summary", decision.detail.unwrap_or(told.summary))?;
@@ -225,17 +222,18 @@ impl PolicyEngine {
         explained.set_item("clause", told.clause)?;
         explained.set_item("values", PyTuple::new(py, told.values)?)?;
         explained.set_item("change_that_would_allow", told.change_that_would_allow)?;
+        crate::explain::more(&explained, told.determining, told.failing, told.single_change)?;
         Ok(explained)
     }
 
     #[getter]
     fn digest(&self) -> String {
-        self.current().engine.digest().to_owned()
+        self.current().set.engine().digest().to_owned()
     }
 
     #[getter]
     fn warnings(&self) -> Vec<String> {
-        self.current().engine.warnings().iter().map(ToString::to_string).collect()
+        self.current().set.engine().warnings().iter().map(ToString::to_string).collect()
     }
 }
 
@@ -257,6 +255,10 @@ impl Asked {
 }
 
 impl Snapshot {
+    fn new(engine: Engine, store: Store, checked: bool) -> Self {
+        Self { set: symbi_policy::Snapshot::new(engine, store, checked), names: Mutex::default() }
+    }
+
     fn ask(
         &self,
         principal: &Bound<'_, PyAny>,
@@ -279,14 +281,14 @@ impl Snapshot {
             let (kind, id) = given.extract::<(Bound<'_, PyString>, Bound<'_, PyString>)>().map_err(|_| {
                 input("an entity is a text such as `Agent::\"triage\"`, or a pair of type and id")
             })?;
-            return Ok(self.store.get(&Uid::new(kind.to_str()?, id.to_str()?).map_err(input)?));
+            return Ok(self.set.store().get(&Uid::new(kind.to_str()?, id.to_str()?).map_err(input)?));
         };
         let text = text.to_str()?;
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = names.get(text) {
             return Ok(known.clone());
         }
-        let fresh = self.store.get(&Uid::parse(text).map_err(input)?);
+        let fresh = self.set.store().get(&Uid::parse(text).map_err(input)?);
         if names.len() >= NAMES_MAX {
             names.clear();
         }
@@ -295,12 +297,7 @@ impl Snapshot {
     }
 
     fn decide(&self, asked: &mut Asked) -> Decision {
-        let request = asked.request();
-        if self.checked {
-            self.engine.evaluate_checked(&request, &self.store)
-        } else {
-            self.engine.evaluate_in(&request, &self.store)
-        }
+        self.set.evaluate(&asked.request())
     }
 
     fn decide_all(&self, asked: &mut [Asked], threads: usize) -> Vec<Decision> {
@@ -357,18 +354,34 @@ fn check_policies(py: Python<'_>, sources: Vec<(String, String, String)>) -> PyR
     })
 }
 
-/// The text of a built-in: `schema`, `operator`, `secure-default`, `demo`.
+/// The text of a built-in: `schema`, `operator`, `demo`, or a starter policy.
 #[pyfunction]
 fn builtin_policy(name: &str) -> PyResult<&'static str> {
-    match name {
-        "schema" => Ok(symbi_policy::builtin::SCHEMA),
-        "operator" => Ok(symbi_policy::builtin::OPERATOR),
-        "secure-default" => Ok(symbi_policy::builtin::SECURE_DEFAULT),
-        "demo" => Ok(symbi_policy::builtin::DEMO),
-        _ => Err(input(format!(
-            "`{name}` is not built in: `schema`, `operator`, `secure-default`, `demo` are"
-        ))),
-    }
+    let others = [("schema", builtin::SCHEMA), ("operator", builtin::OPERATOR), ("demo", builtin::DEMO)];
+    let mut all = others.into_iter().chain(builtin::STARTERS);
+    all.find(|(known, _)| *known == name).map(|(_, text)| text).ok_or_else(|| {
+        let names: Vec<&str> = others.iter().chain(&builtin::STARTERS).map(|(name, _)| *name).collect();
+        input(format!("`{name}` is not built in: {} are", names.join(", ")))
+    })
+}
+
+/// A path in its one spelling.
+#[pyfunction]
+fn canonical_path(text: &str) -> PyResult<String> {
+    symbi_policy::canonical_path(text).map_err(input)
+}
+
+/// An address in its one spelling: `host:port`, how far it reaches, and `text` with it in place.
+#[pyfunction]
+fn canonical_address(text: &str) -> PyResult<(String, &'static str, String)> {
+    let address = Address::parse(text).map_err(input)?;
+    Ok((address.to_string(), address.reach().as_str(), address.in_place_of(text)))
+}
+
+/// Names of the starter policies.
+#[pyfunction]
+fn starter_policies() -> Vec<&'static str> {
+    builtin::STARTERS.iter().map(|(name, _)| *name).collect()
 }
 
 /// Adds this module's classes to `symbi._core`.
@@ -380,5 +393,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Redact>()?;
     module.add_class::<Condition>()?;
     module.add_function(wrap_pyfunction!(check_policies, module)?)?;
+    module.add_function(wrap_pyfunction!(starter_policies, module)?)?;
+    module.add_function(wrap_pyfunction!(canonical_path, module)?)?;
+    module.add_function(wrap_pyfunction!(canonical_address, module)?)?;
     module.add_function(wrap_pyfunction!(builtin_policy, module)?)
 }

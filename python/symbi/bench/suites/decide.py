@@ -10,24 +10,31 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from symbi.bench import changing
-from symbi.bench.frame import BenchContext, Peer, Row, Sample, latency_us, rate, sample_ns
+from symbi.bench.frame import BenchContext, Peer, Point, Row, Sample, latency_us, rate, sample_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from symbi.policy import PolicyEngine
 
 NAME, SUMMARY = "decide", "policy decisions, from Python"
 
-_SIZES = (1, 10, 100, 1_000)
+_SIZES = (10, 100, 1_000, 10_000)
+_PROMISED = 1_000  # the size that figures are promised for
 _DECISIONS = 20_000  # a run: enough for a p99 over two hundred of the slowest
 _BATCH = 100_000
+_CANDIDATES = 30
+_CALLERS = 64
+_RECORDED = 60_000  # decisions of the trail that is decided again
 _PEER_US_BUDGET = 2_000_000  # what a run may take of a peer that scans: about two seconds
 _SCAN_US = 3.0  # a guess of a scanning peer's cost a policy; only decides how many decisions a run has
+_CHART = "one decision against the number of policies"
 
 _PRINCIPAL, _ACTION, _RESOURCE = 'Agent::"agent0"', "tool.call", 'Tool::"tool0"'
 _CONTEXT: dict[str, Any] = {"labels": ["clean"], "bytes": 100, "counters": {}}
@@ -53,17 +60,69 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
             "µs",
             "lower",
             measure=partial(_one, size=size),
-            target=15.0 if size == 10 else None,
+            target=5.0 if size == _PROMISED else None,
             peers=[
                 Peer("cedarpy", partial(_cedarpy, size=size)),
+                Peer("oso", partial(_oso, size=size)),
                 Peer("casbin", partial(_casbin, size=size)),
             ],
+            point=Point(_CHART, size, "policies"),
         )
         for size in _SIZES
     ]
-    batch = Row(NAME, "batch, two threads, 1,000 policies", "1/s", "higher", measure=_batch)
-    checked = Row(NAME, "one decision, 1,000 policies, no schema", "µs", "lower", measure=_unchecked)
-    return [*latency, checked, batch, *changing.rows(NAME)]
+    return [
+        *latency,
+        Row(NAME, f"p99 of one decision, {_PROMISED:,} policies", "µs", "lower", measure=_p99, target=20.0),
+        Row(
+            NAME,
+            "one decision at 10,000 policies over one at 10",
+            "ratio",
+            "lower",
+            measure=_flat,
+            target=2.0,
+        ),
+        Row(NAME, f"one decision, {_PROMISED:,} policies, no schema", "µs", "lower", measure=_unchecked),
+        Row(NAME, f"one decision, {_CANDIDATES} candidates", "µs", "lower", measure=_candidates),
+        Row(
+            NAME,
+            f"one decision, {_CANDIDATES} candidates, asked before",
+            "µs",
+            "lower",
+            measure=_asked_before,
+        ),
+        Row(
+            NAME,
+            f"batch, two threads, {_PROMISED:,} policies",
+            "1/s",
+            "higher",
+            measure=_batch,
+            target=400_000.0,
+        ),
+        *changing.rows(NAME),
+        *_replay_rows(),
+    ]
+
+
+def _replay_rows() -> list[Row]:
+    return [
+        Row(
+            NAME,
+            "whatif: recorded decisions, verifying",
+            "1/s",
+            "higher",
+            measure=partial(_what_if, checkpoint=False),
+            target=60_000.0,
+            provider="aws-lc",
+        ),
+        Row(
+            NAME,
+            "whatif: recorded decisions, from a checkpoint",
+            "1/s",
+            "higher",
+            measure=partial(_what_if, checkpoint=True),
+            target=200_000.0,
+        ),
+    ]
 
 
 def _policy(number: int) -> str:
@@ -87,8 +146,12 @@ def _engine(context: BenchContext, size: int, schema: str | None = "symbi") -> P
         from symbi.policy import PolicyEngine
 
         engine = PolicyEngine(schema, _entities())
-        engine.register_policy("\n".join(_policy(number) for number in range(size)), "bench")
-        engine.evaluate_policy(_PRINCIPAL, _ACTION, _RESOURCE, _CONTEXT).require()
+        # Several texts: one has at most a mebibyte.
+        for first in range(0, size, 2_000):
+            texts = (_policy(number) for number in range(first, min(size, first + 2_000)))
+            engine.register_policy("\n".join(texts), f"bench{first}")
+        if size:
+            engine.evaluate_policy(_PRINCIPAL, _ACTION, _RESOURCE, _CONTEXT).require()
         return engine
 
     return context.once(f"decide/{schema}/{size}", make)
@@ -104,10 +167,118 @@ def _unchecked(context: BenchContext) -> Sample:
     return _one(context, 1_000, None)
 
 
+def _p99(context: BenchContext) -> Sample:
+    found = _one(context, _PROMISED)
+    return Sample(found.p99 or 0.0)
+
+
+def _flat(context: BenchContext) -> Sample:
+    """Alternately, so that both have the same minute."""
+    times: dict[int, list[float]] = {_SIZES[0]: [], _SIZES[-1]: []}
+    for _ in range(4):
+        for size, found in times.items():
+            engine = _engine(context, size)
+            decide = partial(engine.evaluate_policy, _PRINCIPAL, _ACTION, _RESOURCE, _CONTEXT)
+            found.append(latency_us(sample_ns(decide, context.scale(_DECISIONS // 4))).value)
+    return Sample(min(times[_SIZES[-1]]) / min(times[_SIZES[0]]))
+
+
+def _many(context: BenchContext, condition: str) -> Sample:
+    """Every one of the candidates is evaluated; one permits."""
+
+    def make() -> PolicyEngine:
+        from symbi.policy import PolicyEngine
+
+        others = "".join(
+            f'permit (principal == {_PRINCIPAL}, action == Action::"{_ACTION}", resource) '
+            f"when {{ {condition} && context.bytes > {10_000 + number} }};\n"
+            for number in range(_CANDIDATES - 1)
+        )
+        engine = PolicyEngine("symbi", _entities())
+        engine.register_policy(
+            others + _policy(0).replace('context.labels.contains("clean")', condition), "bench"
+        )
+        engine.evaluate_policy(_PRINCIPAL, _ACTION, _RESOURCE, _CONTEXT).require()
+        return engine
+
+    engine = context.once(f"decide/candidates/{condition}", make)
+    decide = partial(engine.evaluate_policy, _PRINCIPAL, _ACTION, _RESOURCE, _CONTEXT)
+    return latency_us(sample_ns(decide, context.scale(_DECISIONS)))
+
+
+def _candidates(context: BenchContext) -> Sample:
+    return _many(context, 'context.labels.contains("clean")')  # labels are asked each time
+
+
+def _asked_before(context: BenchContext) -> Sample:
+    return _many(context, 'resource.risk == "low"')
+
+
 def _batch(context: BenchContext) -> Sample:
-    engine = _engine(context, 1_000)
-    requests = [(_PRINCIPAL, _ACTION, _RESOURCE, _CONTEXT)] * context.scale(_BATCH)
+    """Every request is another: sizes differ, so that nothing can be answered from memory."""
+    engine = _engine(context, _PROMISED)
+
+    def make() -> list[Any]:
+        count = context.scale(_BATCH)
+        return [(_PRINCIPAL, _ACTION, _RESOURCE, {**_CONTEXT, "bytes": size % 4096}) for size in range(count)]
+
+    requests = context.once("decide/batch", make)
     return rate(partial(engine.evaluate_many, requests), len(requests))
+
+
+def _what_if(context: BenchContext, *, checkpoint: bool) -> Sample:
+    from symbi.policy.history import what_if
+
+    count = context.scale(_RECORDED)
+    data, note = context.once("decide/trail", lambda: _trail(context, count))
+    begin = time.perf_counter()
+    found = what_if(data, [data / "policy.cedar"], checkpoint=note if checkpoint else None)
+    took = time.perf_counter() - begin
+    if found.flips or found.undecidable or found.decided < count:
+        raise AssertionError(
+            f"{found.decided} of {count} decided, {found.flipped} flips: {found.undecidable}"
+        )
+    return Sample(found.decided / took)
+
+
+def _trail(context: BenchContext, count: int) -> tuple[Path, str]:
+    """A trail of that many decisions: tool calls of agents, each decided by a condition, each with its outcome."""
+    import asyncio
+    import contextlib
+    import io
+
+    import symbi
+
+    data = context.fresh()
+    policy = data / "policy.cedar"
+    policy.write_text(
+        "permit (principal is Host, action, resource);\n"
+        'permit (principal is Agent, action == Action::"tool.call", resource)\n'
+        'when { context.bytes < 4096 && !context.labels.contains("secret") };\n'
+    )
+
+    @symbi.agent(name="bench-caller", isolation="in_process")
+    async def caller() -> None:
+        """Never run: it lends its name."""
+
+    async def nothing() -> int:
+        return 1
+
+    async def fill() -> None:
+        config = symbi.Config.load(environ={}, overrides={"runtime.mode": "development"})
+        async with symbi.Runtime.open(config, data=data, policy=policy) as runtime:
+            agents = [await runtime.schedule_agent(caller) for _ in range(_CALLERS // 4)]
+            calls = [runtime.guard(nothing, agent=agents[at % len(agents)]) for at in range(_CALLERS)]
+
+            async def repeat(call: Callable[[], Any]) -> None:
+                for _ in range(-(-count // _CALLERS)):
+                    await call()
+
+            await asyncio.gather(*(repeat(call) for call in calls))
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        asyncio.run(fill())
+    return data, str(symbi.AuditLog.open(data / "trail").checkpoint())
 
 
 def _peer_decisions(context: BenchContext, size: int) -> int:
@@ -138,6 +309,32 @@ def _cedarpy(context: BenchContext, size: int) -> Sample:
         return decide
 
     decide = context.once(f"decide/cedarpy/{size}", make)
+    return latency_us(sample_ns(decide, _peer_decisions(context, size)))
+
+
+def _oso(context: BenchContext, size: int) -> Sample:
+    """Rules of Polar, each with its names in its head, asked for the first answer."""
+
+    def make() -> Callable[[], Any]:
+        oso = importlib.import_module("oso").Oso()
+        oso.load_str(
+            "\n".join(
+                f'allow("agent{number}", "{_ACTION}", "tool{number % 37}", context) if '
+                '"clean" in context.labels and context.bytes < 4096;'
+                for number in range(size)
+            )
+        )
+        context_given = {"labels": ["clean"], "bytes": 100}
+
+        def decide() -> bool:
+            found = oso.query_rule("allow", "agent0", _ACTION, "tool0", context_given)
+            return next(iter(found), None) is not None
+
+        if not decide():
+            raise AssertionError("oso denies what it must allow: the work is not the same")
+        return decide
+
+    decide = context.once(f"decide/oso/{size}", make)
     return latency_us(sample_ns(decide, _peer_decisions(context, size)))
 
 

@@ -297,6 +297,7 @@ impl Kernel {
             collector: Collector::default(),
             wake,
             erring_rules: AtomicU64::new(0),
+            descriptions: Mutex::default(),
             closed: AtomicBool::new(false),
             clock: options.clock,
             entropy: Pool::new(options.entropy),

@@ -20,7 +20,7 @@ pub(super) struct Sealing {
     nonces: Mutex<NonceCounter>,
 }
 
-fn seal_key(provider: Provider, keys: &Keys, salt: &[u8]) -> SealingKey {
+pub(crate) fn seal_key(provider: Provider, keys: &Keys, salt: &[u8]) -> SealingKey {
     SealingKey::new(provider, *keys.derive(salt, "seal"))
 }
 

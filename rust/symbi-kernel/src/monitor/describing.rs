@@ -43,6 +43,7 @@ impl Kernel {
         } else {
             details.strings("rules", granted.rules.iter().map(String::as_str))
         };
+        let details = self.name_request(asked, details); // K110
         let details = self.describe_terms(asked, granted, details);
         if granted.counters.is_empty() && granted.reservations.is_empty() {
             return details;
