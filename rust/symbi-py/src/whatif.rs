@@ -93,6 +93,7 @@ fn policy_what_if(
 /// Proposes policies from a trail: how far it holds, Cedar, rules, operations covered, and what could not be read.
 #[pyfunction]
 #[pyo3(signature = (data, trail, between=(None, None), key=None, checkpoint=None, threads=0, passphrase=None))]
+#[expect(clippy::too_many_arguments, reason = "the options of one command")]
 fn policy_learn(
     py: Python<'_>,
     data: PathBuf,
