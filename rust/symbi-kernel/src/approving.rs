@@ -83,6 +83,7 @@ impl Kernel {
             .string("binding", &binding)
             .string("code", RefusalCode::NeedsApproval.as_str())
             .display("decision_id", decision)
+            .string("message", WAITS)
             .string("sealed", &sealed)
             .finish();
         let event = Event {

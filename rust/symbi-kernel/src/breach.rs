@@ -137,7 +137,7 @@ impl Kernel {
         } else {
             details.string("sealed", &self.seal(clip(&breach.text)))
         };
-        let details = details.finish();
+        let details = weighed.describe_reservations(details).finish();
         let event = Event {
             agent_id: Some(breach.agent),
             run: breach.run,

@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
-use symbi_policy::{Approval, Decision, Obligation};
+use symbi_policy::{Approval, Decision, Obligation, is_measured};
 use symbi_types::{LabelSet, OperationId};
 
 use crate::kernel::{Kernel, lock};
@@ -141,6 +141,9 @@ pub(crate) fn terms(asked: &Asked<'_>, decision: &Decision) -> Result<Terms, Unm
                 terms.full = true;
             }
             Obligation::Notify(channels) => terms.notify.clone_from(channels),
+            Obligation::Budget(budget) if !is_measured(asked.action.name, &budget.measure) => {
+                return unmet("nothing of this action is measured so");
+            }
             // Those that hold; and budgets, which were reserved before.
             Obligation::Tier(_) | Obligation::ReadOnly | Obligation::Budget(_) => {}
         }

@@ -78,6 +78,7 @@ pub(crate) fn concerns(line: &[u8]) -> bool {
         || rest.starts_with(b"message.finished")
         || rest.starts_with(b"message.dead")
         || rest.starts_with(b"clock.")
+        || rest.starts_with(b"limit.")
         || (rest.starts_with(b"operation\"") && says_more(rest))
 }
 
@@ -165,6 +166,7 @@ impl Recovery {
                 self.count(record.timestamp_us, &details);
                 self.document(record, &details, keys);
             }
+            "limit.breach" => drop(self.count(record.timestamp_us, &details)),
             other if other.starts_with("approval.") => self.approvals.take(record, &details),
             _ => {}
         }

@@ -116,6 +116,16 @@ impl CounterSpec {
     }
 }
 
+/// Whether an operation of this action has such an amount: what is never measured could never be spent.
+#[must_use]
+pub fn is_measured(action: &str, measure: &str) -> bool {
+    match measure {
+        "calls" | "bytes" => true,
+        "time_ms" => ["tool.call", "sandbox.start"].contains(&action), // from the act to its outcome
+        _ => action == "tool.call",                                    // by the word of the tool
+    }
+}
+
 impl Per {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Principal, Self::Global, Self::Run, Self::Tenant, Self::Resource];
@@ -158,6 +168,13 @@ pub(crate) fn is_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_action_does_not_have_is_not_measured() {
+        assert!(is_measured("message.send", "bytes") && is_measured("agent.run", "calls"));
+        assert!(is_measured("sandbox.start", "time_ms") && is_measured("tool.call", "tokens"));
+        assert!(!is_measured("agent.run", "time_ms") && !is_measured("message.send", "tokens"));
+    }
 
     #[test]
     fn c3_whatever_changes_what_is_counted_changes_the_spelling() {

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::counter::{CounterSpec, Kind, NAME_CHARS_MAX, Per, WINDOW_S_MAX, is_name};
+use crate::counter::{CounterSpec, Kind, NAME_CHARS_MAX, Per, WINDOW_S_MAX, is_measured, is_name};
 use crate::diagnostic::{Diagnostic, nearest, place};
 use crate::vocabulary::ACTIONS;
 
@@ -114,6 +114,9 @@ impl Reader<'_> {
         let kind = self.word(table, at, "kind", &Kind::WORDS);
         let window_us = self.window_us(table, at);
         let kind = kind.and_then(|kind| self.kind(table, at, &kind));
+        if let (Some(action), Some(kind)) = (&action, &kind) {
+            self.measured(table, at, "of", action, kind);
+        }
         let resource = self.text(table, "resource");
         let label = self.text(table, "label");
         if let Some(label) = &label
@@ -154,6 +157,9 @@ impl Reader<'_> {
         if !is_name(&measure) {
             let text = format!("`{measure}` is not the name of an amount");
             self.find(offset(table, "measure", at), "counters.value", text, None);
+        }
+        if let Some(action) = &action {
+            self.measured(table, at, "measure", action, &Kind::Sum(measure.clone()));
         }
         let resource = self.text(table, "resource");
         let caps: Vec<_> = LEVELS
@@ -221,6 +227,20 @@ impl Reader<'_> {
                 self.find(place, code, text, Some(accepted.to_owned()));
                 None
             }
+        }
+    }
+
+    /// Whether operations of this action have what is to be counted.
+    fn measured(&mut self, table: &DeTable<'_>, at: usize, key: &str, action: &str, kind: &Kind) {
+        let (of, has) = match kind {
+            Kind::Count => return,
+            Kind::Sum(measure) => (measure, is_measured(action, measure)),
+            Kind::Distinct(of) => (of, of == "resource" || action == "tool.call"),
+        };
+        if !has {
+            let help = "`bytes` are there for every action, `time_ms` for `tool.call` and `sandbox.start`, what a tool declares for `tool.call`";
+            let text = format!("an operation of `{action}` has no `{of}`");
+            self.find(offset(table, key, at), "counters.value", text, Some(help.to_owned()));
         }
     }
 
@@ -407,6 +427,15 @@ mod tests {
             assert_eq!(codes(&GOOD.replace(from, to))[0].0, "counters.value", "{to}");
         }
         assert_eq!(codes(&GOOD.replace("\"count\"", "\"sum\""))[0].0, "counters.missing_key");
+        for (action, kind) in [
+            ("agent.run", "\"sum\"\nof = \"time_ms\""),
+            ("message.send", "\"sum\"\nof = \"tokens\""),
+            ("message.send", "\"distinct\"\nof = \"call.who\""),
+        ] {
+            let text = GOOD.replace("tool.call", action).replace("\"count\"", kind);
+            assert_eq!(codes(&text)[0].0, "counters.value", "{text}");
+        }
+        assert_eq!(codes(&BUDGET.replace("tool.call", "agent.run"))[0].0, "counters.value");
         assert_eq!(codes("[other]\n")[0].0, "counters.unknown_key");
         assert_eq!(codes("[counters.Bad]\n").len(), 5, "a bad name and four missing keys");
     }

@@ -51,7 +51,7 @@ pub use address::{ADDRESS_BYTES_MAX, Address, AddressError, Host, Reach, reach};
 pub use cache::Snapshot;
 pub use change::Change;
 pub use compile::{Link, POLICIES_MAX, SOURCE_BYTES_MAX, Source};
-pub use counter::{COUNTERS_MAX, CounterSpec, Kind, NAME_CHARS_MAX, Per, WINDOW_S_MAX};
+pub use counter::{COUNTERS_MAX, CounterSpec, Kind, NAME_CHARS_MAX, Per, WINDOW_S_MAX, is_measured};
 pub use decision::{Consequence, Decision, Effect, Failure, Reason, Rule, RuleEffect};
 pub use declaration::parse_counters;
 pub use diagnostic::{Diagnostic, Severity, render};

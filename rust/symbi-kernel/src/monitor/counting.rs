@@ -17,6 +17,7 @@ use symbi_audit::write_json_string;
 use symbi_policy::{Budget, CounterSpec, Decision, Kind, Obligation, Per};
 
 use super::{Asked, Weighed};
+use crate::json::Object;
 use crate::kernel::Kernel;
 use crate::window::{Added, CounterKey, Counters, Reservation};
 
@@ -161,6 +162,14 @@ impl Kernel {
 }
 
 impl Weighed {
+    /// What it reserved, for a record of another kind than an operation's.
+    pub(crate) fn describe_reservations(&self, details: Object) -> Object {
+        if self.reservations.is_empty() {
+            return details;
+        }
+        details.raw("reserved", &write_reservations(&self.reservations))
+    }
+
     /// Adds one counter's share and remembers a cap that does not hold it (K102).
     fn reserve(&mut self, windows: &mut Counters, one: &Meeting<'_>, now_us: u64) -> u64 {
         let Some(added) = one.added else { return windows.count(&one.key, one.window_us, now_us) };

@@ -183,3 +183,12 @@ fn k104_a_refusal_tells_operators_which_obligation_and_the_agent_nothing_of_it()
     let denied = details(&world.of_type("operation.denied")[0]);
     assert_eq!((denied["obligation"].as_str(), denied["rules"][0].as_str()), (Some("tier"), Some("ruled")));
 }
+
+#[test]
+fn k104_a_budget_of_what_is_not_measured_is_a_refusal() {
+    let text = "@obligation(\"budget\") @budget(\"10 tokens per 60s\")
+        permit(principal, action == Action::\"agent.create\", resource);";
+    let mut world = World::with(Some(policies(text, &[])));
+    let kernel = world.kernel();
+    unmet(kernel.create_agent(Principal::Host, Arc::new(spec("one"))));
+}
