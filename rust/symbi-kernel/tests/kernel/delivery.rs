@@ -53,7 +53,7 @@ fn keep(
 }
 
 #[test]
-fn k117_whoever_subscribed_hears_and_reads_from_a_mailbox_of_the_subscription() {
+fn k157_whoever_subscribed_hears_and_reads_from_a_mailbox_of_the_subscription() {
     let mut world = World::open_to_all();
     let kernel = world.kernel();
     let (from, near, far) = (agent(&kernel, "from"), agent(&kernel, "near"), agent(&kernel, "far"));
@@ -76,7 +76,7 @@ fn k117_whoever_subscribed_hears_and_reads_from_a_mailbox_of_the_subscription() 
 }
 
 #[test]
-fn k117_a_pattern_opens_no_topic_that_policy_closes_and_a_topic_is_no_way_round_a_rule() {
+fn k157_a_pattern_opens_no_topic_that_policy_closes_and_a_topic_is_no_way_round_a_rule() {
     let rules = r#"permit(principal, action, resource);
         forbid(principal == Agent::"nosy", action == Action::"message.subscribe", resource in Topic::"payroll");
         forbid(principal, action == Action::"message.send", resource == Agent::"shut")
@@ -97,7 +97,7 @@ fn k117_a_pattern_opens_no_topic_that_policy_closes_and_a_topic_is_no_way_round_
 }
 
 #[test]
-fn k118_a_subscription_without_room_misses_what_the_trail_counts_and_stalls_nobody() {
+fn k158_a_subscription_without_room_misses_what_the_trail_counts_and_stalls_nobody() {
     let mut world = World::open_to_all();
     let kernel = world.kernel();
     let (from, slow, quick) = (agent(&kernel, "from"), agent(&kernel, "slow"), agent(&kernel, "quick"));
@@ -117,7 +117,7 @@ fn k118_a_subscription_without_room_misses_what_the_trail_counts_and_stalls_nobo
 }
 
 #[test]
-fn k113_a_full_mailbox_leaves_no_trace_and_names_itself_when_there_is_room() {
+fn k153_a_full_mailbox_leaves_no_trace_and_names_itself_when_there_is_room() {
     let mut world = World::open_to_all();
     let kernel = world.kernel();
     let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
@@ -144,7 +144,7 @@ fn count_of(details: &str) -> Option<u64> {
 }
 
 #[test]
-fn k110_k111_k112_messages_are_recorded_together_before_anybody_has_one() {
+fn k150_k151_k152_messages_are_recorded_together_before_anybody_has_one() {
     let mut world = World::open_to_all();
     let kernel = world.kernel();
     let (from, to, other) = (agent(&kernel, "from"), agent(&kernel, "to"), agent(&kernel, "other"));
@@ -178,7 +178,7 @@ fn k110_k111_k112_messages_are_recorded_together_before_anybody_has_one() {
 }
 
 #[test]
-fn k114_k116_what_is_not_acknowledged_comes_again_and_what_is_does_not() {
+fn k154_k156_what_is_not_acknowledged_comes_again_and_what_is_does_not() {
     let mut world = World::open_to_all();
     let kernel = world.kernel();
     let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
@@ -208,7 +208,7 @@ fn k114_k116_what_is_not_acknowledged_comes_again_and_what_is_does_not() {
 }
 
 #[test]
-fn k115_what_is_given_up_is_a_dead_letter_that_can_be_revived() {
+fn k155_what_is_given_up_is_a_dead_letter_that_can_be_revived() {
     let mut world = World::open_to_all();
     let kernel = world.kernel();
     let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
@@ -232,7 +232,7 @@ fn k115_what_is_given_up_is_a_dead_letter_that_can_be_revived() {
 }
 
 #[test]
-fn k125_k126_what_was_taken_outlives_its_runtime_and_goes_to_the_next_of_the_name() {
+fn k165_k166_what_was_taken_outlives_its_runtime_and_goes_to_the_next_of_the_name() {
     let mut world = World::open_to_all();
     let kernel = world.kernel();
     let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
@@ -259,7 +259,26 @@ fn k125_k126_what_was_taken_outlives_its_runtime_and_goes_to_the_next_of_the_nam
 }
 
 #[test]
-fn k128_k129_many_are_decided_together_and_those_without_room_are_named() {
+fn k165_k167_what_is_kept_and_what_was_finished_is_known_over_a_snapshot() {
+    let mut world = World { snapshot_records: 20, ..World::open_to_all() };
+    let kernel = world.kernel();
+    let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
+    let kept = keep(&kernel, from, "to", "kept", None);
+    let done = keep(&kernel, from, "to", "done", None);
+    assert_eq!(kernel.receive_many(to, 10).unwrap().len(), 2);
+    kernel.acknowledge(to, to, &[done]).unwrap();
+    crate::snapshots::until_snapshot(&kernel, &world, 2);
+    let (kernel, _image) = world.crashed();
+    let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
+    let again = kernel.receive_many(to, 10).unwrap();
+    assert_eq!((said(&again), again[0].id), (vec!["kept".to_owned()], kept), "K165");
+    assert_eq!(again[0].sender_name, "from");
+    keep(&kernel, from, "to", "done", Some(done));
+    assert!(kernel.receive_many(to, 10).unwrap().is_empty(), "K167");
+}
+
+#[test]
+fn k168_k169_many_are_decided_together_and_those_without_room_are_named() {
     let rules = r#"permit(principal, action, resource);
         forbid(principal, action == Action::"message.send", resource == Agent::"shut");"#;
     for signing in [Signing::Batch, Signing::Each] {

@@ -96,7 +96,7 @@ fn live(kernel: &Arc<Kernel>, seed: u64, world: &World) -> Vec<symbi_kernel::Per
 }
 
 /// Notes until there is a snapshot: the clerk works beside us.
-fn until_snapshot(kernel: &Kernel, world: &World, at_least: usize) {
+pub fn until_snapshot(kernel: &Kernel, world: &World, at_least: usize) {
     let one = agent(kernel, "clerk");
     for _ in 0..5_000 {
         if world.of_type("state.snapshot").len() >= at_least {
