@@ -13,6 +13,7 @@ __all__ = [
     "AuditWitness",
     "AuditWriter",
     "Deny",
+    "DurableSend",
     "Kernel",
     "PAYLOAD_BYTES_MAX",
     "Permit",

@@ -191,15 +191,14 @@ class ControlServer:
         listener = socket.socket(
             socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         )
-        mask = os.umask(0o177)
+        # What `bind` makes has this mode. A umask would be the whole process's, and other threads make files meanwhile.
+        os.fchmod(listener.fileno(), 0o600)
         try:
             with _short(path) as short:
                 listener.bind(short)
         except OSError as error:
             listener.close()
             raise ConfigError(f"no control socket in `{path.parent}`: {error.strerror}") from None
-        finally:
-            os.umask(mask)
         made = cls.__new__(cls)
         server = await asyncio.start_unix_server(made._greet, sock=listener, limit=LINE_BYTES_MAX)
         made.__init__(runtime, server, path)  # type: ignore[misc]  # the callback needs the object before the server

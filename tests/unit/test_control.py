@@ -34,6 +34,21 @@ def test_the_token_is_made_once_and_only_its_digest_is_kept(tmp_path: Path) -> N
     check_token(tmp_path, token)
 
 
+@pytest.mark.asyncio
+async def test_the_socket_is_closed_to_others_whatever_the_umask_and_the_umask_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The umask is the whole process's: two runtimes that open in two threads would leave each other's behind."""
+    before = os.umask(0)
+    try:
+        with monkeypatch.context() as held:
+            held.delattr(os, "umask")
+            async with symbi.Runtime.open(data=tmp_path, mode="development") as rt:
+                assert socket_path(rt.data).stat().st_mode & 0o777 == 0o600
+    finally:
+        assert os.umask(before) == 0
+
+
 @pytest.mark.parametrize("token", ["", " ", "wrong", "ü" * 40])
 def test_cs2_a_wrong_token_is_refused(tmp_path: Path, token: str) -> None:
     (tmp_path / "keys").mkdir()

@@ -5,7 +5,7 @@
 //! - D5 rules are numbered by source name and place, so the order in which sources came does not show.
 //! - M1 a template without a link is an error: it looks like a rule and protects nobody.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -281,7 +281,20 @@ impl Work<'_> {
             }
             self.findings.push(finding);
         }
+        // A rule that has no applicable action is told so, and not also that it is false.
+        let without_action: HashSet<&ast::PolicyID> = result
+            .validation_warnings()
+            .filter_map(|warning| match warning {
+                ValidationWarning::InvalidActionApplication(found) => Some(&found.policy_id),
+                _ => None,
+            })
+            .collect();
         for warning in result.validation_warnings() {
+            if let ValidationWarning::ImpossiblePolicy(found) = warning
+                && without_action.contains(&found.policy_id)
+            {
+                continue;
+            }
             let (code, severity) = warning_code(warning);
             let finding = from_cedar(&source.name, &source.text, first, code, warning);
             self.findings.push(if severity == Severity::Error { finding } else { finding.warning() });

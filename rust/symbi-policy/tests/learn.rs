@@ -16,7 +16,9 @@ fn labels(dice: &mut Dice) -> LabelSet {
     LABELS.iter().filter(|_| dice.once_in(3)).map(|one| one.parse().unwrap()).collect()
 }
 
-fn agent(dice: &mut Dice, name: &str) -> Entity {
+/// Of one name there is one agent, with the same facts wherever it stands.
+fn agent(name: &str) -> Entity {
+    let dice = &mut Dice::new(name.bytes().map(u64::from).sum());
     let labels = labels(dice);
     vocabulary::agent(&AgentFacts {
         name,
@@ -40,13 +42,13 @@ fn seen(dice: &mut Dice) -> Seen {
         1 => vocabulary::operator(1000).unwrap(),
         _ => {
             let name = dice.pick(&NAMES);
-            agent(dice, name)
+            agent(name)
         }
     };
     let name = dice.pick(&NAMES);
     let (action, resource) = match dice.below(8) {
         0 | 1 => ("tool.call", vocabulary::tool(name, "server", "write", "low").unwrap()),
-        2 => ("message.send", agent(dice, name)),
+        2 => ("message.send", agent(name)),
         3 => ("message.publish", vocabulary::named("Topic", name).unwrap()),
         4 => {
             let labels = labels(dice);
@@ -138,11 +140,10 @@ fn a_proposal_allows_no_tool_agent_or_label_that_was_not_seen() {
 /// What several were seen to do alike is one rule.
 #[test]
 fn what_differs_in_one_name_becomes_one_rule() {
-    let mut dice = Dice::new(1);
     let all: Vec<Seen> = (0..20)
         .map(|number| {
             let tool = vocabulary::tool(&format!("t{number}"), "s", "read", "low").unwrap();
-            (agent(&mut dice, "ana"), "tool.call", tool, LabelSet::default())
+            (agent("ana"), "tool.call", tool, LabelSet::default())
         })
         .collect();
     assert_eq!(propose(&all).matches("@id(").count(), 1);

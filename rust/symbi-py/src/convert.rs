@@ -206,17 +206,18 @@ pub(crate) fn messaging_in(
     rate: Option<(u64, u64)>,
     delivery: Option<(u32, u64, u64, u64)>,
 ) -> core::MessagingOptions {
-    let mut options = core::MessagingOptions::default();
-    options.rate = rate.map(|(rate_per_s, burst)| core::AdmissionLimits { rate_per_s, burst });
+    let mut options = core::MessagingOptions {
+        rate: rate.map(|(rate_per_s, burst)| core::AdmissionLimits { rate_per_s, burst }),
+        ..core::MessagingOptions::default()
+    };
     if let Some((attempts_max, patience_us, backoff_us, backoff_us_max)) = delivery {
-        let more = core::DeliveryOptions {
+        options.deliveries = core::DeliveryOptions {
             attempts_max,
             patience_us,
             backoff_us,
             backoff_us_max,
             ..options.deliveries
         };
-        options.deliveries = more;
     }
     options
 }

@@ -166,7 +166,6 @@ impl Kernel {
 
     /// Answers the id, and the subscriptions that had no room.
     #[pyo3(signature = (sender, topic, payload, options, only=None))]
-    #[expect(clippy::too_many_arguments, reason = "the fields of a message")]
     fn publish(
         &self,
         py: Python<'_>,
