@@ -1,6 +1,6 @@
 """What every test may use: directories, real sandboxes, and the rule that a missing part is never a silent pass.
 
-A test marked `docker` or `gvisor` needs the real thing. Where it is missing the test is skipped with the reason and
+A test marked `docker`, `gvisor`, `browser` or `openssl` needs the real thing. Where it is missing the test is skipped with the reason and
 the command that mends it; where `SYMBI_REQUIRE` (a comma list: `docker,gvisor`) names it, it fails instead. And
 when it is named, a session in which such a test was skipped, by whomever, fails: a green run cannot be an empty one.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from symbi.sandbox.orchestrator import TierCheck
     from symbi.sandbox.reaper import Owner
 
-REAL_PARTS = {"docker": SecurityTier.DOCKER, "gvisor": SecurityTier.GVISOR}
+TIERS = {"docker": SecurityTier.DOCKER, "gvisor": SecurityTier.GVISOR}
+PROGRAMS = {"browser": ("chromium", "chromium-browser", "google-chrome"), "openssl": ("openssl",)}
+REAL_PARTS = {*TIERS, *PROGRAMS}
 
 _skipped: list[str] = []
 
@@ -47,10 +50,15 @@ def _check(tier: SecurityTier) -> TierCheck:
 
 def need(part: str) -> None:
     """Skip, or fail where it is required, unless the real part works here."""
-    found = _check(REAL_PARTS[part])
-    if found.works:
-        return
-    reason = f"{part} does not work here: {found.detail}. To mend it: {found.mend}"
+    if part in PROGRAMS:
+        if any(shutil.which(name) for name in PROGRAMS[part]):
+            return
+        reason = f"no {part} here. To mend it: apt-get install {PROGRAMS[part][0]}"
+    else:
+        found = _check(TIERS[part])
+        if found.works:
+            return
+        reason = f"{part} does not work here: {found.detail}. To mend it: {found.mend}"
     if part in required():
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
@@ -58,7 +66,7 @@ def need(part: str) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """The marker is enough; no test needs to name the fixture."""
-    for part in REAL_PARTS:
+    for part in sorted(REAL_PARTS):
         if item.get_closest_marker(part) is not None:
             need(part)
 
@@ -68,7 +76,7 @@ def pytest_runtest_makereport(item: pytest.Item):
     """Remember each skipped test that needs a real part."""
     outcome = yield
     report = outcome.get_result()
-    if report.skipped and any(item.get_closest_marker(part) for part in required() & REAL_PARTS.keys()):
+    if report.skipped and any(item.get_closest_marker(part) for part in required() & REAL_PARTS):
         _skipped.append(item.nodeid)
 
 

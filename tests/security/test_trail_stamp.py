@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,9 +15,7 @@ from symbi.errors import CryptoError
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="no openssl here: apt-get install openssl"
-)
+pytestmark = pytest.mark.openssl
 
 CONFIG = """
 [req]

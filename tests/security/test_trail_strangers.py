@@ -28,7 +28,6 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
 )
 LONG = "SYMBI_LONG" in os.environ
-needs_browser = pytest.mark.skipif(not CHROMIUM, reason="no browser here: apt-get install chromium")
 
 
 @pytest.fixture
@@ -200,7 +199,7 @@ def _case(directory: Path, kept: list[str] | None = None, key: str | None = None
     return {"files": files, "key": key, "kept": kept or []}
 
 
-@needs_browser
+@pytest.mark.browser
 @pytest.mark.parametrize("webcrypto", [True, False])
 def test_a10_the_browser_names_the_same_record_of_every_tampered_trail(
     trail: Path, tmp_path: Path, webcrypto: bool
