@@ -31,6 +31,8 @@ use crate::{LogError, check_event_type};
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a checkpoint waits for what is buffered.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How far the thread that compresses steps back behind the others (setpriority(2), of one thread alone on Linux).
+const SEAL_NICE: i32 = 10;
 
 /// A log, open for writing. Threads share it by reference; it is closed when it is dropped.
 pub struct Log {
@@ -154,6 +156,8 @@ impl Log {
         let (keeper, checkpoints) = (self.keeper.clone(), options.checkpoints);
         let seal_segments = options.seal_segments;
         let seal = move || {
+            // Nobody waits for a compressed segment: writers come first. Where the system refuses, all are alike.
+            let _ = rustix::process::setpriority_process(None, SEAL_NICE);
             for Closed { first, goal } in sealed {
                 if let Some(goal) = goal.filter(|_| checkpoints) {
                     // Without one now the next one covers it too.

@@ -24,6 +24,8 @@ use crate::recovery::Recovery;
 
 /// Records after which there is a snapshot, unless the caller says otherwise.
 pub const SNAPSHOT_RECORDS: u64 = 10_000;
+/// How far the thread steps back behind those that work (setpriority(2), of this thread alone on Linux).
+const NICE: i32 = 10;
 /// Bytes of rows in one record.
 const PART_BYTES: usize = 96 * 1024;
 /// Bytes that the smallest record takes; so many bytes of a snapshot wait for one record more (K114).
@@ -142,6 +144,8 @@ impl Snapshots {
 }
 
 fn work(kernel: &Weak<Kernel>, told: &Receiver<()>, mut state: Recovery) {
+    // Operations come first: on a busy machine it reads when they leave room. Where the system refuses, all are alike.
+    let _ = rustix::process::setpriority_process(None, NICE);
     while told.recv().is_ok() {
         let Some(kernel) = kernel.upgrade() else { return };
         if kernel.snapshot(&mut state).is_none() {
