@@ -13,7 +13,7 @@ from symbi.bench.suites import vectors
 if TYPE_CHECKING:
     from pathlib import Path
 
-TINY = vectors._Set("tiny", 16, 400)
+TINY = vectors._Set(16, 400)
 
 
 @pytest.fixture
@@ -44,8 +44,19 @@ def test_recall_is_the_share_of_the_true_ten() -> None:
     assert points.recall(found, truth) == pytest.approx(0.9)
 
 
+def test_a_row_names_as_many_vectors_as_its_run_has(tmp_path: Path) -> None:
+    for quick, said in ((True, "5,000 x 1536"), (False, "50,000 x 1536")):
+        context = BenchContext(directory=tmp_path, quick=quick)
+        data = vectors._sets(context)[0]
+        assert said in data.name
+        assert f"{data.count:,}" in data.name
+        names = [row.name for row in vectors.rows(context)]
+        assert any(name.startswith(f"clustered {said}") for name in names)
+        assert any("1,000,000 x" in name for name in names) is not quick
+
+
 def test_a_ratio_is_ours_over_the_best_other_run_by_run(context: BenchContext) -> None:
-    noted = vectors._noted(context, "tiny/0.95/0")
+    noted = vectors._noted(context, f"{TINY.name}/0.95/0")
     noted.update({"symbi": [9.0, 8.0], "hnswlib": [3.0, 1.0], "faiss-cpu": [1.0, 2.0]})
     ratios = [vectors._times(context, TINY, 0.95).value for _ in range(2)]
     assert ratios == [3.0, 4.0]
@@ -57,7 +68,7 @@ def test_without_others_and_without_their_recall_there_is_no_ratio(context: Benc
     vectors._speed(context, TINY, 0.95, "symbi")
     with pytest.raises(NotMeasured, match="no other library was run"):
         vectors._times(context, TINY, 0.95)
-    vectors._noted(context, "tiny/0.99/0").update({"symbi": [9.0], "usearch i8": [0.0]})
+    vectors._noted(context, f"{TINY.name}/0.99/0").update({"symbi": [9.0], "usearch i8": [0.0]})
     with pytest.raises(NotMeasured, match="reaches this recall"):
         vectors._times(context, TINY, 0.99)
 

@@ -37,6 +37,7 @@ _EFS = (10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 64, 80, 96, 128, 192
 _RECALLS = (0.90, 0.95, 0.98, 0.99)
 _QUERIES = 1000
 _SLOW_QUERIES = 100  # of a library that takes milliseconds each
+_LEAST = 2_000  # vectors of a set, however quick
 _BUILT = 10_000  # vectors of the rows that build: a whole build each run
 _MILLION = 1_000_000
 _BUILDERS = ("faiss-cpu", "hnswlib")
@@ -56,11 +57,17 @@ class _Data:
 class _Set:
     """A set of data, and what was promised on it."""
 
-    name: str
     dimension: int
     count: int
     real: bool = False
     surface: int = 0
+
+    @property
+    def name(self) -> str:
+        """What it is and how large: a row says what ran."""
+        kind = "real text" if self.real else "clustered"
+        seed = f", seed {self.surface}" if self.surface else ""
+        return f"{kind} {self.count:,} x {self.dimension}{seed}"
 
     @property
     def times(self) -> float:
@@ -78,25 +85,28 @@ class _Set:
         return 10.0 if self.dimension > 1000 else 26.0
 
 
-_SETS = (
-    _Set("clustered 50,000 x 1536", 1536, 50_000),
-    _Set("real text 20,000 x 1536", 1536, 20_000, real=True),
-    _Set("clustered 20,000 x 384", 384, 20_000),
-    _Set("real text 20,000 x 384", 384, 20_000, real=True),
-)
+def _sets(context: BenchContext) -> list[_Set]:
+    def sized(dimension: int, count: int, *, real: bool = False) -> _Set:
+        return _Set(dimension, context.scale(count, floor=_LEAST), real)
+
+    return [
+        sized(1536, 50_000),
+        sized(1536, 20_000, real=True),
+        sized(384, 20_000),
+        sized(384, 20_000, real=True),
+    ]
 
 
-def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
+def rows(context: BenchContext) -> list[Row]:
     """The rows of this suite."""
-    found = [row for data in _SETS for row in _of_set(data)]
+    sets = _sets(context)
+    found = [row for data in sets for row in _of_set(context, data)]
     for dimension in (1536, 384):
-        seeded = [
-            _Set(f"clustered 20,000 x {dimension}, seed {seed}", dimension, 20_000, surface=seed)
-            for seed in _SEEDS
-        ]
+        count = context.scale(20_000, floor=_LEAST)
+        seeded = [_Set(dimension, count, surface=seed) for seed in _SEEDS]
         found += [
             _row(
-                f"clustered 20,000 x {dimension}, least of two more seeds: queries over the better of faiss' and"
+                f"clustered {count:,} x {dimension}, least of two more seeds: queries over the better of faiss' and"
                 f" hnswlib's, recall ≥ {share}",
                 "times",
                 partial(_least, sets=seeded, share=share),
@@ -104,7 +114,7 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
             )
             for share in (0.95, 0.99)
         ]
-    large = _SETS[0]
+    large = sets[0]
     found += [
         _row(f"{large.name}: from the mapped file, warm, recall ≥ 0.95", "1/s", partial(_mapped, data=large)),
         _row(f"{large.name}: from the mapped file, cold", "1/s", partial(_mapped, data=large, cold=True)),
@@ -120,7 +130,13 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
         _row(f"{large.name}: open", "ms", partial(_open, data=large), 100.0, "lower"),
     ]
     return found + [
-        _row(f"1,000,000 x 1536: {what}", unit, partial(_million, figure=figure), target, better)
+        _row(
+            f"{context.scale(_MILLION):,} x 1536: {what}",
+            unit,
+            partial(_million, figure=figure),
+            target,
+            better,
+        )
         for what, unit, figure, target, better in (
             ("search p99", "ms", "p99_ms", 5.0, "lower"),
             ("recall@10", "share", "recall", 0.95, "higher"),
@@ -131,7 +147,7 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
     ]
 
 
-def _of_set(data: _Set) -> list[Row]:
+def _of_set(context: BenchContext, data: _Set) -> list[Row]:
     curve = f"Queries a second against recall: {data.name}"
     made = []
     for share in _RECALLS:
@@ -169,7 +185,7 @@ def _of_set(data: _Set) -> list[Row]:
         )
     )
     if not data.real:
-        build = f"build {_BUILT:,} x {data.dimension} on one thread"
+        build = f"build {context.scale(_BUILT):,} x {data.dimension} on one thread"
         built = partial(_build, data=data)
         peers = [peer for peer in _peers(built) if peer.name in _BUILDERS]
         made.append(
@@ -225,7 +241,7 @@ def _peers(measure: Callable[..., Sample]) -> list[Peer]:
 
 def _data(context: BenchContext, data: _Set) -> _Data:
     def make() -> _Data:
-        count, asked = context.scale(data.count, floor=2_000), context.scale(_QUERIES, floor=200)
+        count, asked = data.count, context.scale(_QUERIES, floor=200)
         both = (
             embedded(count + asked, data.dimension)
             if data.real
