@@ -43,7 +43,7 @@ _AGENT = "0b7c1f7e-3c0b-4d5e-9a55-6d8a3a1f2c11"
 _fresh = count()
 
 
-def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
+def rows(context: BenchContext) -> list[Row]:
     """The rows of this suite."""
     peers = (
         Peer("sqlite3+pynacl", _sqlite, _nacl_version()),
@@ -109,7 +109,7 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
         ),
         Row(
             NAME,
-            "open after kill -9 with 1,000,000 records",
+            f"open after kill -9 with {context.scale(_MILLION):,} records",
             "s",
             "lower",
             measure=_open_killed,
@@ -117,14 +117,28 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
         ),
         Row(
             NAME,
-            "proof of 1 in 1,000,000, size",
+            f"proof of 1 in {context.scale(_MILLION):,}, size",
             "bytes",
             "lower",
             measure=_proof_size,
             target=_PROOF_BYTES_MAX,
         ),
-        Row(NAME, "proof of 1 in 1,000,000, made", "µs", "lower", measure=_prove, target=1_000.0),
-        Row(NAME, "proof of 1 in 1,000,000, checked", "µs", "lower", measure=_check, target=200.0),
+        Row(
+            NAME,
+            f"proof of 1 in {context.scale(_MILLION):,}, made",
+            "µs",
+            "lower",
+            measure=_prove,
+            target=1_000.0,
+        ),
+        Row(
+            NAME,
+            f"proof of 1 in {context.scale(_MILLION):,}, checked",
+            "µs",
+            "lower",
+            measure=_check,
+            target=200.0,
+        ),
     ]
 
 
