@@ -320,7 +320,7 @@ def adapters(tree: Tree) -> Iterator[Finding]:
 
 # types ◀ {crypto, policy, …} ◀ {audit, bus, store} ◀ kernel ◀ py: a crate sees only lower layers.
 LAYERS = {
-    "symbi-types": 0,
+    **dict.fromkeys(("symbi-types", "symbi-features"), 0),
     **dict.fromkeys(("symbi-crypto", "symbi-policy", "symbi-scheduler", "symbi-vectors", "symbi-dsl"), 1),
     **dict.fromkeys(("symbi-detect", "symbi-supervisor"), 1),
     **dict.fromkeys(("symbi-audit", "symbi-bus", "symbi-store"), 2),

@@ -3,27 +3,22 @@
 Why: `symbi agents list` in another terminal must act on this very process, and nobody else must be able to. The
 socket is 0600 in a 0700 directory, the peer's user must be ours (or root), and a peer that descends from this process
 is refused: a sandbox or a tool of ours that somehow reached the socket must not steer its own runtime.
-Not here: what the commands mean (`Runtime`), the command line.
+Not here: what the commands mean (`Runtime`), operators' tokens (`symbi.operators`), the command line.
 
 One JSON line in, one JSON line out: {"command", …} → {"value"} or {"error": {"class", "code", "message"}}.
 
 Invariants
 - CS1 a peer of another user, this process itself, and every descendant of it are refused before a byte is read.
-- CS2 what resolves or approves needs the operator's token besides the user id.
-- CS5 a token is made or taken away after that was decided and recorded; only its digest is kept.
-- CS4 closing waits for the answers that are being made: an emergency stop that ends the program is answered too.
 - CS3 a request is one line of at most `LINE_BYTES_MAX`, answered or refused within `ANSWER_S`.
+- CS4 closing waits for the answers that are being made: an emergency stop that ends the program is answered too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import json
 import os
-import secrets
 import socket
 import struct
 import sys
@@ -32,35 +27,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from symbi.errors import ConfigError, InputError, PolicyDenied, RuntimeClosedError, SymbiError
+from symbi.operators import make_token
 from symbi.runtime.deciding import APPROVAL_COMMANDS
+from symbi.runtime.mailing import KEY_COMMANDS, LETTER_COMMANDS
 from symbi.runtime.operating import AGENT_COMMANDS, error_shape
+from symbi.runtime.persons import PERSON_COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from symbi.runtime import Runtime
 
-__all__ = [
-    "TOKEN_VARIABLE",
-    "ControlServer",
-    "act",
-    "ask",
-    "change_operator",
-    "check_token",
-    "operators",
-    "socket_path",
-]
+__all__ = ["ControlServer", "act", "ask", "socket_path"]
 
 LINE_BYTES_MAX: Final = 1 << 20  # of a request
 ANSWER_BYTES_MAX: Final = 256 << 20  # a hundred thousand agents, with everything about each
 ANSWER_S: Final = 30.0
 LAST_ANSWER_S: Final = 5.0  # of a runtime that closes
-TOKEN_VARIABLE: Final = "SYMBI_OPERATOR_TOKEN"  # noqa: S105 - the variable's name
-_TOKEN_FILE: Final = "operator.token.sha256"  # noqa: S105 - only its digest is kept
-_OPERATORS: Final = "operators"
-_SUFFIX: Final = ".sha256"
-FIRST_OPERATOR: Final = "operator"
-"""The name of the token that is made with the data directory."""
 _PEER = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED of socket(7)
 
 
@@ -77,75 +60,6 @@ def _short(path: Path) -> Any:
         yield f"/proc/self/fd/{directory}/{path.name}"
     finally:
         os.close(directory)
-
-
-def make_token(data: Path) -> str | None:
-    """The operator's token, made and answered once; only its digest stays. None where there is one already."""
-    file = data / "keys" / _TOKEN_FILE
-    return None if file.exists() else _write_token(file)
-
-
-def _write_token(file: Path) -> str:
-    token = secrets.token_urlsafe(24)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        out.write(hashlib.sha256(token.encode()).hexdigest() + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    return token
-
-
-def check_token(data: Path, token: str) -> str:
-    """Whose token this is: `operator` for the first one, or the name it was made for. Compares in constant time.
-
-    Raises:
-        PolicyDenied: it is no operator's token (CS2).
-    """
-    directory = data / "keys"
-    file = directory / _TOKEN_FILE
-    if not file.exists():
-        raise PolicyDenied("this runtime has no operator token yet: open it once", code="denied")
-    given = hashlib.sha256(token.encode()).hexdigest()
-    found = ""
-    for name, one in [(FIRST_OPERATOR, file), *_named(directory)]:
-        if hmac.compare_digest(one.read_text().strip(), given):
-            found = name
-    if not token or not found:
-        raise PolicyDenied(
-            f"this needs an operator's token, shown once when it was made: set {TOKEN_VARIABLE}",
-            code="denied",
-        )
-    return found
-
-
-def _named(keys: Path) -> list[tuple[str, Path]]:
-    """Further operators, by name."""
-    return [
-        (file.name.removesuffix(_SUFFIX), file) for file in sorted((keys / _OPERATORS).glob(f"*{_SUFFIX}"))
-    ]
-
-
-def operators(data: Path) -> list[str]:
-    """The names of all operators that have a token."""
-    return [FIRST_OPERATOR, *(name for name, _ in _named(data / "keys"))]
-
-
-async def change_operator(runtime: Runtime, by: str, name: str, *, added: bool) -> str:
-    """Make a person's own token, or take it away: decided and recorded (CS5). Answers the token, once.
-
-    Raises:
-        PolicyDenied: this operator may not. InputError: not a name; there is one already; there is none.
-    """
-    file = runtime.data / "keys" / _OPERATORS / f"{name}{_SUFFIX}"
-    if name == FIRST_OPERATOR or "/" in name or (file.exists() is added):
-        state = "has a token already" if added else "has no token that could be taken away"
-        raise InputError(f"the operator `{name}` {state}")
-    await asyncio.to_thread(runtime.kernel.change_operator, by, name, added)
-    if not added:
-        file.unlink()
-        return ""
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    return await asyncio.to_thread(_write_token, file)
 
 
 def _descends(pid: int, ancestor: int) -> bool:
@@ -295,6 +209,42 @@ async def _checkpoint(runtime: Runtime, _by: str, _request: dict[str, Any]) -> A
     return await asyncio.to_thread(runtime.kernel.checkpoint)
 
 
+async def _rotate(runtime: Runtime, by: str, _request: dict[str, Any]) -> Any:
+    from symbi.audit.keys import finish_rotation, next_seed
+
+    def change() -> tuple[int, str]:
+        trail = runtime.data / "trail"  # its keys lie beside it, wherever the trail itself is
+        rotated = runtime.kernel.rotate_trail_key(by, next_seed(trail))
+        finish_rotation(trail)
+        return rotated
+
+    seq, key = await asyncio.to_thread(change)
+    return {"seq": seq, "key": key}
+
+
+async def _compromised(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
+    key, begin, reason = request.get("key"), request.get("from"), request.get("reason")
+    if not isinstance(key, str) or not isinstance(reason, str) or type(begin) is not int or begin < 0:
+        raise InputError("`key` and `reason` are texts, `from` is the number of a record")
+    return await asyncio.to_thread(runtime.kernel.mark_key_compromised, by, key, begin, reason)
+
+
+async def _hold(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
+    on, reason = request.get("on"), request.get("reason")
+    if type(on) is not bool or not isinstance(reason, str):
+        raise InputError("`on` is true or false, `reason` a text")
+    return await asyncio.to_thread(runtime.kernel.hold_trail, by, on, reason)
+
+
+async def _prune(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
+    before_us = request.get("before_us")
+    if type(before_us) is not int or before_us < 0:
+        raise InputError("`before_us` is a time, microseconds since the Unix epoch")
+    found = await asyncio.to_thread(runtime.kernel.prune_trail, by, before_us)
+    names = ("first", "end", "bytes", "seq")
+    return {"pruned": None if found is None else dict(zip(names, found, strict=True))}
+
+
 async def _load_policies(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
     paths = request.get("paths")
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
@@ -307,8 +257,15 @@ _COMMANDS: Final[dict[str, Callable[[Runtime, str, dict[str, Any]], Awaitable[An
     "status": _status,
     "health": _health,
     "audit.checkpoint": _checkpoint,
+    "audit.compromised": _compromised,
+    "audit.hold": _hold,
+    "audit.prune": _prune,
+    "audit.rotate": _rotate,
     **AGENT_COMMANDS,
     **APPROVAL_COMMANDS,
+    **PERSON_COMMANDS,
+    **KEY_COMMANDS,
+    **LETTER_COMMANDS,
     "policy.load": _load_policies,
 }
 
@@ -330,8 +287,11 @@ def ask(data: Path, request: dict[str, Any]) -> Any:
                 connection.connect(short)
         except OSError:
             raise RuntimeClosedError(f"no runtime is running on `{data}`") from None
-        connection.sendall(json.dumps(request).encode() + b"\n")
-        with connection.makefile("rb") as lines:
+        # Who is refused is answered before it has asked (CS1), and what it then sends meets a closed socket.
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(json.dumps(request).encode() + b"\n")
+        line = b""
+        with contextlib.suppress(ConnectionError), connection.makefile("rb") as lines:
             line = lines.readline(ANSWER_BYTES_MAX)
     if not line:
         raise RuntimeClosedError(f"the runtime on `{data}` ended before it answered")

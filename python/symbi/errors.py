@@ -11,6 +11,7 @@ SymbiError
 │   ├── TruncatedError           the log ends before its head (seq)
 │   ├── LogLockedError           another process has the log open
 │   └── LogUnavailableError      the log cannot write: every effect is refused until it is reopened
+├── ErasedError                  the person that it belongs to was erased
 ├── CryptoError                  a signature, a seal or a key that does not hold
 ├── BusError
 │   ├── MailboxFullError
@@ -63,6 +64,7 @@ __all__ = [
     "DimensionError",
     "DuplicateIdError",
     "EffectUnknownError",
+    "ErasedError",
     "InputError",
     "KnowledgeError",
     "LifecycleError",
@@ -194,6 +196,12 @@ class CryptoError(SymbiError):
     """A signature, a seal or a key that does not hold."""
 
     code = "crypto.invalid"
+
+
+class ErasedError(SymbiError):
+    """What was sealed belongs to a person who was erased: its key is gone, and nobody can read it."""
+
+    code = "data.erased"
 
 
 class BusError(SymbiError):

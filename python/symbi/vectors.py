@@ -39,6 +39,10 @@ Quantization: TypeAlias = Literal["auto", "none", "int8", "int4", "binary"]
 Predicate: TypeAlias = "Callable[[NDArray[np.uint64]], ArrayLike]"
 
 _SHARED_FROM = 64  # vectors or queries: below it, starting a thread costs more than it saves
+_ROOM = 1024  # hits that room is made for before it is known how many there are
+# Types as numpy keeps them, one object each: given a class, `np.empty` looks it up, which takes as long again.
+_FLOAT32: Any = np.dtype(np.float32)
+_UINT64: Any = np.dtype(np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +320,21 @@ class VectorIndex:
 
         Cost: about 16 * `ef` comparisons of codes a query. Source: Malkov & Yashunin, arXiv:1603.09320.
         """
+        if (
+            # What is asked most, one query after the other, without a step more than it needs: at 384 dimensions
+            # the general way below costs a fifth of a search.
+            filter is None
+            and type(queries) is np.ndarray
+            and queries.dtype is _FLOAT32
+            and queries.ndim == 1
+            and len(queries) == self._dimension
+            and queries.flags.carray
+            and 0 < k <= _ROOM
+            and (ef is None or k <= ef <= 65_536)
+        ):
+            ids, distances = np.empty(k, _UINT64), np.empty(k, _FLOAT32)
+            width = self._native.search(queries, k, ef, None, 1, ids, distances)
+            return (ids, distances) if width == k else (ids[:width], distances[:width])
         rows = _floats(queries)
         single = rows.ndim == 1
         if not 1 <= rows.ndim <= 2 or rows.shape[-1] != self._dimension:
@@ -327,9 +346,9 @@ class VectorIndex:
         chosen = None if filter is None else self._filter(filter)
         count = 1 if single else len(rows)
         # More than there are is asked for by habit; room for all of them is not made before that is known.
-        room = min(k, max(len(self._native), 1)) if k > 1024 else k
-        ids = np.empty(room if single else (count, room), np.uint64)
-        distances = np.empty(ids.shape, np.float32)
+        room = min(k, max(len(self._native), 1)) if k > _ROOM else k
+        ids = np.empty(room if single else (count, room), _UINT64)
+        distances = np.empty(ids.shape, _FLOAT32)
         used = 1 if single else _threads(threads, count)
         width = self._native.search(rows, room, ef, chosen, used, ids, distances)
         if width != room:

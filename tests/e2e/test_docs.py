@@ -36,6 +36,8 @@ TOURS = [
     "docs/supervision.md",
     "docs/vectors.md",
     "docs/trail.md",
+    "docs/erasure.md",
+    "docs/reports.md",
 ]
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 SHOWN_ONLY = {"text", "toml", "rust", "json"}

@@ -50,6 +50,40 @@ for turn in range(1_000_000):
 """
 
 
+_BUILD = """
+import os, sys
+import numpy as np
+import symbi
+
+vectors = np.random.default_rng(5).standard_normal((30_000, 32)).astype(np.float32)
+index = symbi.VectorIndex(32, "l2", m=4, ef_construct=8)
+index.save(sys.argv[1])
+index.add(np.arange(30_000), vectors, threads=1, progress=lambda done, total: os.write(1, b"%d\\n" % done))
+"""
+
+
+def test_wr2_a_kill_during_a_long_build_leaves_whole_pieces(tmp_path: Path) -> None:
+    """WR2: what `progress` was told is there, and of the piece that was under way all or nothing."""
+    path = tmp_path / "index"
+    worker = subprocess.Popen([sys.executable, "-c", _BUILD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    told = [worker.stdout.readline() for _ in range(3)]
+    worker.send_signal(signal.SIGKILL)
+    rest, _ = worker.communicate(timeout=30)
+    done = max(int(line) for line in [*told, *rest.splitlines(keepends=True)] if line.endswith("\n"))
+    index = symbi.VectorIndex.open(path)
+    assert done <= len(index) <= done + 1024
+    assert len(index) < 30_000
+    assert len(index) % 1024 == 0
+    assert list(index) == list(range(len(index)))
+    vectors = np.random.default_rng(5).standard_normal((30_000, 32)).astype(np.float32)
+    for row in range(0, len(index), 500):
+        assert index.search(vectors[row], k=1, filter=[row])[1].tolist() == [0.0]
+    more = np.arange(len(index), len(index) + 50)
+    index.add(more, vectors[more])
+    assert len(index) == more[-1] + 1
+
+
 @pytest.mark.timeout(60 + 10 * MOMENTS)
 def test_fs1_jo1_what_was_acknowledged_survives_a_kill_at_any_moment(tmp_path: Path) -> None:
     """FS1, JO1, JO2."""

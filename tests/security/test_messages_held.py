@@ -4,6 +4,7 @@ bound or stalls others when there is ten times too much of it (M5)."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import subprocess
@@ -117,3 +118,66 @@ async def test_m5_ten_times_too_much_is_slowed_down_and_nothing_is_lost_or_grows
         kept = len(await asleep.receive(limit=5_000))
         assert kept + await asleep.missed() == each * len(senders), "missed in silence"
         assert rt.kernel.live()["messages"] == 0
+
+
+@pytest.mark.asyncio
+async def test_m5_ten_times_what_is_read_for_a_while_stays_within_its_memory_and_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    """Ten senders offer more than ten times what the one reader takes, forty times; `SYMBI_LONG=1`: for a minute.
+
+    Everything that was taken is handed out and finished; everything else was refused by name; the memory of the process
+    stays within a tenth of what it was once it was warm.
+    """
+    is_long = bool(os.environ.get("SYMBI_LONG"))
+    async with symbi.Runtime.open(data=tmp_path / "data", mode="development") as rt:
+
+        async def made(name: str) -> symbi.AgentHandle:
+            config = symbi.AgentConfig(name=name, function=quiet.function, isolation="in_process")
+            return await rt.schedule_agent(config)
+
+        senders, reader = [await made(f"sender{at}") for at in range(10)], await made("reader")
+        loop = asyncio.get_running_loop()
+        began, is_over = loop.time(), False
+        offered, taken, finished, resident = 0, 0, 0, []
+
+        async def offer(sender: symbi.AgentHandle, count: int) -> None:
+            nonlocal offered, taken
+            for _ in range(count):
+                offered += 1
+                with contextlib.suppress(symbi.MailboxFullError):
+                    await rt.bus.send(sender, reader, b"." * 1_024, guarantee="at_least_once", timeout_s=0)
+                    taken += 1
+
+        async def flood(sender: symbi.AgentHandle) -> None:
+            while not is_over:
+                await offer(sender, 96)
+                await asyncio.sleep(0)  # the others' turn
+
+        async def read() -> None:
+            nonlocal finished
+            messages = await rt.bus.receive_many(reader, limit=64)
+            assert all(message.attempt == 1 for message in messages)
+            await rt.bus.ack(reader, *messages)
+            finished += len(messages)
+
+        await offer(senders[0], 1_100)
+        assert taken < offered, "the mailbox is full"
+        flooding = [asyncio.create_task(flood(sender)) for sender in senders]
+        async with asyncio.timeout(BOUND_S * 4):
+            before, rounds = (offered, taken), 0
+            while (loop.time() < began + 60.0) if is_long else (rounds < 40):
+                await read()
+                rounds += 1
+                if not is_long or began + 10.0 < loop.time():
+                    resident.append(_resident_mb())
+            is_over = True
+            await asyncio.gather(*flooding)
+            more, of_them = offered - before[0], taken - before[1]
+            while finished < taken:
+                await read()
+        assert more >= 10 * of_them, f"{more} offered, {of_them} taken: no overload"
+        assert max(resident) <= 1.1 * min(resident), f"from {min(resident):.0f} to {max(resident):.0f} MB"
+        assert (rt.kernel.live()["messages"], rt.bus.dead_letters()) == (0, [])
+        if is_long:
+            print(f"{more} offered, {of_them} taken, {min(resident):.0f} to {max(resident):.0f} MB")

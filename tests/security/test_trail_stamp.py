@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import symbi
+from symbi.audit.authority import check_answer
 from symbi.audit.stamp import read_answer, request
 from symbi.cli.main import main
-from symbi.errors import CryptoError
+from symbi.errors import CryptoError, InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,6 +83,9 @@ def test_a_checkpoint_is_stamped_and_a_changed_one_is_not(
     capsys.readouterr()
     assert main(["audit", "stamp", str(kept), "--answer", str(authority / "kept.tsr")]) == 0
     assert "3 records" in capsys.readouterr().out
+    said = ["audit", "stamp", str(kept), "--answer", str(authority / "kept.tsr")]
+    assert main([*said, "--authority", str(authority / "tsa.pem"), "--json"]) == 0
+    assert "CN=test authority" in capsys.readouterr().out
     time = read_answer((authority / "kept.tsr").read_bytes(), kept.read_bytes())
     assert abs(datetime.now(UTC) - time) < timedelta(hours=1)
     with pytest.raises(CryptoError, match="imprint"):
@@ -102,6 +106,82 @@ def test_st1_an_answer_that_is_cut_or_no_answer_is_refused(authority: Path) -> N
     assert all(openssl_reads(authority, request(b"data")) for _ in range(20)), (
         "whatever the nonce begins with"
     )
+
+
+def _authority_below_another(directory: Path, key: tuple[str, ...]) -> None:
+    """A root, and an authority that it vouches for: `tsa.pem`, `tsa.key`, with `root.pem` to be trusted."""
+    root = (
+        "req", "-x509", "-newkey", *key, "-nodes", "-keyout", "root.key", "-out", "root.pem", "-days", "2",
+        "-subj", "/CN=root", "-addext", "keyUsage=critical,keyCertSign",
+    )  # fmt: skip
+    query = (
+        "req",
+        "-new",
+        "-newkey",
+        *key,
+        "-nodes",
+        "-keyout",
+        "tsa.key",
+        "-out",
+        "tsa.csr",
+        "-config",
+        "ts.cnf",
+    )
+    signed = (
+        "x509", "-req", "-in", "tsa.csr", "-CA", "root.pem", "-CAkey", "root.key", "-out", "tsa.pem", "-days", "1",
+        "-extfile", "ts.cnf", "-extensions", "tsa", "-CAcreateserial",
+    )  # fmt: skip
+    for command in (root, query, signed):
+        done = openssl(directory, *command)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("key", [("rsa:2048",), ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")])
+def test_au1_au2_the_authority_is_known_by_its_signature_or_by_whom_it_leads_to(
+    authority: Path, key: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger = (authority / "tsa.pem").read_bytes()
+    _authority_below_another(authority, key)
+    (authority / "q").write_bytes(request(b"data"))
+    answer(authority, "q")
+    good = (authority / "kept.tsr").read_bytes()
+    own, root = (authority / "tsa.pem").read_bytes(), (authority / "root.pem").read_bytes()
+    for trusted in (own, root, stranger + root):
+        time, name = check_answer(good, b"data", trusted)
+        assert (name, time) == ("CN=test authority", read_answer(good, b"data"))
+    with pytest.raises(CryptoError, match="trusted"):
+        check_answer(good, b"data", stranger)
+    with pytest.raises(CryptoError, match="imprint"):
+        check_answer(good, b"other", root)
+    with pytest.raises(InputError):
+        check_answer(good, b"data", b"no certificate")
+    for at in range(
+        len(good)
+    ):  # what openssl takes too is not of the signature: an unused field of the answer
+        changed = bytearray(good)
+        changed[at] ^= 1 << (at % 8)
+        try:
+            told = check_answer(bytes(changed), b"data", root)
+        except CryptoError:
+            continue
+        assert told == (time, name), f"byte {at}"
+    (authority / "kept").write_bytes(b"data")
+    assert main(["audit", "stamp", str(authority / "kept"), "--authority", str(authority / "root.pem")]) != 0
+
+
+def test_au2_a_certificate_for_something_else_stamps_nothing(authority: Path) -> None:
+    (authority / "q").write_bytes(request(b"data"))
+    answer(authority, "q")
+    good = (authority / "kept.tsr").read_bytes()
+    with_more = CONFIG.replace("critical,timeStamping", "critical,timeStamping,codeSigning")
+    (authority / "ts.cnf").write_text(with_more.replace("SERIAL", str(authority / "serial")))
+    made = openssl(
+        authority, "req", "-x509", "-key", "tsa.key", "-out", "other.pem", "-days", "2", "-config", "ts.cnf"
+    )
+    assert made.returncode == 0, made.stderr
+    with pytest.raises(CryptoError):
+        check_answer(good, b"data", (authority / "other.pem").read_bytes())
+    assert check_answer(good, b"data", (authority / "tsa.pem").read_bytes())[1] == "CN=test authority"
 
 
 def openssl_reads(directory: Path, query: bytes) -> bool:

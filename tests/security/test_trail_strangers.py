@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import symbi
 from symbi.audit import export, verify_trail
+from symbi.audit.witness import Witness, keep_cosignature, witness_request
 from symbi.errors import ChainBrokenError, CryptoError, InputError
 
 ROOT = Path(__file__).parents[2]
@@ -151,9 +152,9 @@ _HARNESS = """
 <script>
 (async () => {
   const answers = [], decode = data => Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
-  for (const { files, key, kept } of JSON.parse(document.getElementById("cases").textContent)) {
+  for (const { files, key, kept, witnesses } of JSON.parse(document.getElementById("cases").textContent)) {
     const map = new Map(Object.entries(files).map(([name, data]) => [name, async () => decode(data)]));
-    try { const { counts, ...found } = await verifyTrail(map, key, kept); answers.push(found) }
+    try { const { counts, ...found } = await verifyTrail(map, key, kept, undefined, witnesses ?? []); answers.push(found) }
     catch (error) { answers.push({ seq: error.seq ?? null, reason: String(error.message) }) }
   }
   const key = unhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"), empty = new Uint8Array();
@@ -246,3 +247,62 @@ def test_a10_the_browser_names_the_same_record_of_every_tampered_trail(
     assert (found["answers"][0]["level"], found["answers"][0]["complete_to"]) == ("complete", 8)
     assert (found["answers"][1]["head"], found["answers"][1]["log_id"]) == (vectors.head, vectors.log_id)
     assert sum(seq is not None for seq in expected) > len(cases) * 0.7
+
+
+def _pruned(tmp_path: Path) -> tuple[Path, str]:
+    """An export of a trail that lost its beginning, and a checkpoint from before."""
+    directory = tmp_path / "pruned"
+    shutil.copytree(VECTORS.with_name("trail-v1-sealed"), directory)
+    key = tmp_path / "pruned.key"
+    key.write_text("01" * 32 + "\n")
+    key.chmod(0o600)
+    before = symbi.AuditLog.open(directory).checkpoint().text
+    with symbi.AuditLog.open(directory, "a") as log:
+        log.append("test.event", None, {})
+        seq, _ = log.rotate()
+        log.mark_compromised(log.fingerprint, seq - 1, reason="a test")
+        assert log.prune("2999-01-01T00:00:00Z") is not None
+    export(directory, tmp_path / "pruned-out")
+    return tmp_path / "pruned-out", before
+
+
+@pytest.mark.browser
+def test_a10_the_browser_takes_groups_pruned_trails_and_witnesses(trail: Path, tmp_path: Path) -> None:
+    grouped = tmp_path / "grouped"
+    with symbi.AuditLog.open(grouped, "a", signing="group") as log:
+        log.append_many([("test.event", "agent", {"n": n}) for n in range(5)])
+    pruned, before = _pruned(tmp_path)
+    witness = Witness(tmp_path / "witness", "w.example/1", symbi.AuditLog.open(trail).verifier_keys())
+    status, lines = witness.add_checkpoint(witness_request(trail, 0), 1_700_000_000)
+    assert status == 200, lines
+    keep_cosignature(trail, lines, witness.key)
+    stranger = Witness(tmp_path / "other", "x.example/1", [])
+    cases = [
+        _case(grouped),
+        _case(pruned, [before]),
+        _case(trail) | {"witnesses": [witness.key]},
+        _case(trail) | {"witnesses": [stranger.key]},
+    ]
+    expected: list[int | None] = [None, None, None, 7]
+    dice = random.Random(11)  # noqa: S311 - a test's choice, to be repeated
+    victim = tmp_path / "victim"
+    for number in range(400 if LONG else 16):
+        source = grouped if number % 2 else pruned
+        shutil.copytree(source, victim)
+        names = [SEGMENT] if number % 2 else ["pruned", "tiles-0"]
+        name = dice.choice(names)
+        data = bytearray((victim / name).read_bytes())
+        data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        (victim / name).write_bytes(data)
+        cases.append(_case(victim))
+        expected.append(ours(victim, []))
+        shutil.rmtree(victim)
+    assert all(seq is not None for seq in expected[4:])
+    answers = _browser(tmp_path, cases)["answers"]
+    for number, (answer, seq) in enumerate(zip(answers, expected, strict=True)):
+        assert answer.get("seq") == seq, f"case {number}: ours {seq}, the browser {answer}"
+    assert answers[0]["records"] == 7
+    found = symbi.AuditLog.open(pruned).verify()
+    assert (answers[1]["pruned"], answers[1]["complete_to"]) == (found.pruned, 22)
+    assert answers[1]["distrusted"] == [[records.start, records.stop] for records in found.distrusted] != []
+    assert answers[2]["witnessed"] == [1_700_000_000]

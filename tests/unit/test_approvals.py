@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import symbi
 from symbi.cli.main import main
-from symbi.control import act, change_operator, check_token, make_token
+from symbi.control import act
+from symbi.operators import change_operator, check_token, make_token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +126,7 @@ async def test_a_run_that_is_cancelled_waits_no_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_cs5_two_persons_each_with_a_token_of_their_own(tmp_path: Path) -> None:
+async def test_ot2_two_persons_each_with_a_token_of_their_own(tmp_path: Path) -> None:
     rule = ASK.replace(
         '@obligation("approval")', '@obligation("approval") @approvals("2") @approvers("ann, bob")'
     )

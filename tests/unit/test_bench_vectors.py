@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from symbi.bench import million, neighbours, points
+from symbi.bench import million, neighbours, points, searched
 from symbi.bench.frame import BenchContext, NotMeasured
 from symbi.bench.suites import vectors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TINY = vectors._Set(16, 400)
+TINY = searched.Searched(16, 400)
 
 
 @pytest.fixture
@@ -75,13 +75,13 @@ def test_without_others_and_without_their_recall_there_is_no_ratio(context: Benc
 
 def test_our_speed_is_measured_at_the_smallest_ef_that_reaches_the_recall(context: BenchContext) -> None:
     assert vectors._speed(context, TINY, 0.95, "symbi").value > 0
-    ef = vectors._ef_for(context, TINY, "symbi", 0.95)
+    ef = searched.ef_for(context, TINY, "symbi", 0.95)
     assert ef is not None
-    data = vectors._data(context, TINY)
-    index = vectors._index(context, TINY, "symbi")
+    data = searched.data_of(context, TINY)
+    index = searched.index_of(context, TINY, "symbi")
     index.ef(ef)
     assert points.recall(index.many(data.queries, 1), data.truth) >= 0.95
-    assert vectors._ef_for(context, TINY, "symbi", 1.1) is None
+    assert searched.ef_for(context, TINY, "symbi", 1.1) is None
     assert vectors._speed(context, TINY, 1.1, "symbi").value == 0
 
 

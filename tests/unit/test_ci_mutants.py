@@ -89,6 +89,7 @@ def test_two_bugs_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("cargo") is None, reason="planted bugs are compiled: cargo is not here")
+@pytest.mark.timeout(600)  # three builds of a crate, on a machine that may do other things too
 def test_a_few_planted_bugs_are_found() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "ci" / "mutants", *SHARE],

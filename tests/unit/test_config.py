@@ -503,6 +503,7 @@ def test_every_variable_of_ours_that_the_tree_reads_is_documented() -> None:
     ("overrides", "names"),
     [
         ({"supervision.breaker_open_ms": 70_000}, ("breaker_open_max_ms", "70000")),
+        ({"runtime.message_backoff_ms": 70_000}, ("message_backoff_max_ms", "60000", "70000")),
         ({"supervision.agent_retries": 500}, ("runtime_retries", "500")),
         ({"supervision.breaker_failures": 33}, ("breaker_failures", "32")),
         ({"supervision.agent_refill_ms": 0}, ("agent_refill_ms", "1")),

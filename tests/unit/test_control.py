@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import symbi
-from symbi.control import _descends, act, ask, check_token, make_token, socket_path
+from symbi.control import _descends, act, ask, socket_path
+from symbi.operators import check_token, make_token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,7 @@ async def test_the_socket_is_closed_to_others_whatever_the_umask_and_the_umask_s
 
 
 @pytest.mark.parametrize("token", ["", " ", "wrong", "ü" * 40])
-def test_cs2_a_wrong_token_is_refused(tmp_path: Path, token: str) -> None:
+def test_ot1_a_wrong_token_is_refused(tmp_path: Path, token: str) -> None:
     (tmp_path / "keys").mkdir()
     with pytest.raises(symbi.PolicyDenied):
         check_token(tmp_path, token)  # none was made
@@ -197,6 +198,23 @@ async def _from_outside(data: Path, request: object) -> dict[str, Any]:
     out, _ = await asyncio.wait_for(child.communicate(), BOUND_S)
     answer: dict[str, Any] = json.loads(out)
     return answer
+
+
+@pytest.mark.asyncio
+async def test_a_child_of_the_runtime_is_told_that_it_may_not(tmp_path: Path) -> None:
+    """CS1: refused before a byte is read, and yet it hears why."""
+    async with symbi.Runtime.open(data=tmp_path / "d"):
+        inside = _OUTSIDE.replace("if os.fork():", "if False:").replace("os.getppid() == parent", "False")
+        for size in (1, 1 << 19):  # what is still being sent, too
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                inside.replace("json.loads(sys.argv[2])", f'{{"command": "x" * {size}}}'),
+                str(tmp_path / "d"),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            out, _ = await asyncio.wait_for(child.communicate(), BOUND_S)
+            assert json.loads(out)["text"] == "the control socket is not for this process"
 
 
 @pytest.mark.asyncio

@@ -294,6 +294,50 @@ def test_a_batch_decides_like_single_calls_in_order_on_any_number_of_threads() -
         engine.evaluate_many([(ANA, "x", BOB, {"n": 1.5})])
 
 
+def test_a_batch_of_many_kinds_answers_each_request_as_it_was_asked() -> None:
+    """BP5 across groups of a batch, with names as texts and as pairs, errors, and requests that do not fit."""
+    engine = symbi.PolicyEngine(
+        schema="symbi", entities=[agent(f"a{n}", capabilities=["go"] if n % 2 else []) for n in range(40)]
+    )
+    engine.register_policy(
+        """
+        @id("go") permit (principal is Agent, action == Action::"tool.call", resource is Tool)
+        when { principal.capabilities.contains("go") && context.bytes < 400 };
+        @id("clean") @obligation("redact") @labels("personal")
+        permit (principal == Agent::"a4", action == Action::"tool.call", resource is Tool);
+        @id("call") forbid (principal, action == Action::"tool.call", resource == Tool::"t3")
+        when { context has call && context.bytes + 9223372036854775500 > 0 };
+        """
+    )
+    requests: list[Any] = []
+    for n in range(1_700):
+        context: dict[str, Any] = {**CONTEXT, "bytes": n % 600, "labels": [str(n % 3)]}
+        if n % 11 == 0:
+            context["call"] = {"__entity": {"type": "Call", "id": "c"}}
+        if n % 13 == 0:
+            context["bytes"] = "many"
+        who: Any = ("Agent", f"a{n % 40}") if n % 2 else f'Agent::"a{n % 40}"'
+        requests.append((who, "tool.call" if n % 17 else "no.such", f'Tool::"t{n % 5}"', context))
+    single = [engine.evaluate_policy(*request) for request in requests]
+    told = [(type(one), one.determining, one.errors, getattr(one, "reason", None)) for one in single]
+    assert len(set(told)) >= 7, "many kinds of answers"
+    for threads in (1, 2, 3):
+        assert engine.evaluate_many(requests, threads=threads) == single
+
+
+def test_one_request_of_a_batch_that_cannot_be_expressed_refuses_all_of_it() -> None:
+    """BP4: also when the others are being decided already."""
+    engine = symbi.PolicyEngine()
+    engine.register_policy(PERMIT)
+    good: list[Any] = [(ANA, "x", BOB, None)] * 3_000
+    for bad in ((ANA, "x", BOB, {"n": 1.5}), ("ana", "x", BOB, None), (ANA, "x", 3, None)):
+        with pytest.raises(symbi.InputError):
+            engine.evaluate_many([*good, bad, *good])
+    with pytest.raises(TypeError):
+        engine.evaluate_many([*good, (ANA, 3, BOB, None)])  # type: ignore[list-item]
+    assert all(one.allowed for one in engine.evaluate_many(good))
+
+
 def test_decisions_while_another_thread_swaps_the_set_see_one_whole_set() -> None:
     """BP3: no request sees half a policy set. The two sets disagree with every mixture of them."""
     engine = symbi.PolicyEngine()

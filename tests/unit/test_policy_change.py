@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import symbi
+from symbi.operators import make_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,10 +114,45 @@ async def test_pw1_pw2_a_saved_file_is_in_force_and_a_broken_one_is_loud_and_cha
         health = (await rt.health_check()).component_health["policy"]
         assert health.level == "red"
         assert "p.cedar" in health.text
+        await until(lambda: len(types(rt, "policy.rejected")) > 0)  # when it is on disk
         assert len(types(rt, "policy.rejected")) == 1
         file.write_text(OPEN)
         await until(lambda: rt.kernel.policy_digest() == opened)
         assert await rt.run(looker) == "seen"
+        assert (await rt.health_check()).component_health["policy"].level == "green"
+
+
+@pytest.mark.asyncio
+async def test_pw3_a_saved_file_that_persons_must_agree_to_is_in_force_once_they_have(tmp_path: Path) -> None:
+    data, file, config = tmp_path / "d", tmp_path / "p.cedar", tmp_path / "c.toml"
+    asks = (
+        '@id("eyes") @obligation("approval") permit (principal, action == Action::"policy.change", resource);'
+    )
+    file.write_text(OPEN + asks)
+    config.write_text(f'[policy]\npaths = ["{file}"]\nwatch = true\n')
+    data.joinpath("keys").mkdir(parents=True, mode=0o700)
+    token = str(make_token(data))
+
+    async with symbi.Runtime.open(config, data=data) as rt:
+
+        async def asked(count: int) -> Any:
+            async with asyncio.timeout(20):
+                while len(found := rt.approvals.list()) < count:  # noqa: ASYNC110 - nobody rings here
+                    await asyncio.sleep(0)
+            return found[-1]
+
+        opened = rt.kernel.policy_digest()
+        file.write_text(OPEN + asks + " // one")
+        await asked(1)
+        assert rt.kernel.policy_digest() == opened
+        file.write_text(OPEN + asks + " // two")
+        second = await asked(2)
+        health = (await rt.health_check()).component_health["policy"]
+        assert (health.level, "approve" in health.text) == ("red", True)
+        await rt.approvals.approve(second.id, token=token, by="operator:4242")
+        async with asyncio.timeout(20):
+            while rt.kernel.policy_digest() == opened:  # noqa: ASYNC110 - nobody rings here
+                await asyncio.sleep(0)
         assert (await rt.health_check()).component_health["policy"].level == "green"
 
 

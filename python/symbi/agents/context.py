@@ -11,6 +11,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from symbi.agents.mail import AgentBus
+from symbi.agents.parts import with_subject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,9 +83,31 @@ class AgentKnowledge:
         """
         return str(await self._channel.call("context.store", {"content": content, "readers": list(readers)}))
 
-    async def write(self, title: str, text: str, *, readers: Sequence[str] = ("*",)) -> str:
-        """Store a text of this agent's own. It carries the labels of all that the agent has read."""
-        arguments = {"title": title, "text": text, "readers": list(readers)}
+    async def write(
+        self,
+        title: str,
+        text: str,
+        *,
+        readers: Sequence[str] = ("*",),
+        subject: str | Sequence[str] | None = None,
+        approval_timeout_s: float | None = None,
+    ) -> str:
+        """Store a text of this agent's own. It carries the labels of all that the agent has read.
+
+        Args:
+            title, text: What is stored.
+            readers: Names of the agents that may read it; `*` for all.
+            subject: Whose data it is, besides those whose data the agent has read: sealed, and erased with the person.
+            approval_timeout_s: Longest wait for persons, where policy wants them to agree, seconds; 0: none.
+        """
+        arguments: dict[str, Any] = {
+            "title": title,
+            "text": text,
+            "readers": list(readers),
+            "labels": with_subject((), subject),
+        }
+        if approval_timeout_s is not None:
+            arguments["approval_timeout_s"] = approval_timeout_s
         return str(await self._channel.call("context.write", arguments))
 
     async def search(self, text: str, limit: int = 10) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ __all__ = ["AgentConfig", "AgentDefinition", "AgentFunction", "agent", "declared
 AgentFunction = Callable[..., Coroutine[Any, Any, Any]]
 Isolation = Literal["sandbox", "in_process"]
 _LABEL = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+_TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BODIES = ("function", "entry", "program")
 
 
@@ -55,7 +56,7 @@ class AgentConfig:
         requires_filesystem: It sees files of the host: those in `mounts`.
         external_apis: Names of outside systems it works with; each raises the risk.
         mounts: Directories or files of the host that it may read, at the same path. Read-only.
-        tenant: On whose account its runs are, for fair shares and quotas; 1 to 128 printable characters.
+        tenant: On whose account its runs are, for shares and quotas; 1 to 64 of `a-z`, `A-Z`, `0-9`, `.`, `_`, `-`.
         supervision: What follows when it fails: retries, restarts. None: nothing, its caller gets the error.
         project: A directory whose modules its file imports. Mounted read-only without `.symbi`, `.git`, `.env*`.
 
@@ -121,12 +122,8 @@ class AgentConfig:
             )
 
     def _check_account(self) -> None:
-        if (
-            not isinstance(self.tenant, str)
-            or not 1 <= len(self.tenant) <= 128
-            or not self.tenant.isprintable()
-        ):
-            raise InputError("`tenant` is 1 to 128 printable characters")
+        if not isinstance(self.tenant, str) or not _TENANT.fullmatch(self.tenant):
+            raise InputError("`tenant` is 1 to 64 of a-z, A-Z, 0-9, `.`, `_`, `-`")
         if not isinstance(self.reserve, ResourceLimits):
             raise InputError("`reserve` is written as `symbi.ResourceLimits(cpu_cores=…)`")
         if self.isolation == "in_process":

@@ -6,14 +6,16 @@ channel, never from the arguments. What concerns messages is in `messaging`.
 Invariants
 - DP1 an operation that is not in the table is refused; an argument of a wrong kind is `InputError`, not a crash.
 - DP3 the calls of a run stand still at its gate while it is held: before they act, and before they are answered.
+- DP4 an operation that needs persons waits for them, and is then asked for again, with what they made of it.
 - DP2 nothing is answered before its record is on disk, where the answer leaves the process (`outside`).
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from symbi.agents.changing import CHANGES, with_payload, within
 from symbi.agents.messaging import Messaging
 from symbi.agents.parts import Part, part_of
 from symbi.agents.shapes import seconds, take
@@ -24,10 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from symbi._core import Kernel
+    from symbi.runtime.approvals import Approvals
     from symbi.runtime.bridge import Bridge
     from symbi.tools.caller import ToolCaller
 
 __all__ = ["Dispatcher"]
+
+T = TypeVar("T")
 
 
 def _texts(arguments: dict[str, Any], name: str) -> list[str]:
@@ -37,18 +42,32 @@ def _texts(arguments: dict[str, Any], name: str) -> list[str]:
     return list(value)
 
 
+def _patience(arguments: tuple[Any, ...]) -> float | None:
+    """How long who asks is ready to wait for persons, in seconds; None: until they have decided."""
+    given = arguments[-1] if isinstance(arguments[-1], dict) else {}
+    wait_s = take(given, "approval_timeout_s", (int, float), None)
+    return None if wait_s is None else seconds(wait_s)
+
+
 class Dispatcher:
     """The table, bound to one runtime."""
 
     def __init__(
-        self, kernel: Kernel, bridge: Bridge, tools: ToolCaller, heed: Callable[[], None] = lambda: None
+        self,
+        kernel: Kernel,
+        bridge: Bridge,
+        tools: ToolCaller,
+        heed: Callable[[], None] = lambda: None,
+        approvals: Approvals | None = None,
     ) -> None:
-        """`heed` is called at each refusal, before it is answered: the kernel may have decided more than that."""
+        """`heed` is called at each refusal, before it is answered: the kernel may have decided more than that. Without
+        `approvals` nothing waits for a person."""
         self._heed = heed
+        self._approvals = approvals
         self._kernel = kernel
         self._bridge = bridge
         self._tools = tools
-        self.messaging = Messaging(kernel, bridge)
+        self.messaging = Messaging(kernel, bridge, approvals)
         self._table: dict[str, Callable[[str, dict[str, Any]], Awaitable[Any]]] = {
             **self.messaging.table,
             "tools.call": self._call_tool,
@@ -58,6 +77,11 @@ class Dispatcher:
             "context.answer": self._answer,
             "labels": self._labels,
             "log.note": self._note,
+        }
+        self._waits: dict[Callable[..., Awaitable[Any]], Callable[..., tuple[Any, ...]]] = {
+            **{self._table[name]: within(change) for name, change in CHANGES.items()},
+            self.messaging.send: with_payload,
+            self.messaging.request: with_payload,
         }
 
     async def call(self, agent: str, operation: str, arguments: dict[str, Any]) -> Any:
@@ -69,24 +93,32 @@ class Dispatcher:
         act = self._table.get(operation)
         if act is None or not isinstance(arguments, dict):
             raise InputError(f"`{operation}` is not an operation")  # DP1
+        return await self.do(act, agent, arguments)
+
+    async def do(self, act: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """`act` as an operation: at the gate of the run that calls; a refusal leaves when it is on disk (DP2, DP3)."""
         gate = GATE.get()
         if gate is None:  # the host's own call, for an agent whose handle it holds
-            return await self._act(act, agent, arguments)
+            return await self._act(act, *arguments)
         await gate.enter()  # DP3
         try:
-            return await self._act(act, agent, arguments)
+            return await self._act(act, *arguments)
         finally:
             await gate.leave()
 
-    async def _act(
-        self, act: Callable[[str, dict[str, Any]], Awaitable[Any]], agent: str, arguments: dict[str, Any]
-    ) -> Any:
-        try:  # not `leaving`: this is the hot path
-            return await act(agent, arguments)
-        except PolicyDenied as denied:
-            self._heed()
-            await self._bridge.durable(denied.seq)  # DP2
-            raise
+    async def _act(self, act: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        while True:
+            try:
+                return await act(*arguments)
+            except PolicyDenied as denied:
+                self._heed()
+                await self._bridge.durable(denied.seq)  # DP2
+                again = self._waits.get(act)
+                if again is None or self._approvals is None:
+                    raise
+                content = await self._approvals.wait(denied, _patience(arguments))  # DP4
+                if content is not None:
+                    arguments = again(arguments, content)
 
     @contextlib.asynccontextmanager
     async def leaving(self) -> AsyncIterator[None]:
@@ -118,7 +150,8 @@ class Dispatcher:
 
     async def _write(self, agent: str, arguments: dict[str, Any]) -> str:
         title, text = take(arguments, "title", str), take(arguments, "text", str)
-        document, seq = self._kernel.write_document(agent, title, text, _texts(arguments, "readers"))
+        labels = _texts({"labels": [], **arguments}, "labels")
+        document, seq = self._kernel.write_document(agent, title, text, _texts(arguments, "readers"), labels)
         await self._bridge.durable(seq)
         return document
 

@@ -13,17 +13,26 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias, TypedDict, Unpack
 
 from symbi.agents.parts import Part, part_of
 from symbi.errors import InputError, RuntimeClosedError, SymbiError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from symbi.agents.channel import Channel
 
-__all__ = ["AgentBus", "Guarantee", "Handler", "Message", "Payload", "Subscription"]
+__all__ = [
+    "AgentBus",
+    "Guarantee",
+    "Handler",
+    "Message",
+    "Payload",
+    "Publishing",
+    "Sending",
+    "Subscription",
+]
 
 Payload: TypeAlias = bytes | list[Part]
 Guarantee: TypeAlias = Literal["at_most_once", "at_least_once"]
@@ -74,13 +83,51 @@ class Message(NamedTuple):
 Handler: TypeAlias = "Callable[[Message], Awaitable[object]]"
 
 
+class Sending(TypedDict, total=False):
+    """How a message is sent, where that is not as usual.
+
+    Attributes:
+        guarantee: `at_least_once`: it is handed out until it is acknowledged. Otherwise once, or never.
+        durable: It survives the runtime's end, kill -9 included: at least once, and on disk before the call answers.
+        id: Its id, a UUID of version 4. A message that is sent again under its id is taken once.
+        lifetime_s: Seconds until it is given up, at most a day; an hour unless it says otherwise.
+        timeout_s: Longest wait for room, seconds; 0: none. None: as long as it takes.
+        approval_timeout_s: Longest wait for persons, where policy wants them to agree, seconds; 0: none. None: until
+            they have decided.
+    """
+
+    guarantee: Guarantee
+    durable: bool
+    id: str | None
+    lifetime_s: float | None
+    timeout_s: float | None
+    approval_timeout_s: float | None
+
+
+class Publishing(TypedDict, total=False):
+    """How a message is published, where that is not as usual: as `Sending`.
+
+    Attributes:
+        durable: It survives the runtime's end for each who is subscribed now. After a crash it goes to the next
+            subscription of the same agent's name and pattern.
+    """
+
+    guarantee: Guarantee
+    durable: bool
+    id: str | None
+    lifetime_s: float | None
+    timeout_s: float | None
+    approval_timeout_s: float | None
+
+
 def sending(
     *,
-    guarantee: Guarantee,
+    guarantee: Guarantee = "at_most_once",
     durable: bool = False,
     id: str | None = None,  # noqa: A002 - its public name
     lifetime_s: float | None = None,
     timeout_s: float | None = None,
+    approval_timeout_s: float | None = None,
 ) -> dict[str, Any]:
     """The arguments that differ from their defaults: a line over the pipe stays short."""
     given = {
@@ -89,6 +136,7 @@ def sending(
         "id": id,
         "lifetime_s": lifetime_s,
         "timeout_s": timeout_s,
+        "approval_timeout_s": approval_timeout_s,
     }
     return {name: value for name, value in given.items() if value is not None}
 
@@ -107,8 +155,12 @@ class Subscription:
         failures: Calls of the handler that raised.
     """
 
-    def __init__(self, channel: Channel, mailbox: str, pattern: str, handler: Handler | None) -> None:
+    def __init__(
+        self, channel: Channel, mailbox: str, pattern: str, handler: Handler | None, *, ends: bool = True
+    ) -> None:
+        """`ends`: whether the mailbox goes with it; an agent's own stays."""
         self._channel = channel
+        self._ends = ends
         self._ready: deque[Message] = deque()
         self._closed = False
         self.id = mailbox
@@ -116,11 +168,12 @@ class Subscription:
         self.failures = 0
         self._task = None if handler is None else asyncio.create_task(self._handle(handler))
 
-    async def receive(self, limit: int = _AT_ONCE, timeout_s: float | None = None) -> list[Message]:
+    async def receive(self, limit: int = _AT_ONCE, timeout_s: float | None = None) -> Sequence[Message]:
         """What is there, at most `limit`; waits up to `timeout_s` seconds where there is nothing."""
         taken = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
-        if taken:
-            return taken
+        return taken or await self._take(limit, timeout_s)
+
+    async def _take(self, limit: int, timeout_s: float | None) -> Sequence[Message]:
         arguments = {"mailbox": self.id, "limit": limit, "timeout_s": timeout_s}
         return [Message.read(shape) for shape in await self._channel.call("bus.receive", arguments)]
 
@@ -147,10 +200,8 @@ class Subscription:
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._leave()
-
-    async def _leave(self) -> None:
-        await self._channel.call("bus.unsubscribe", {"mailbox": self.id})
+        if self._ends:
+            await self._channel.call("bus.unsubscribe", {"mailbox": self.id})
 
     def __aiter__(self) -> Self:
         return self
@@ -159,7 +210,7 @@ class Subscription:
         while not self._ready:
             if self._closed:
                 raise StopAsyncIteration
-            self._ready.extend(await self.receive(timeout_s=_WAIT_S))
+            self._ready.extend(await self._take(_AT_ONCE, _WAIT_S))
         return self._ready.popleft()
 
     async def __aenter__(self) -> Self:
@@ -189,13 +240,6 @@ class Subscription:
             await self.ack(message)
 
 
-class Inbox(Subscription):
-    """The agent's own mailbox, read by a handler or by iteration. Made by `listen`; its end leaves the mailbox."""
-
-    async def _leave(self) -> None:
-        return
-
-
 class AgentBus:
     """Messages to and from other agents."""
 
@@ -205,17 +249,7 @@ class AgentBus:
         self._channel = channel
         self._agent = agent
 
-    async def send(
-        self,
-        recipient: str,
-        payload: Payload,
-        *,
-        guarantee: Guarantee = "at_most_once",
-        durable: bool = False,
-        id: str | None = None,  # noqa: A002 - its public name
-        lifetime_s: float | None = None,
-        timeout_s: float | None = None,
-    ) -> str:
+    async def send(self, recipient: str, payload: Payload, **how: Unpack[Sending]) -> str:
         """Send to the agent of this name or id; answers the message's id once it is in the mailbox.
 
         A full mailbox makes the sender wait. Messages of one sender to one recipient arrive in their order.
@@ -223,20 +257,14 @@ class AgentBus:
         Args:
             recipient: The agent.
             payload: At most 1 MiB; 128 KiB where `durable`.
-            guarantee: `at_least_once`: it is handed out until it is acknowledged.
-            durable: It survives the runtime's end, kill -9 included: at least once, and on disk before this answers.
-            id: Its id, a UUID of version 4. A message that is sent again under its id is taken once.
-            lifetime_s: Seconds until it is given up, at most a day; an hour unless it says otherwise.
-            timeout_s: Longest wait for room, seconds; 0: none. None: as long as it takes.
+            how: See `Sending`.
 
         Raises:
             PolicyDenied: policy does not allow it, or there is no such agent: the two look alike.
             MailboxFullError: no room within `timeout_s`; nothing was sent.
         """
-        more = sending(
-            guarantee=guarantee, durable=durable, id=id, lifetime_s=lifetime_s, timeout_s=timeout_s
-        )
-        return str(await self._channel.call("bus.send", {"recipient": recipient, "payload": payload, **more}))
+        arguments = {"recipient": recipient, "payload": payload, **sending(**how)}
+        return str(await self._channel.call("bus.send", arguments))
 
     async def send_many(
         self, messages: Iterable[tuple[str, Payload]], *, signing: Literal["batch", "each"] = "batch"
@@ -250,27 +278,19 @@ class AgentBus:
         arguments = {"messages": [list(one) for one in messages], "signing": signing}
         return list(await self._channel.call("bus.send_many", arguments))
 
-    async def publish(
-        self,
-        topic: str,
-        payload: Payload,
-        *,
-        guarantee: Guarantee = "at_most_once",
-        id: str | None = None,  # noqa: A002 - its public name
-        lifetime_s: float | None = None,
-        timeout_s: float | None = None,
-    ) -> str:
+    async def publish(self, topic: str, payload: Payload, **how: Unpack[Publishing]) -> str:
         """Send to everybody whose subscription takes this topic, such as `orders.eu.new`; answers the message's id.
 
         A subscription without room misses a message that is sent at most once, and is told so; a message at least once
-        is waited with, after everybody else has it.
+        is waited with, after everybody else has it. How: see `Publishing`. One that is `durable` survives a
+        crash for each who is subscribed now, and is waited with before anybody has it.
 
         Raises:
             PolicyDenied: policy does not allow it.
             InputError: not a topic.
         """
-        more = sending(guarantee=guarantee, id=id, lifetime_s=lifetime_s, timeout_s=timeout_s)
-        return str(await self._channel.call("bus.publish", {"topic": topic, "payload": payload, **more}))
+        arguments = {"topic": topic, "payload": payload, **sending(**how)}
+        return str(await self._channel.call("bus.publish", arguments))
 
     async def subscribe(self, pattern: str, handler: Handler | None = None) -> Subscription:
         """Hear of the topics that a pattern takes: `orders.*` (any one level), `orders.>` (one or more).
@@ -288,7 +308,7 @@ class AgentBus:
 
     async def listen(self, handler: Handler | None = None) -> Subscription:
         """The agent's own mailbox as a subscription: a handler is called with each message."""
-        return Inbox(self._channel, self._agent, "the mailbox", handler)
+        return Subscription(self._channel, self._agent, "the mailbox", handler, ends=False)
 
     async def request(self, recipient: str, payload: Payload, timeout_s: float = 30.0) -> Message:
         """Send, and wait for the answer. Cancelling the call ends the wait.

@@ -12,29 +12,40 @@ Invariants
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from symbi.agents.mail import Message
+from symbi.agents.many import Ids, Messages
 from symbi.agents.rooms import Rooms
 from symbi.agents.shapes import message_shape, payload_of, seconds, take
-from symbi.errors import InputError, MailboxFullError, SymbiTimeoutError
+from symbi.errors import InputError, MailboxFullError, PolicyDenied, SymbiTimeoutError
 from symbi.runtime.holding import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from symbi._core import Kernel
+    from symbi.runtime.approvals import Approvals
     from symbi.runtime.bridge import Bridge
 
-__all__ = ["SENT_AT_ONCE_MAX", "Messaging"]
+__all__ = ["PLAIN", "SENT_AT_ONCE_MAX", "Messaging", "options_of"]
 
 SENT_AT_ONCE_MAX: Final = 65_536
 """Messages in one call of `send_many`."""
 
 _GUARANTEES: Final = ("at_most_once", "at_least_once")
+RECEIVED_AT_ONCE_MAX: Final = 65_536
+"""Messages in one call of `receive`."""
 Options = tuple[str | None, bool, bool, str | None, int | None]
+"""`(in reply to, expects a reply, at least once, id, lifetime in µs)`."""
+Shaped = bytes | list[tuple[str, list[str], tuple[int, int, int] | None]]
+PLAIN: Final[Options] = (None, False, False, None, None)
+ASKING: Final[Options] = (None, True, False, None, None)
 
 
-def _options(arguments: dict[str, Any], *, expects_reply: bool = False) -> Options:
+def options_of(arguments: dict[str, Any]) -> Options:
+    """How a message is sent, as it crosses into the kernel."""
     guarantee = take(arguments, "guarantee", str, _GUARANTEES[0])
     if guarantee not in _GUARANTEES:
         raise InputError("`guarantee` is `at_most_once` or `at_least_once`")
@@ -43,7 +54,7 @@ def _options(arguments: dict[str, Any], *, expects_reply: bool = False) -> Optio
         raise InputError("`lifetime_s` is above 0 and at most 86400, a day")
     return (
         take(arguments, "in_reply_to", str, None),
-        expects_reply,
+        False,
         guarantee == _GUARANTEES[1],
         take(arguments, "id", str, None),
         None if lifetime_s is None else max(1, round(lifetime_s * 1e6)),
@@ -58,7 +69,8 @@ def _wait(arguments: dict[str, Any]) -> float | None:
 class Messaging:
     """The bus's part of the table, bound to one runtime."""
 
-    def __init__(self, kernel: Kernel, bridge: Bridge) -> None:
+    def __init__(self, kernel: Kernel, bridge: Bridge, approvals: Approvals | None = None) -> None:
+        self._approvals = approvals
         self._kernel = kernel
         self._bridge = bridge
         self.rooms = Rooms()
@@ -75,117 +87,169 @@ class Messaging:
             "bus.give_back": self._give_back,
         }
 
-    async def _send(self, agent: str, arguments: dict[str, Any]) -> str:
-        recipient, payload = take(arguments, "recipient", str), payload_of(arguments.get("payload"))
-        options, timeout_s = _options(arguments), _wait(arguments)
+    def _post(self, agent: str, recipient: str, payload: Shaped, options: Options) -> str:
+        identity, _, filled = self._kernel.send(agent, recipient, payload, None, False, options, True)
+        if filled:
+            self._bridge.filled(filled)
+        return identity
+
+    async def send(
+        self,
+        agent: str,
+        recipient: str,
+        payload: object,
+        options: Options = PLAIN,
+        *,
+        durable: bool = False,
+        timeout_s: float | None = None,
+    ) -> str:
+        """One message; answers its id."""
+        shaped = payload_of(payload)
+        if not durable:
+            attempt = partial(self._post, agent, recipient, shaped, options)
+            return await self.rooms.send(recipient, attempt, timeout_s)
         kernel = self._kernel
-        if not take(arguments, "durable", bool, False):
-            send = kernel.send
-            return await self.rooms.send(
-                recipient, lambda: send(agent, recipient, payload, None, False, options)[0], timeout_s
-            )
         identity = options[3] or kernel.fresh_message_id()  # a second attempt is the same message
         options = (*options[:3], identity, options[4])
         begun = await self.rooms.send(
-            recipient, lambda: kernel.begin_durable(agent, recipient, payload, options), timeout_s
+            recipient, lambda: kernel.begin_durable(agent, recipient, shaped, options), timeout_s
         )
         if begun is not None:
             await self._bridge.durable(begun.intent_seq)  # MG1
             kernel.deliver_durable(begun)
         return identity
 
+    async def _send(self, agent: str, arguments: dict[str, Any]) -> str:
+        return await self.send(
+            agent,
+            take(arguments, "recipient", str),
+            arguments.get("payload"),
+            options_of(arguments),
+            durable=take(arguments, "durable", bool, False),
+            timeout_s=_wait(arguments),
+        )
+
     async def _send_many(self, agent: str, arguments: dict[str, Any]) -> list[str]:
         messages = take(arguments, "messages", list)
         signing = take(arguments, "signing", str, "batch")
+        rows = [(recipient, payload) for recipient, payload in messages]
+        return list(await self.send_many(agent, rows, signing, _wait(arguments)))
+
+    async def send_many(
+        self,
+        agent: str,
+        rows: list[tuple[Any, Any]],
+        signing: str = "batch",
+        timeout_s: float | None = None,
+    ) -> Sequence[str]:
+        """Messages in one crossing; those without room one by one, when there is some. A recipient is an id or a name,
+        or has one as its `id`."""
         if signing not in ("batch", "each"):
             raise InputError("`signing` is `batch` or `each`")
-        if len(messages) > SENT_AT_ONCE_MAX:
-            raise InputError(f"at most {SENT_AT_ONCE_MAX} messages at once, and these are {len(messages)}")
-        rows = [(recipient, payload_of(payload)) for recipient, payload in messages]
-        return await self.send_rows(agent, rows, each=signing == "each", timeout_s=_wait(arguments))
-
-    async def send_rows(
-        self, agent: str, rows: list[tuple[str, Any]], *, each: bool, timeout_s: float | None
-    ) -> list[str]:
-        """Messages in one crossing; those without room one by one, when there is some."""
-        if self.rooms.waiting:  # somebody waits: nobody overtakes
-            sent: list[str | None] = [None] * len(rows)
-        else:
-            sent = self._kernel.send_many(agent, rows, each)
-        plain: Options = (None, False, False, None, None)
-        send = self._kernel.send
-        for place, identity in enumerate(sent):
-            if identity is None:
-                recipient, payload = rows[place]
-                sent[place] = await self.rooms.send(
-                    recipient,
-                    lambda to=recipient, what=payload: send(agent, to, what, None, False, plain)[0],  # type: ignore[misc]
-                    timeout_s,
-                )
+        if len(rows) > SENT_AT_ONCE_MAX:
+            raise InputError(f"at most {SENT_AT_ONCE_MAX} messages at once, and these are {len(rows)}")
+        sent: list[str | None] = [None] * len(rows)
+        left: Iterable[int] = range(len(rows))
+        if not self.rooms.waiting:  # somebody waits otherwise: nobody overtakes
+            ids, filled = await self._sent(agent, rows, each=signing == "each")
+            if filled:
+                self._bridge.filled(filled)
+            left = ids.left()
+            if not left:
+                return Ids(ids)
+            sent = [ids.text(place) for place in range(len(rows))]
+        for place in left:
+            recipient, payload = rows[place]
+            name = recipient if isinstance(recipient, str) else recipient.id
+            sent[place] = await self.send(agent, name, payload, timeout_s=timeout_s)
         return [identity for identity in sent if identity is not None]
+
+    async def _sent(self, agent: str, rows: list[tuple[Any, Any]], *, each: bool) -> tuple[Any, Any]:
+        """All of them are let through, or none; those that need persons are waited for one after the other."""
+        while True:
+            try:
+                return self._kernel.send_many(agent, rows, payload_of, each)
+            except PolicyDenied as denied:
+                if self._approvals is None:
+                    raise
+                await self._bridge.durable(denied.seq)
+                if await self._approvals.wait(denied, None) is not None:
+                    denied.add_note("a person has changed one of these messages: send that one by itself")
+                    raise
 
     async def _request(self, agent: str, arguments: dict[str, Any]) -> dict[str, Any]:
         timeout_s = take(arguments, "timeout_s", (int, float), 30.0)
-        recipient, payload = take(arguments, "recipient", str), payload_of(arguments.get("payload"))
-        kernel, request = self._kernel, None
+        recipient, payload = take(arguments, "recipient", str), arguments.get("payload")
+        return message_shape(await self.request(agent, recipient, payload, timeout_s))
+
+    async def request(self, agent: str, recipient: str, payload: object, timeout_s: float) -> Message:
+        """One message, and the answer to it."""
+        bridge, kernel = self._bridge, self._kernel
+        until_s = bridge.until(seconds(timeout_s))
+        late = f"no answer within {timeout_s} s"
         try:
-            async with asyncio.timeout(seconds(timeout_s)):
-                request = await self.rooms.send(
-                    recipient, lambda: kernel.send(agent, recipient, payload, None, True)[0], None
-                )
-                while True:
-                    reply = kernel.take_reply(agent, request)
-                    if reply is not None:
-                        return message_shape(reply)
-                    await self._mail(agent)
-        except TimeoutError:
-            if request is not None:
-                reply = kernel.take_reply(agent, request)  # it may have come while the run was held
+            request = await self.rooms.send(
+                recipient, partial(self._post, agent, recipient, payload_of(payload), ASKING), timeout_s
+            )
+        except MailboxFullError:
+            raise SymbiTimeoutError(late) from None
+        try:
+            while True:
+                await self._mail(agent, until_s)
+                reply = kernel.take_reply(agent, request)
                 if reply is not None:
-                    return message_shape(reply)
-                kernel.forget_reply(agent, request)
-            raise SymbiTimeoutError(f"no answer within {timeout_s} s") from None
+                    return Message.of(reply)
+        except TimeoutError:
+            reply = kernel.take_reply(agent, request)  # it may have come while the run was held
+            if reply is not None:
+                return Message.of(reply)
+            kernel.forget_reply(agent, request)
+            raise SymbiTimeoutError(late) from None
         except asyncio.CancelledError:
-            if request is not None:
-                kernel.forget_reply(agent, request)  # nobody waits any more
+            kernel.forget_reply(agent, request)  # nobody waits any more
             raise
 
     async def _receive(self, agent: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-        limit = take(arguments, "limit", int, 64)
-        mailbox = take(arguments, "mailbox", str, agent)
-        if not 1 <= limit <= 65_536:
-            raise InputError("`limit` is 1 to 65536")
-        rows = await self.receive_rows(
-            agent, mailbox, limit, take(arguments, "timeout_s", (int, float), None)
-        )
-        return [message_shape(row) for row in rows]
+        mailbox, limit = take(arguments, "mailbox", str, agent), take(arguments, "limit", int, 64)
+        timeout_s = take(arguments, "timeout_s", (int, float), None)
+        return [message_shape(one) for one in await self.receive(agent, mailbox, limit, timeout_s)]
 
-    async def receive_rows(
-        self, agent: str, mailbox: str, limit: int, timeout_s: float | None
-    ) -> list[tuple[Any, ...]]:
+    async def receive(self, agent: str, mailbox: str, limit: int, timeout_s: float | None) -> Messages:
         """What is in a mailbox; waits up to `timeout_s` where there is nothing."""
-        kernel = self._kernel
-        rows = kernel.receive_many(agent, limit, mailbox)
-        if not rows and timeout_s is not None:
+        if not 1 <= limit <= RECEIVED_AT_ONCE_MAX:
+            raise InputError(f"`limit` is 1 to {RECEIVED_AT_ONCE_MAX}")
+        take_mail = self._kernel.receive_many
+        mail = take_mail(agent, limit, mailbox)
+        if mail is None and timeout_s is not None:
+            until_s = self._bridge.until(seconds(timeout_s))
             try:
-                async with asyncio.timeout(seconds(timeout_s)):
-                    while not rows:
-                        await self._mail(mailbox)
-                        rows = kernel.receive_many(agent, limit, mailbox)
+                while mail is None:
+                    await self._mail(mailbox, until_s)
+                    mail = take_mail(agent, limit, mailbox)
             except TimeoutError:
-                rows = kernel.receive_many(agent, limit, mailbox)  # it may have come while the run was held
-        return rows
+                mail = take_mail(agent, limit, mailbox)  # it may have come while the run was held
+        return Messages(mail)
 
-    async def _mail(self, mailbox: str) -> None:
+    async def _mail(self, mailbox: str, until_s: float) -> None:
         """Wait until something has come into the mailbox, and the run may look (DP3)."""
-        await self._bridge.mailbox(mailbox)
+        await self._bridge.mailbox(mailbox, until_s)
         if (gate := GATE.get()) is not None:
             await gate.passing()
 
     async def _publish(self, agent: str, arguments: dict[str, Any]) -> str:
         topic, payload = take(arguments, "topic", str), payload_of(arguments.get("payload"))
-        options, timeout_s = _options(arguments), _wait(arguments)
+        options, timeout_s = options_of(arguments), _wait(arguments)
         kernel = self._kernel
+        if take(arguments, "durable", bool, False):
+            identity = options[3] or kernel.fresh_message_id()  # a second attempt is the same message
+            kept = (*options[:3], identity, options[4])
+            begun = await self.rooms.send(
+                f"{topic} kept", lambda: kernel.begin_durable_publish(agent, topic, payload, kept), timeout_s
+            )
+            if begun is not None:
+                await self._bridge.durable(begun.intent_seq)  # MG1
+                kernel.deliver_durable_publish(begun)
+            return identity
         identity, full = kernel.publish(agent, topic, payload, options)
         if not options[2]:
             return identity

@@ -7,9 +7,12 @@ knowledge base, which the kernel checks, keeps that chunk's labels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-__all__ = ["Part", "PartSource", "Personal", "part_of"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Part", "PartSource", "Personal", "part_of", "with_subject"]
 
 T = TypeVar("T")
 
@@ -29,7 +32,8 @@ class Part:
 
     Args:
         text: The text.
-        labels: What it carries, such as `personal`. Declaring adds; the kernel never takes a label away for it.
+        labels: What it carries, such as `personal`; `subject:NAME` says whose data it is. Declaring adds; the kernel
+            never takes a label away for it.
         source: Set where the text stands literally in a chunk. A claim until the kernel has checked it.
     """
 
@@ -55,3 +59,11 @@ def part_of(shape: tuple[str, list[str], tuple[int, int, int] | None]) -> Part:
     """A part as it comes out of the kernel."""
     text, labels, source = shape
     return Part(text, frozenset(labels), None if source is None else PartSource(*source))
+
+
+def with_subject(labels: Iterable[str], subject: str | Iterable[str] | None) -> list[str]:
+    """Labels, and those of the persons whose data it is."""
+    if subject is None:
+        return sorted(labels)
+    subjects = [subject] if isinstance(subject, str) else subject
+    return [*sorted(labels), *(f"subject:{one}" for one in subjects)]

@@ -5,11 +5,14 @@ Not here: what the operations do (`dispatch`, `messaging`).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from symbi.agents.parts import Part, part_of
+from symbi.agents.parts import Part
 from symbi.errors import InputError
 from symbi.tools.caller import part_tuple
+
+if TYPE_CHECKING:
+    from symbi.agents.mail import Message
 
 __all__ = ["WAIT_S_MAX", "message_shape", "payload_of", "seconds", "take"]
 
@@ -17,20 +20,9 @@ WAIT_S_MAX = 3_600.0
 """Longest wait of one call, seconds: a forgotten waiter does not wait for ever."""
 
 
-def message_shape(row: tuple[Any, ...]) -> dict[str, Any]:
+def message_shape(message: Message) -> dict[str, Any]:
     """A received message as the channel carries it."""
-    identity, sender, sender_name, payload, labels, created_us, in_reply_to, topic, attempt = row
-    return {
-        "id": identity,
-        "sender": sender,
-        "sender_name": sender_name,
-        "payload": payload if isinstance(payload, bytes) else [part_of(shape) for shape in payload],
-        "labels": labels,
-        "created_us": created_us,
-        "in_reply_to": in_reply_to,
-        "topic": topic,
-        "attempt": attempt,
-    }
+    return {**message._asdict(), "labels": sorted(message.labels)}
 
 
 def payload_of(value: object) -> bytes | list[tuple[str, list[str], tuple[int, int, int] | None]]:
@@ -39,6 +31,8 @@ def payload_of(value: object) -> bytes | list[tuple[str, list[str], tuple[int, i
     Raises:
         InputError: neither bytes nor a list of parts.
     """
+    if type(value) is bytes:
+        return value
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if isinstance(value, list | tuple) and all(isinstance(one, Part) for one in value):

@@ -6,16 +6,26 @@ Not here: the runtime's log. Only its kernel writes that one; this module reads 
 from symbi.audit.event import AuditEvent
 from symbi.audit.export import export
 from symbi.audit.keys import key_path, rotate, sign_at_rest
-from symbi.audit.log import AuditLog, AuditTail, Verification
+from symbi.audit.log import AuditLog, AuditTail
 from symbi.audit.proof import Checkpoint, Proof, Proven, check_consistency
+from symbi.audit.query import IndexState, Page
+from symbi.audit.retention import Hold, Pruned
+from symbi.audit.stream import AuditStream, Gap
+from symbi.audit.verification import Verification
 
 __all__ = [
     "AuditEvent",
     "AuditLog",
+    "AuditStream",
     "AuditTail",
     "Checkpoint",
+    "Gap",
+    "Hold",
+    "IndexState",
+    "Page",
     "Proof",
     "Proven",
+    "Pruned",
     "Verification",
     "check_consistency",
     "export",

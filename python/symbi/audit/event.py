@@ -33,7 +33,7 @@ class AuditEvent:
         agent_id: Whose doing; `None` for the log's own records.
         details: What was recorded.
         chain_hash: Its link of the chain, 64 hex digits.
-        signature: Ed25519, 64 bytes, over the link.
+        signature: Ed25519, 64 bytes, over the link; empty where the record shares the one of its group.
         key: Fingerprint of the key that signed, 32 hex digits.
         run, op: The run and the operation it belongs to, where a runtime wrote it.
         decision, policy: What was decided, and the digest of the policies that did.
@@ -101,5 +101,5 @@ class AuditEvent:
             "details": self.details,
             "key": self.key,
             "chain": self.chain_hash,
-            "sig": b64encode(self.signature).decode(),
+            "sig": b64encode(self.signature).decode() if self.signature else None,
         }

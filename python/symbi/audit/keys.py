@@ -22,7 +22,7 @@ from symbi import _core
 from symbi.audit.proof import Checkpoint
 from symbi.errors import CryptoError
 
-__all__ = ["key_path", "read_seed", "rotate", "seed_of", "sign_at_rest"]
+__all__ = ["finish_rotation", "key_path", "next_seed", "read_seed", "rotate", "seed_of", "sign_at_rest"]
 
 SEED_BYTES = 32
 
@@ -121,19 +121,43 @@ def rotate(directory: str | os.PathLike[str]) -> tuple[int | None, str]:
     place = _key_file(trail)
     if place is None:
         raise CryptoError(f"the key of `{trail}` is not here: only its writer can change it")
-    waiting = place.with_name(place.name + ".next")
-    if not waiting.exists():
-        _make_next(waiting, application=place == key_path(trail))
-    new = _read(waiting, trail)
+    new = next_seed(trail)
     fingerprint = _core.audit_fingerprint(new)
     keys = _core.audit_verifier_keys(os.fspath(trail))
     turn = b64decode(keys[-1].split("+", 2)[2])[1:]
     seq = None  # the log says so already: only the file was left to be moved
     if hashlib.sha256(b"ed25519" + turn).hexdigest()[:32] != fingerprint:
         seq = _core.audit_rotate(os.fspath(trail), _read(place, trail), new, place != key_path(trail))
-    waiting.rename(place)
-    _sync_directory(place.parent)
+    finish_rotation(trail)
     return seq, fingerprint
+
+
+def next_seed(directory: str | os.PathLike[str]) -> bytes:
+    """The key that is to sign next, on disk before any log names it (KR1): made, or what an interrupted rotation left.
+
+    Raises:
+        CryptoError: the trail's key is not here.
+    """
+    trail = Path(directory).absolute()
+    place = _key_file(trail)
+    if place is None:
+        raise CryptoError(f"the key of `{trail}` is not here: only its writer can change it")
+    waiting = _waiting(place)
+    if not waiting.exists():
+        _make_next(waiting, application=place == key_path(trail))
+    return _read(waiting, trail)
+
+
+def finish_rotation(directory: str | os.PathLike[str]) -> None:
+    """Puts the key that signs now in the place of the one before, whose time is over (KR1)."""
+    place = _key_file(Path(directory).absolute())
+    if place is not None:
+        _waiting(place).rename(place)
+        _sync_directory(place.parent)
+
+
+def _waiting(place: Path) -> Path:
+    return place.with_name(place.name + ".next")
 
 
 def _make_next(path: Path, *, application: bool) -> None:

@@ -2,8 +2,7 @@
 
 Why: a witness signs its own clock; an authority's stamp shows a stranger that a checkpoint, and with it every record
 under it, was there at that time.
-Not here: the way to the authority (its answer is a file), and its signature: that is an X.509 chain, which
-`openssl ts -verify` checks against the authority's certificate.
+Not here: the way to the authority (its answer is a file), and its signature (`audit/authority.py`).
 
 Invariants
 - ST1 an answer counts only when it is granted and stamps these very bytes; its time is told with what remains to check.
@@ -18,7 +17,7 @@ from typing import Final
 
 from symbi.errors import CryptoError
 
-__all__ = ["read_answer", "request"]
+__all__ = ["Der", "read_answer", "read_token", "request"]
 
 _SHA256: Final = bytes.fromhex("0609608648016503040201")  # 2.16.840.1.101.3.4.2.1
 _SIGNED_DATA: Final = bytes.fromhex("06092a864886f70d010702")  # 1.2.840.113549.1.7.2
@@ -49,7 +48,7 @@ def request(data: bytes) -> bytes:
     return _der(_SEQUENCE, _der(_INTEGER, b"\1"), _imprint(data), _der(_INTEGER, number), certificate_wanted)
 
 
-class _Reader:
+class Der:
     """The members of one DER value, in order. Anything but definite lengths within the data is refused."""
 
     def __init__(self, data: bytes) -> None:
@@ -71,19 +70,37 @@ class _Reader:
         self.at = at + size
         return self.data[begin : self.at], self.data[at : self.at]
 
-    def inside(self, tag: int) -> _Reader:
-        return _Reader(self.take(tag)[1])
+    def inside(self, tag: int) -> Der:
+        """The members of the next member."""
+        return Der(self.take(tag)[1])
+
+    def more(self) -> bool:
+        """Whether there is a next member."""
+        return self.at < len(self.data)
+
+    def next_is(self, tag: int) -> bool:
+        """Whether the next member has this tag."""
+        return self.more() and self.data[self.at] == tag
 
 
 def read_answer(answer: bytes, data: bytes) -> datetime:
     """The time that an answer (`TimeStampResp`, DER) puts on `data`.
 
-    Its signature is not checked here: `openssl ts -verify -data FILE -in ANSWER -CAfile CERTIFICATE` does.
+    Its signature is not checked here: `authority.check_answer` does.
 
     Raises:
         CryptoError: it was refused, stamps something else, or is not a time stamp (ST1).
     """
-    response = _Reader(answer).inside(_SEQUENCE)
+    return read_token(answer, data)[0]
+
+
+def read_token(answer: bytes, data: bytes) -> tuple[datetime, bytes, Der]:
+    """As `read_answer`; and the bytes that were signed, and what follows them in the signed data.
+
+    Raises:
+        CryptoError: as `read_answer`.
+    """
+    response = Der(answer).inside(_SEQUENCE)
     status = response.inside(_SEQUENCE).take(_INTEGER)[1]
     if int.from_bytes(status) not in (0, 1):
         raise CryptoError(f"the authority refused: status {int.from_bytes(status)}")
@@ -96,10 +113,11 @@ def read_answer(answer: bytes, data: bytes) -> datetime:
     encapsulated = signed.inside(_SEQUENCE)
     if encapsulated.take()[0] != _TST_INFO:
         raise CryptoError("the answer is signed data of something else")
-    token = _Reader(encapsulated.inside(_CONTEXT_0).take(_OCTETS)[1]).inside(_SEQUENCE)
+    content_bytes = encapsulated.inside(_CONTEXT_0).take(_OCTETS)[1]
+    token = Der(content_bytes).inside(_SEQUENCE)
     token.take(_INTEGER)
     token.take()
-    imprint = _Reader(token.take(_SEQUENCE)[1])
+    imprint = Der(token.take(_SEQUENCE)[1])
     algorithm, digest = imprint.inside(_SEQUENCE), imprint.take(_OCTETS)[1]
     if algorithm.take()[0] != _SHA256 or digest != hashlib.sha256(data).digest():
         raise CryptoError("the answer stamps something else: the imprint is not that of this file")
@@ -107,7 +125,7 @@ def read_answer(answer: bytes, data: bytes) -> datetime:
     text = token.take(_TIME)[1].decode("ascii", errors="replace")
     for form in ("%Y%m%d%H%M%SZ", "%Y%m%d%H%M%S.%fZ"):
         try:
-            return datetime.strptime(text, form).replace(tzinfo=UTC)
+            return datetime.strptime(text, form).replace(tzinfo=UTC), content_bytes, signed
         except ValueError:
             continue
     raise CryptoError("the answer's time is none")

@@ -6,19 +6,22 @@ Not here: sealing, signing, mailboxes (native). The sender is always a handle, n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from symbi.agents.mail import Guarantee, Handler, Inbox, Message, Payload, Subscription, sending
-from symbi.agents.shapes import payload_of
+from symbi.agents.mail import Handler, Message, Payload, Publishing, Sending, Subscription, sending
+from symbi.agents.many import Messages
+from symbi.agents.messaging import PLAIN
+from symbi.agents.parts import part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from symbi._core import Kernel
     from symbi.agents.dispatch import Dispatcher
     from symbi.agents.handle import AgentHandle
+    from symbi.agents.parts import Part
 
-__all__ = ["Bus", "DeadLetter", "Message", "Subscription"]
+__all__ = ["Bus", "DeadLetter", "Message", "Messages", "Publishing", "Sending", "Subscription"]
 
 
 def _name(recipient: AgentHandle | str) -> str:
@@ -31,19 +34,29 @@ class DeadLetter:
 
     Attributes:
         id: Its id. `mailbox`: whose it was to be, an agent's or a subscription's.
+        recipient, recipient_name: The agent whose mailbox that is; None where it is gone.
         reason: `attempts` (handed out as often as may be, never acknowledged), `expired`, `recipient_gone`.
         attempts: How often it was handed out.
         sender, sender_name, created_us, topic: As of the message; None where it was never handed out.
+        labels: What it carries.
     """
 
     id: str
     mailbox: str
+    recipient: str | None
+    recipient_name: str | None
     reason: Literal["attempts", "expired", "recipient_gone"]
     attempts: int
     sender: str | None
     sender_name: str | None
     created_us: int | None
     topic: str | None
+    labels: frozenset[str]
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> DeadLetter:
+        """From what the kernel tells."""
+        return cls(**{**row, "labels": frozenset(row["labels"])})
 
 
 class _HostChannel:
@@ -58,8 +71,21 @@ class _HostChannel:
     async def call(self, operation: str, arguments: dict[str, Any]) -> Any:
         return await self._dispatcher.call(self._agent, operation, arguments)
 
+    async def receive(self, mailbox: str, limit: int, timeout_s: float | None) -> Messages:
+        receive = self._dispatcher.messaging.receive
+        return await self._dispatcher.do(receive, self._agent, mailbox, limit, timeout_s)
+
     async def checkpoint(self) -> None:
         return
+
+
+class _HostSubscription(Subscription):
+    """A subscription whose messages never were lines on a pipe."""
+
+    _channel: _HostChannel
+
+    async def _take(self, limit: int, timeout_s: float | None) -> Messages:
+        return await self._channel.receive(self.id, limit, timeout_s)
 
 
 class Bus:
@@ -68,18 +94,10 @@ class Bus:
     def __init__(self, kernel: Kernel, dispatcher: Dispatcher) -> None:
         self._kernel = kernel
         self._dispatcher = dispatcher
+        self._messaging = dispatcher.messaging
 
     async def send(
-        self,
-        agent: AgentHandle,
-        recipient: AgentHandle | str,
-        payload: Payload,
-        *,
-        guarantee: Guarantee = "at_most_once",
-        durable: bool = False,
-        id: str | None = None,  # noqa: A002 - its public name
-        lifetime_s: float | None = None,
-        timeout_s: float | None = None,
+        self, agent: AgentHandle, recipient: AgentHandle | str, payload: Payload, **how: Unpack[Sending]
     ) -> str:
         """Send one message; answers its id once it is in the recipient's mailbox. A full mailbox makes the sender wait.
 
@@ -87,20 +105,16 @@ class Bus:
             agent: Who sends.
             recipient: A handle, an agent's id, or its name.
             payload: At most 1 MiB; 128 KiB where `durable`.
-            guarantee: `at_least_once`: it is handed out until it is acknowledged.
-            durable: It survives the runtime's end, kill -9 included: at least once, and on disk before this answers.
-            id: Its id, a UUID of version 4. A message that is sent again under its id is taken once.
-            lifetime_s: Seconds until it is given up, at most a day; an hour unless it says otherwise.
-            timeout_s: Longest wait for room, seconds; 0: none. None: as long as it takes.
+            how: See `symbi.agents.mail.Sending`.
 
         Raises:
             PolicyDenied: refused, or no such recipient: the two look alike.
             MailboxFullError: no room within `timeout_s`; nothing was sent.
         """
-        more = sending(
-            guarantee=guarantee, durable=durable, id=id, lifetime_s=lifetime_s, timeout_s=timeout_s
-        )
-        arguments = {"recipient": _name(recipient), "payload": payload, **more}
+        do, name = self._dispatcher.do, _name(recipient)
+        if not how:
+            return await do(self._messaging.send, agent.id, name, payload)
+        arguments = {"recipient": name, "payload": payload, **sending(**how)}
         return str(await self._dispatcher.call(agent.id, "bus.send", arguments))
 
     async def send_many(
@@ -110,27 +124,27 @@ class Bus:
         *,
         signing: Literal["batch", "each"] = "batch",
         timeout_s: float | None = None,
-    ) -> list[str]:
+    ) -> Sequence[str]:
         """Send all, in order, in one crossing; answers their ids. Where policy refuses one, none is sent.
 
         Args:
             agent: Who sends.
-            messages: Recipient and payload of each, at most 65,536.
+            messages: Recipient and payload of each, at most 65,536. Messages of one size to one recipient, in which no
+                detector finds anything, are one question to policy.
             signing: `batch`: one signature for up to 256, each with its proof; `each`: one each.
             timeout_s: Longest wait for room of one message, as in `send`.
         """
-        rows = [(_name(recipient), payload_of(payload)) for recipient, payload in messages]
-        async with self._dispatcher.leaving():
-            return await self._dispatcher.messaging.send_rows(
-                agent.id, rows, each=signing == "each", timeout_s=timeout_s
-            )
+        rows = messages if isinstance(messages, list) else list(messages)
+        return await self._dispatcher.do(self._messaging.send_many, agent.id, rows, signing, timeout_s)
 
     async def receive_many(
         self, agent: AgentHandle, limit: int = 1024, timeout_s: float | None = None
-    ) -> list[Message]:
-        """What is in the agent's mailbox, verified and opened; waits up to `timeout_s` where there is nothing."""
-        rows = await self._dispatcher.messaging.receive_rows(agent.id, agent.id, limit, timeout_s)
-        return [Message.of(row) for row in rows]
+    ) -> Messages:
+        """What is in the agent's mailbox, verified and opened; waits up to `timeout_s` where there is nothing.
+
+        Answers a sequence of messages, each of which is made when it is looked at; `payloads` has what they say.
+        """
+        return await self._dispatcher.do(self._messaging.receive, agent.id, agent.id, limit, timeout_s)
 
     async def ack(self, agent: AgentHandle, *messages: Message) -> None:
         """The agent is done with these messages of its mailbox. Answers when that is on disk."""
@@ -142,23 +156,24 @@ class Bus:
         await self._dispatcher.call(agent.id, "bus.give_back", {"message": message.id})
 
     async def publish(
-        self,
-        agent: AgentHandle,
-        topic: str,
-        payload: Payload,
-        *,
-        guarantee: Guarantee = "at_most_once",
-        id: str | None = None,  # noqa: A002 - its public name
-        lifetime_s: float | None = None,
-        timeout_s: float | None = None,
+        self, agent: AgentHandle, topic: str, payload: Payload, **how: Unpack[Publishing]
     ) -> str:
-        """Send to everybody whose subscription takes this topic; answers the message's id.
+        """Send to everybody whose subscription takes this topic; answers the message's id. How: `Publishing`.
+
+        Args:
+            agent: Who publishes.
+            topic: `orders.eu.new`.
+            payload: At most 1 MiB; 128 KiB where `durable`.
+            guarantee, id, lifetime_s: As `send`.
+            durable: It survives the runtime's end for each who is subscribed now: at least once, on disk before this
+                answers. After a crash it goes to the next subscription of the same agent's name and pattern.
+            timeout_s: Longest wait for room in a subscription, seconds, where it may not be missed.
 
         Raises:
             PolicyDenied: refused. InputError: not a topic.
+            MailboxFullError: no room within `timeout_s`. Where `durable`, nobody has it then.
         """
-        more = sending(guarantee=guarantee, id=id, lifetime_s=lifetime_s, timeout_s=timeout_s)
-        arguments = {"topic": topic, "payload": payload, **more}
+        arguments = {"topic": topic, "payload": payload, **sending(**how)}
         return str(await self._dispatcher.call(agent.id, "bus.publish", arguments))
 
     async def subscribe(
@@ -175,13 +190,13 @@ class Bus:
             PolicyDenied: refused. InputError: not a pattern.
         """
         mailbox = str(await self._dispatcher.call(agent.id, "bus.subscribe", {"pattern": pattern}))
-        return Subscription(_HostChannel(self._dispatcher, agent.id), mailbox, pattern, handler)
+        channel = _HostChannel(self._dispatcher, agent.id)
+        return _HostSubscription(channel, mailbox, pattern, handler)
 
     async def listen(self, agent: AgentHandle, handler: Handler | None = None) -> Subscription:
         """The agent's own mailbox as a subscription: a handler is called with each message."""
-        return Inbox(
-            _HostChannel(self._dispatcher, agent.id), agent.id, f"the mailbox of {agent.id}", handler
-        )
+        channel = _HostChannel(self._dispatcher, agent.id)
+        return _HostSubscription(channel, agent.id, f"the mailbox of {agent.id}", handler, ends=False)
 
     async def request(
         self,
@@ -195,22 +210,47 @@ class Bus:
         Raises:
             SymbiTimeoutError: none within `timeout_s` seconds.
         """
-        arguments = {"recipient": _name(recipient), "payload": payload, "timeout_s": timeout_s}
-        return Message.read(await self._dispatcher.call(agent.id, "bus.request", arguments))
+        request = self._messaging.request
+        return await self._dispatcher.do(request, agent.id, _name(recipient), payload, timeout_s)
 
     async def reply(self, agent: AgentHandle, message: Message, payload: Payload) -> str:
         """Answer a message."""
-        arguments = {"recipient": message.sender, "payload": payload, "in_reply_to": message.id}
-        return str(await self._dispatcher.call(agent.id, "bus.send", arguments))
+        options = (message.id, *PLAIN[1:])
+        return await self._dispatcher.do(self._messaging.send, agent.id, message.sender, payload, options)
 
     def dead_letters(self) -> list[DeadLetter]:
         """The messages that were given up, the oldest first; the youngest 1,024 are kept, the trail has all."""
-        return [DeadLetter(**row) for row in self._kernel.dead_letters()[0]]
+        return [DeadLetter.of(row) for row in self._kernel.dead_letters()[0]]
 
-    def revive(self, letter: DeadLetter | str) -> None:
-        """Put a dead letter back into its mailbox, as if it had never been handed out: decided as the host's sending.
+    def read_dead_letter(self, letter: DeadLetter | str, *, by: str = "host") -> bytes | list[Part]:
+        """What a dead letter says. That it was read is recorded; no built-in policy lets anybody.
+
+        Args:
+            letter: It, or its id. by: Who reads it: `host`, or `operator:<uid>`.
+
+        Raises:
+            PolicyDenied: `message.read` is not permitted. InputError: no such dead letter, or nothing was kept of it.
+        """
+        payload, _ = self._kernel.read_dead_letter(by, *_place(letter))
+        return payload if isinstance(payload, bytes) else [part_of(shape) for shape in payload]
+
+    def revive(self, letter: DeadLetter | str, *, by: str = "host") -> None:
+        """Put a dead letter back into its mailbox, as if it had never been handed out: decided as the host's sending,
+        and of an operator as `operation.resolve` too.
 
         Raises:
             PolicyDenied: refused. InputError: no such dead letter, or nothing was kept of it.
         """
-        self._kernel.revive("host", letter if isinstance(letter, str) else letter.id)
+        self._kernel.revive(by, *_place(letter))
+
+    def discard(self, letter: DeadLetter | str, *, by: str = "host") -> None:
+        """Throw a dead letter away, for good. Built-in policies leave this to operators (`operation.resolve`).
+
+        Raises:
+            PolicyDenied: refused. InputError: no such dead letter.
+        """
+        self._kernel.discard(by, *_place(letter))
+
+
+def _place(letter: DeadLetter | str) -> tuple[str, str | None]:
+    return (letter, None) if isinstance(letter, str) else (letter.id, letter.mailbox)

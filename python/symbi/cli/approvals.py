@@ -10,7 +10,6 @@ Invariants
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symbi.cli import exits, frame, output
+from symbi.cli.asking import ask_or_open
 
 if TYPE_CHECKING:
     import argparse
@@ -60,7 +60,7 @@ def register(subparsers: frame.Subparsers) -> None:
     approve = frame.add_command(
         verbs,
         "approve",
-        summary="agree to it; with other arguments, if you say so",
+        summary="agree to it; with other content, if you say so",
         description=f"It is decided again when it comes back. {_HOW}",
         run=_approve,
         example=f"symbi approvals approve {_EXAMPLE}",
@@ -68,7 +68,10 @@ def register(subparsers: frame.Subparsers) -> None:
     approve.add_argument(
         "--arguments",
         metavar="JSON|@FILE",
-        help="agree only with these arguments, a JSON object; who agreed before must agree again",
+        help=(
+            "agree only with this content, a JSON object: arguments of a call, input of a task, `text` of a message, "
+            "`readers` of a document; who agreed before must agree again"
+        ),
     )
     deny = frame.add_command(
         verbs,
@@ -250,7 +253,7 @@ def _time(at_us: int) -> str:
 
 def _token() -> str:
     """CA1."""
-    from symbi.control import TOKEN_VARIABLE
+    from symbi.operators import TOKEN_VARIABLE
 
     given = os.environ.get(TOKEN_VARIABLE)
     if given:
@@ -261,24 +264,5 @@ def _token() -> str:
 
 
 def _ask(options: argparse.Namespace, request: dict[str, Any]) -> Any:
-    """Of the running runtime; where there is none, of the data directory itself."""
-    from symbi.control import ask
-    from symbi.errors import InputError, RuntimeClosedError
-
-    try:
-        return ask(options.data, request)
-    except RuntimeClosedError:
-        if not (options.data / "keys").is_dir():
-            raise InputError(
-                f"`{options.data}` is no data directory of a runtime: name it with --data"
-            ) from None
-        return asyncio.run(_alone(options, request))
-
-
-async def _alone(options: argparse.Namespace, request: dict[str, Any]) -> Any:
-    from symbi.control import act
-    from symbi.runtime import Runtime
-
-    # Without policies: what operators do is decided by the built-in set, and broken ones must not stand in the way.
-    async with Runtime.open(frame.load_config(options), data=options.data, policy=()) as runtime:
-        return await act(runtime, f"operator:{os.getuid()}", request)
+    """Under the built-in policies where no runtime runs: what an operator says of what waits is theirs to decide."""
+    return ask_or_open(options, request, built_in=True)

@@ -1,28 +1,28 @@
 """`symbi audit`: query and follow a trail, and the place of its other verbs.
 
 They read files and need no running runtime; beside one they see whole records only.
-Not here: verifying, checkpoints and proofs (`cli/proofs.py`), what makes a trail good (`symbi.audit`).
+Not here: verifying, checkpoints and proofs (`cli/proofs.py`), reports and provenance (`cli/evidence.py`), what makes a
+trail good (`symbi.audit`).
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from symbi.cli import frame, output, proofs
+from symbi.cli import erase, evidence, frame, keeping, output, proofs, stamping
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from symbi.audit import AuditEvent
+    from symbi.audit import AuditEvent, Gap
+    from symbi.audit.query import Filters
 
 __all__ = ["register"]
-
-_POLL_S = 0.2  # how late `tail -f` may be; a read of one directory, so it costs nothing
 
 
 def register(subparsers: frame.Subparsers) -> None:
@@ -31,6 +31,10 @@ def register(subparsers: frame.Subparsers) -> None:
         subparsers, "audit", summary="the trail: verify, prove, query, follow", example="symbi audit verify"
     )
     proofs.add_verbs(verbs)
+    evidence.add_verbs(verbs)
+    erase.add_verbs(verbs)
+    keeping.add_verbs(verbs)
+    stamping.add_verbs(verbs)
     query = frame.add_command(
         verbs,
         "query",
@@ -38,20 +42,25 @@ def register(subparsers: frame.Subparsers) -> None:
         run=_query,
         example="symbi audit query --type 'tool.*' --since 2025-01-01T00:00:00Z --limit 20",
     )
-    query.add_argument("--agent", metavar="ID", help="whose doing")
-    query.add_argument("--type", metavar="TYPE", help="the type, or its beginning with a trailing *")
-    query.add_argument("--since", metavar="TIME", help="at or after, ISO 8601 with time zone")
-    query.add_argument("--until", metavar="TIME", help="before, ISO 8601 with time zone")
-    query.add_argument("--op", metavar="ID", help="the operation")
-    query.add_argument("--run", dest="run_id", metavar="ID", help="the run")
-    query.add_argument("--decision", metavar="WORD", help="what was decided, such as deny")
-    query.add_argument("--subject", metavar="PSEUDONYM", help="a person concerned")
-    query.add_argument("--limit", type=_count, metavar="N", help="at most so many, the first ones")
+    _add_filters(query)
+    query.add_argument(
+        "--limit", type=_count, metavar="N", help="at most so many, the first ones of the order"
+    )
+    query.add_argument("--newest", action="store_true", help="the newest first")
+    query.add_argument("--after", metavar="CURSOR", help="go on where a page with --limit ended")
+    query.add_argument("--scan", action="store_true", help="read everything instead of asking the index")
     tail = frame.add_command(
         verbs, "tail", summary="the last records, and what comes", run=_tail, example="symbi audit tail -f"
     )
     tail.add_argument("-n", "--lines", type=_count, default=10, metavar="N", help="how many (default: 10)")
     tail.add_argument("-f", "--follow", action="store_true", help="go on with what is written")
+    tail.add_argument(
+        "--behind-max",
+        type=_count,
+        metavar="N",
+        help="further behind than N records, skip some and say which",
+    )
+    _add_filters(tail)
     cat = frame.add_command(
         verbs,
         "cat",
@@ -82,39 +91,98 @@ def _count(text: str) -> int:
     return value
 
 
-def _query(options: argparse.Namespace) -> int:
-    found = proofs.open_trail(options).query(
-        agent_id=options.agent,
-        event_type=options.type,
-        since=options.since,
-        until=options.until,
-        op=options.op,
-        run=options.run_id,
-        decision=options.decision,
-        subject=options.subject,
-        limit=options.limit,
+def _add_filters(parser: frame.Parser) -> None:
+    parser.add_argument("--agent", metavar="ID", help="whose doing")
+    parser.add_argument("--type", metavar="TYPE", help="the type, or its beginning with a trailing *")
+    parser.add_argument("--since", metavar="TIME", help="at or after, ISO 8601 with time zone")
+    parser.add_argument("--until", metavar="TIME", help="before, ISO 8601 with time zone")
+    parser.add_argument("--op", metavar="ID", help="the operation")
+    parser.add_argument("--run", dest="run_id", metavar="ID", help="the run")
+    parser.add_argument("--decision", metavar="WORD", help="what was decided, such as deny")
+    parser.add_argument("--action", metavar="NAME", help="what was to be done, such as tool.call")
+    parser.add_argument("--rule", metavar="ID", help="a rule that decided")
+    parser.add_argument("--resource", metavar="ENTITY", help='on what, such as `Tool::"outbox.send"`')
+    parser.add_argument("--label", metavar="LABEL", help="a label of the data concerned")
+    parser.add_argument(
+        "--subject", metavar="NAME", help="a person concerned, as it was named or by pseudonym"
     )
+
+
+def _filters(options: argparse.Namespace) -> Filters:
+    return {
+        "agent_id": options.agent,
+        "event_type": options.type,
+        "since": options.since,
+        "until": options.until,
+        "op": options.op,
+        "run": options.run_id,
+        "decision": options.decision,
+        "action": options.action,
+        "rule": options.rule,
+        "resource": options.resource,
+        "label": options.label,
+        "subject": erase.pseudonym(options),
+    }
+
+
+def _query(options: argparse.Namespace) -> int:
+    log = proofs.open_trail(options)
+    if not options.scan:
+        evidence.catch_up(log)
+    filters = _filters(options) | {"limit": options.limit, "newest_first": options.newest}
+    page = log.page(**filters, after=options.after, index=not options.scan)
     if options.json:
-        output.print_json([event.to_json() for event in found])
+        output.print_json([event.to_json() for event in page.events])
     else:
-        _print(found)
-        output.note(f"{len(found)} records; their chain was not checked: `symbi audit verify` does")
+        _print(page.events, options.data)
+        output.note(
+            f"{len(page.events)} records; their signatures were not checked: `symbi audit verify` does"
+        )
+    if page.next is not None:
+        output.note(f"there are more: the same with --after {page.next}")
+    if page.passed_over:
+        output.warn("a part of the index is damaged or stale and was read through: `symbi audit reindex`")
     return 0
 
 
 def _tail(options: argparse.Namespace) -> int:
+    from symbi.audit import Gap
+
     log = proofs.open_trail(options)
-    last = log.last(max(options.lines, 1))  # with `-n 0` too: following begins after the last
-    show = _print_lines if options.json else _print
-    show(last[len(last) - options.lines :] if options.lines < len(last) else last)
+    newest = log.last(1)  # before the rest: what is written while this looks is followed, not lost
+    filters = _filters(options)
+    show = _print_lines if options.json else partial(_print, data=options.data)
+    if any(value is not None for value in filters.values()):
+        newest_ones: Filters = {**filters, "newest_first": True, "limit": options.lines}
+        last = log.query(**newest_ones)[::-1]
+    else:
+        last = log.last(options.lines) if options.lines else []
     if not options.follow:
+        show(last)
         return 0
-    sys.stdout.flush()
-    tail = log.tail(last[-1].seq + 1 if last else 0)
-    while True:  # until interrupted
-        show(tail)
-        sys.stdout.flush()
-        time.sleep(_POLL_S)
+    stream = log.stream(
+        **filters,
+        from_seq=max(last[-1].seq if last else -1, newest[-1].seq if newest else -1) + 1,
+        behind_max=options.behind_max,
+    )
+    show(last)
+    for event in stream.follow():  # until interrupted
+        if event is None:
+            sys.stdout.flush()
+        elif isinstance(event, Gap):
+            _missed(event, json_lines=options.json)
+        else:
+            show([event])
+    return 0
+
+
+def _missed(gap: Gap, *, json_lines: bool) -> None:
+    if json_lines:
+        sys.stdout.write(json.dumps({"missed": {"first": gap.first, "end": gap.end}}) + "\n")
+    output.warn(
+        f"records {gap.first} to {gap.end - 1} were not shown, this terminal was too slow: "
+        f"`symbi audit cat --from {gap.first}` has them"
+    )
 
 
 def _cat(options: argparse.Namespace) -> int:
@@ -143,9 +211,9 @@ def _print_lines(events: Iterable[AuditEvent]) -> None:
         sys.stdout.write(json.dumps(event.to_json(), ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-def _print(events: Iterable[AuditEvent]) -> None:
+def _print(events: Iterable[AuditEvent], data: Path) -> None:
     for event in events:
-        details = json.dumps(event.details, ensure_ascii=False, separators=(",", ":"))
+        details = json.dumps(erase.shown(event.details, data), ensure_ascii=False, separators=(",", ":"))
         parts = [
             str(event.seq),
             event.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z"),

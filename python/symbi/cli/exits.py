@@ -45,6 +45,7 @@ EXITS: dict[str, int] = {
     "audit.locked": FINDING,
     "audit.unavailable": FINDING,
     "crypto.invalid": FINDING,
+    "data.erased": FINDING,
     "bus": FINDING,
     "bus.mailbox_full": FINDING,
     "bus.unknown_recipient": FINDING,

@@ -175,10 +175,9 @@ def _find(log: AuditLog, wanted: str) -> AuditEvent:
         if event.event_type not in _DECIDED:
             raise InputError(f"record {wanted} is `{event.event_type}`: nothing was decided in it")
         return event
-    for refused in _REFUSED:
-        for event in log.query(event_type=refused):
-            if event.details.get("decision_id") == wanted:
-                return event
+    for event in log.query(decision_id=wanted):
+        if event.event_type in _REFUSED:
+            return event
     decided = [event for event in _operations(log, wanted) if event.event_type in _DECIDED]
     if not decided:
         raise InputError(

@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "why a decision fell as it did: rule, values, what would allow it"),
     "audit": ("audit", "the trail: verify, query, follow"),
     "agents": ("agents", "the agents of the running runtime"),
+    "keys": ("keys", "keys that agents sign messages with: show, exchange, take back"),
+    "letters": ("letters", "messages that were given up: look, put back, throw away"),
     "stop": ("stop", "emergency stop of the running runtime"),
     "approvals": ("approvals", "operations that wait for a person"),
     "tools": ("tools", "tools: list, pin, verify"),

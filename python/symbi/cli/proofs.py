@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from symbi.audit import AuditLog, Checkpoint, Verification
 
-__all__ = ["add_path", "add_verbs", "open_trail"]
+__all__ = ["add_path", "add_verbs", "notes", "open_trail", "read_text", "signed_now"]
 
 _LEVELS = {
     "consistent": "whole since it was signed; by whom is not known without --key",
@@ -91,30 +91,6 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         "--verifier-key", action="store_true", help="print instead the key that a witness is told of this log"
     )
     add_path(checkpoint)
-    stamp = frame.add_command(
-        verbs,
-        "stamp",
-        summary="a time stamp of an authority (RFC 3161) over a checkpoint: make the request, read the answer",
-        run=_stamp,
-        example="symbi audit stamp kept.checkpoint --request kept.tsq\n"
-        "symbi audit stamp kept.checkpoint --answer kept.tsr",
-        description="Send the request to any authority as application/timestamp-query. The authority's signature is\n"
-        "checked by `openssl ts -verify -data FILE -in ANSWER -CAfile CERTIFICATE`, not here.",
-    )
-    stamp.add_argument(
-        "file", type=Path, metavar="FILE", help="the checkpoint, as `symbi audit checkpoint` gave it"
-    )
-    stamp.add_argument("--request", type=Path, metavar="OUT", help="write the request here")
-    stamp.add_argument("--answer", type=Path, metavar="IN", help="read this answer")
-    rotate = frame.add_command(
-        verbs,
-        "rotate",
-        summary="a new key signs from the next record on; the old and the new sign the record of it",
-        run=_rotate,
-        example="symbi audit rotate",
-        description="The trail must not be open: stop its runtime first. Run again, it ends what was interrupted.",
-    )
-    add_path(rotate)
     witness = frame.add_command(
         verbs,
         "witness",
@@ -179,7 +155,7 @@ def _range(text: str) -> range:
     return range(int(first), int(end))
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
     from symbi.errors import InputError
 
     try:
@@ -206,7 +182,7 @@ def _verify(options: argparse.Namespace) -> int:
     try:
         found = open_trail(options).verify(
             key=options.key,
-            checkpoint=[one for file in options.checkpoint for one in notes(_text(file))],
+            checkpoint=[one for file in options.checkpoint for one in notes(read_text(file))],
             witnesses=options.witness,
             since_checkpoint=options.since_checkpoint,
             records=options.records,
@@ -237,7 +213,9 @@ def _missing(found: Verification) -> str:
     """What keeps the word from reaching the last byte."""
     if found.tail_bytes:
         return f"{found.tail_bytes} bytes after the last record belong to none"
-    if found.first or found.complete_to < found.records:
+    if found.distrusted:
+        return f"records {_ranges(found)} are signed with a key that others had"
+    if found.first > found.pruned or found.complete_to < found.records:
         return f"no checkpoint vouches for records {found.complete_to} to {found.records - 1}"
     return ""
 
@@ -256,12 +234,20 @@ def _verified(path: Path, found: Verification) -> dict[str, Any]:
         "first": found.first,
         "complete_to": found.complete_to,
         "checkpoint": found.checkpoint,
+        "pruned": found.pruned,
+        "distrusted": [[records.start, records.stop] for records in found.distrusted],
         "witnessed": None if found.witnessed is None else [time.isoformat() for time in found.witnessed],
     }
 
 
+def _ranges(found: Verification) -> str:
+    return ", ".join(f"{records.start} to {records.stop - 1}" for records in found.distrusted)
+
+
 def _lines(path: Path, found: Verification) -> list[str]:
     which = f"{found.records} records" if not found.first else f"records {found.first} to {found.records - 1}"
+    if found.pruned and found.first == found.pruned:
+        which += " (those before were pruned: their hashes are kept, their content is gone)"
     if found.level == "complete":
         word = f"its first {found.complete_to} records are those of the checkpoint you gave, none cut off or changed"
         end = f"what came after record {found.complete_to - 1} no checkpoint vouches for"
@@ -277,6 +263,11 @@ def _lines(path: Path, found: Verification) -> list[str]:
         f"  head {found.head}",
         f"  last record at {found.last.isoformat()}; {end}",
     ]
+    if found.distrusted:
+        word = (
+            f"records {_ranges(found)} are signed with a key that others had: their signature shows nothing"
+        )
+        lines.append(f"  {output.paint('not to be trusted', 'red')}: {word}")
     if found.witnessed is not None:
         lines.append(f"  witnessed at {found.witnessed[0].isoformat()}")
     if found.tail_bytes:
@@ -289,7 +280,7 @@ def _check_proof(options: argparse.Namespace) -> int:
     from symbi.errors import CryptoError
 
     try:
-        proven = Proof(_text(options.proof)).check(options.key)
+        proven = Proof(read_text(options.proof)).check(options.key)
     except CryptoError as error:
         if options.json:
             output.print_json({"path": str(options.proof), "verified": False, "reason": str(error)})
@@ -329,7 +320,7 @@ def _checkpoint(options: argparse.Namespace) -> int:
         return exits.DONE
     if bool(options.witness) != bool(options.witness_key):
         raise InputError("--witness and --witness-key go together: an answer that nobody vouches for is none")
-    text = _signed_now(options)
+    text = signed_now(options)
     if options.witness:
         from symbi.http.witness import ask_witness
 
@@ -360,7 +351,7 @@ def _append(options: argparse.Namespace, checkpoint: Checkpoint) -> None:
     from symbi.errors import AuditError
 
     file: Path = options.append
-    before = notes(_text(file)) if file.exists() else []
+    before = notes(read_text(file)) if file.exists() else []
     if before:
         old = Checkpoint.parse(before[-1])
         new, hashes = open_trail(options).prove_consistency(old)
@@ -375,52 +366,6 @@ def _append(options: argparse.Namespace, checkpoint: Checkpoint) -> None:
         os.fsync(out.fileno())
 
 
-def _stamp(options: argparse.Namespace) -> int:
-    from symbi.audit import Checkpoint
-    from symbi.audit.stamp import read_answer, request
-    from symbi.errors import CryptoError, InputError
-
-    if (options.request is None) == (options.answer is None):
-        raise InputError("either --request OUT or --answer IN")
-    text = _text(options.file)
-    checkpoint = Checkpoint.parse(text)
-    if options.request is not None:
-        options.request.write_bytes(request(text.encode()))
-        output.note(f"{options.request}: send it to an authority as application/timestamp-query")
-        return exits.DONE
-    try:
-        answer = options.answer.read_bytes()
-    except OSError as error:
-        raise InputError(f"`{options.answer}`: {error}") from error
-    try:
-        time = read_answer(answer, text.encode())
-    except CryptoError as error:
-        output.note(f"{output.paint('broken', 'red', sys.stderr)}: {output.clean(error)}")
-        return exits.FINDING
-    if options.json:
-        output.print_json({"time": time.isoformat(), "size": checkpoint.size, "log_id": checkpoint.log_id})
-    else:
-        sys.stdout.write(f"{checkpoint.size} records of log {checkpoint.log_id} at {time.isoformat()}\n")
-        output.note(
-            "whose word that is: "
-            f"`openssl ts -verify -data {options.file} -in {options.answer} -CAfile CERTIFICATE`"
-        )
-    return exits.DONE
-
-
-def _rotate(options: argparse.Namespace) -> int:
-    from symbi.audit import rotate
-
-    seq, fingerprint = rotate(open_trail(options).directory)
-    if options.json:
-        output.print_json({"seq": seq, "key": fingerprint})
-    else:
-        sys.stdout.write(f"{fingerprint}\n")
-        where = "an interrupted rotation was ended" if seq is None else f"record {seq} says so"
-        output.note(f"{where}; keep the fingerprint elsewhere, and tell witnesses the new key")
-    return exits.DONE
-
-
 def _witness(options: argparse.Namespace) -> int:
     from symbi.http.witness import WitnessServer
 
@@ -432,7 +377,7 @@ def _witness(options: argparse.Namespace) -> int:
     return exits.DONE
 
 
-def _signed_now(options: argparse.Namespace) -> str:
+def signed_now(options: argparse.Namespace) -> str:
     """By the running runtime, by the key beside the trail, or as it was left."""
     from symbi.audit import sign_at_rest
     from symbi.control import ask
@@ -464,7 +409,7 @@ def _prove(options: argparse.Namespace) -> int:
         raise InputError("name a record: its number, or its event id")
     log = open_trail(options)
     event = _find(log, options.event)
-    against = None if options.against is None else _text(options.against)
+    against = None if options.against is None else read_text(options.against)
     proof = log.prove(event, against=against)
     if options.json:
         proven = proof.check()
@@ -487,7 +432,9 @@ def _prove_message(options: argparse.Namespace) -> int:
     found = prove_message(log, options.message)
     proof = None
     with suppress(InputError):  # no checkpoint covers it yet: `symbi audit checkpoint`
-        proof = log.prove(found.seq, against=None if options.against is None else _text(options.against)).text
+        proof = log.prove(
+            found.seq, against=None if options.against is None else read_text(options.against)
+        ).text
     output.print_json(found.to_json() | {"proof": proof})
     output.note(f"message {found.index + 1} of the {found.count} that record {found.seq} names")
     if proof is None:
@@ -515,7 +462,7 @@ def _prove_growth(options: argparse.Namespace) -> int:
 
     # With --since the first positional is the trail's directory.
     options.path = options.path or (None if options.event is None else Path(options.event))
-    new, hashes = open_trail(options).prove_consistency(_text(options.since))
+    new, hashes = open_trail(options).prove_consistency(read_text(options.since))
     lines = [b64encode(one).decode() for one in hashes]
     if options.json:
         output.print_json({"size": new.size, "hashes": lines, "checkpoint": new.text})

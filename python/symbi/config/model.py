@@ -48,6 +48,10 @@ class RuntimeSettings:
     message_buffer_size: int
     message_rate_per_s: int
     message_burst: int
+    message_attempts: int
+    message_patience_ms: int
+    message_backoff_ms: int
+    message_backoff_max_ms: int
     gc_interval_ms: int
     loop_block_ms: int
 
@@ -87,6 +91,13 @@ _OPTIONS = (
 )
 
 
+_ORDERED = (  # the second is at least the first
+    ("supervision.breaker_open_ms", "supervision.breaker_open_max_ms"),
+    ("supervision.agent_retries", "supervision.runtime_retries"),
+    ("runtime.message_backoff_ms", "runtime.message_backoff_max_ms"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SecuritySettings:
     """`[security]`."""
@@ -110,7 +121,11 @@ class AuditSettings:
     """`[audit]`. No storage: `trail` in the data directory."""
 
     storage: Path | None
+    signing: Literal["event", "group"]
+    segment_age_h: int
+    retention_days: int
     snapshot_records: int
+    subject_key_backups: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +234,12 @@ class Config:
 
     def _refuse_the_impossible(self) -> None:
         """What each value allows alone and all together do not (CM1)."""
-        for key, larger in (("breaker_open_ms", "breaker_open_max_ms"), ("agent_retries", "runtime_retries")):
-            low, high = getattr(self.supervision, key), getattr(self.supervision, larger)
-            if high < low:
+        for key, larger in _ORDERED:
+            low, high = self.values[key], self.values[larger]
+            if isinstance(low, int) and isinstance(high, int) and high < low:
                 raise ConfigError(
-                    f"{self.origins[f'supervision.{larger}']}: `supervision.{larger}` is {high}, less than "
-                    f"`supervision.{key}`, which is {low} by {self.origins[f'supervision.{key}']}"
+                    f"{self.origins[larger]}: `{larger}` is {high}, less than `{key}`, which is {low} by "
+                    f"{self.origins[key]}"
                 )
         if self.runtime.mode != "production":
             return

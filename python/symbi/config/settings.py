@@ -163,6 +163,30 @@ SETTINGS: tuple[Setting, ...] = (
         default=1_000,
     ),
     Setting(
+        "runtime.message_attempts",
+        Number(1, 100),
+        "How often a message at least once is handed out before it is a dead letter.",
+        default=5,
+    ),
+    Setting(
+        "runtime.message_patience_ms",
+        Duration(10, 86_400_000, "ms"),
+        "How long a reader may take to acknowledge such a message before it counts as failed.",
+        default=30_000,
+    ),
+    Setting(
+        "runtime.message_backoff_ms",
+        Duration(1, 86_400_000, "ms"),
+        "The pause before such a message is handed out the second time; doubled with each further time.",
+        default=200,
+    ),
+    Setting(
+        "runtime.message_backoff_max_ms",
+        Duration(1, 86_400_000, "ms"),
+        "The longest such pause.",
+        default=60_000,
+    ),
+    Setting(
         "runtime.gc_interval_ms",
         Duration(1, 60_000, "ms"),
         "Least pause between two steps of the collector, which works only while there is garbage.",
@@ -368,10 +392,36 @@ SETTINGS: tuple[Setting, ...] = (
         default=50,
     ),
     Setting(
+        "audit.signing",
+        Choice(("event", "group")),
+        "What is signed of the trail: each record, or each group that goes to the disk together.",
+        default="event",
+    ),
+    Setting(
+        "audit.segment_age_h",
+        Number(1, 8_760),
+        "Hours after which a segment of the trail is closed and packed, though it is not full, once a record comes.",
+        default=24,
+    ),
+    Setting(
+        "audit.retention_days",
+        Number(0, 36_500),
+        "Days after which closed segments of the trail are pruned, unless a legal hold is in force; 0 keeps "
+        "everything, less than 31 is taken as 31.",
+        default=0,
+    ),
+    Setting(
         "audit.snapshot_records",
         Number(100, 100_000_000),
         "Records after which what an opening would read from them is written down, so that it reads less.",
         default=10_000,
+    ),
+    Setting(
+        "audit.subject_key_backups",
+        Paths(),
+        "Directories that get a copy of each person's key when it is made, and lose it when the person is erased.",
+        default=(),
+        default_text="none",
     ),
     Setting(
         "log.level",

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from symbi.agents.parts import with_subject
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -61,14 +63,30 @@ class Knowledge:
         self._bridge = bridge
         self._dispatcher = dispatcher
 
-    async def ingest(self, agent: AgentHandle, title: str, passages: Sequence[Passage]) -> str:
+    async def ingest(
+        self,
+        agent: AgentHandle,
+        title: str,
+        passages: Sequence[Passage],
+        *,
+        subject: str | Sequence[str] | None = None,
+    ) -> str:
         """Bring passages in on behalf of `agent`, seen by nobody until a document names them.
+
+        Args:
+            subject: Whose data all of them are, and the title; of one passage alone, a label `subject:NAME` says it.
 
         Returns:
             Their digest, for `ctx.context.store`.
         """
         rows = [
-            (passage.text, passage.digest, list(passage.labels), passage.start, passage.end)
+            (
+                passage.text,
+                passage.digest,
+                with_subject(passage.labels, subject),
+                passage.start,
+                passage.end,
+            )
             for passage in passages
         ]
         async with self._dispatcher.leaving():

@@ -8,16 +8,18 @@ Looked at four times a second, by name, inode, size and time: some microseconds 
 
 Invariants
 - PW1 whatever goes wrong leaves the policies before in force, and is said: in the log, in health, in the trail.
+- PW3 a change that persons must agree to is put in force once they have, unless the files have changed again by then.
 - PW2 files that are saved together are loaded together: two looks in a row must have seen the same.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
-from symbi.errors import SymbiError
+from symbi.errors import PolicyDenied, SymbiError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -52,9 +54,15 @@ class Watch:
     """Of the policy paths of one runtime, on its loop."""
 
     def __init__(
-        self, paths: Iterable[Path], load: Callable[[], Awaitable[object]], refuse: Callable[[str], object]
+        self,
+        paths: Iterable[Path],
+        load: Callable[[], Awaitable[object]],
+        refuse: Callable[[str], object],
+        agreed: Callable[[PolicyDenied], Awaitable[object]],
     ) -> None:
-        """`load` puts what the files say in force; `refuse` is told why that cannot be."""
+        """`load` puts what the files say in force; `refuse` is told why that cannot be; `agreed` waits for persons."""
+        self._agreed = agreed
+        self._waiting: asyncio.Task[None] | None = None
         self._paths = tuple(paths)
         self._load = load
         self._refuse = refuse
@@ -69,6 +77,8 @@ class Watch:
         busy = self._task is not None and not self._task.done()  # one after the other
         if quiet and now != self._loaded and not busy:
             self._loaded = now
+            if self._waiting is not None:
+                self._waiting.cancel()  # PW3
             self._task = self._loop.create_task(self._reload())
         self._timer = self._loop.call_later(LOOK_S, self._tick)
 
@@ -78,11 +88,21 @@ class Watch:
         except (SymbiError, OSError) as error:
             _log.error("the policy files changed, and those before stay in force: %s", error)
             self._refuse(f"{type(error).__name__}: {error}")  # PW1
+            if isinstance(error, PolicyDenied):
+                self._waiting = self._loop.create_task(self._until_agreed(error))
         else:
             _log.info("the policy files changed, and are in force")
+
+    async def _until_agreed(self, denied: PolicyDenied) -> None:
+        """PW3. Where nobody need be asked, or somebody said no, it was told already."""
+        with contextlib.suppress(SymbiError):
+            await self._agreed(denied)
+            self._task = self._loop.create_task(self._reload())
 
     async def close(self) -> None:
         """Watch no more; what is being loaded is finished."""
         self._timer.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)

@@ -10,6 +10,7 @@ Not here: which operations wait (policy), what an approval is bound to and when 
 Invariants
 - AP1 a word without a valid token counts for nothing, whoever brings it.
 - AP2 who waits is woken when it is decided, and at the latest when its time is over.
+- AP3 whatever waits is asked for again from the beginning: the kernel decides it anew, with all that is true by then.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import json
 import os
 from dataclasses import dataclass
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from symbi.errors import InputError, PolicyDenied
 from symbi.runtime.holding import GATE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from symbi._core import Kernel
     from symbi.runtime import Runtime
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Approval", "Approvals", "Vote"]
 
+_T = TypeVar("_T")
 _Rows: TypeAlias = "list[dict[str, Any]]"  # `list` is a method below
 _POLL_S = 3_600.0  # who waits longer looks again: the clock of the trail may have moved otherwise than ours
 
@@ -163,7 +165,14 @@ class Approvals:
     async def modify(
         self, identity: str, arguments: Mapping[str, Any], *, token: str, by: str | None = None
     ) -> int:
-        """A person agrees to the tool call with other arguments. Who agreed before must agree again. As `approve`."""
+        """A person agrees to it with other content. Who agreed before must agree again. As `approve`.
+
+        Args:
+            identity: The approval's id.
+            arguments: Of a tool call the arguments; of a run its input; of a message one of `text`, `base64`, `parts`;
+                of a document its `readers`. Agents, policies, sandboxes, searches are approved or denied as they are.
+            token, by: As `approve`.
+        """
         try:
             given = json.dumps(dict(arguments), allow_nan=False).encode()
         except (TypeError, ValueError) as error:
@@ -173,7 +182,7 @@ class Approvals:
     async def _say(
         self, identity: str, word: str, token: str, by: str | None, arguments: bytes | None = None
     ) -> int:
-        from symbi.control import check_token
+        from symbi.operators import check_token
 
         name = await asyncio.to_thread(check_token, self._runtime.data, token)  # AP1
         by = by or f"operator:{os.getuid()}"
@@ -193,7 +202,7 @@ class Approvals:
         Raises:
             PolicyDenied: not a token. InputError: no such unknown operation.
         """
-        from symbi.control import check_token
+        from symbi.operators import check_token
 
         await asyncio.to_thread(check_token, self._runtime.data, token)
         if outcome not in ("done", "failed"):
@@ -204,19 +213,26 @@ class Approvals:
 
     # Within
 
-    async def wait(
-        self, denied: PolicyDenied, arguments: dict[str, Any], timeout_s: float | None
-    ) -> dict[str, Any]:
-        """Wait until persons have decided what `denied` says must wait. Answers the arguments that were approved.
+    async def wait(self, denied: PolicyDenied, timeout_s: float | None) -> bytes | None:
+        """Wait until persons have decided what `denied` says must wait; then it is to be asked for again (AP3).
+
+        Answers the content that they changed it to, as they were shown it; None where they changed nothing.
 
         Raises:
-            PolicyDenied: they said no; or, with `denied` itself, its time or `timeout_s` seconds are over.
+            PolicyDenied: they said no; or, with `denied` itself, it does not wait, or its time or `timeout_s` seconds
+                are over.
         """
+        if denied.code != "needs_approval" or not denied.approval or timeout_s == 0:
+            raise denied
         end = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        expires_us = 0
         while True:
             row = self._kernel.approval(denied.approval)
             if row is None:
+                if time_ns() // 1000 < expires_us:
+                    return None  # another that asked for the same has used it
                 raise denied
+            expires_us = row["expires_us"]
             if row["state"] == "denied":
                 raise PolicyDenied(
                     "a person has said no",
@@ -235,12 +251,19 @@ class Approvals:
             if (gate := GATE.get()) is not None:
                 await gate.passing()
         if not row["modified"]:
-            return arguments
-        changed = _arguments(self._kernel, denied.approval)
+            return None
+        changed = self._kernel.approval_arguments(denied.approval)
         if changed is None:
             raise denied
-        found: dict[str, Any] = changed["arguments"]
-        return found
+        return changed
+
+    async def after(self, act: Callable[[], Awaitable[_T]], timeout_s: float | None) -> _T:
+        """Do `act`; where persons must agree first, once they have. What they may not change (AP3)."""
+        while True:
+            try:
+                return await act()
+            except PolicyDenied as denied:
+                await self.wait(denied, timeout_s)
 
     async def _changed(self, identity: str, timeout_s: float) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -5,7 +5,7 @@ Not here: whether it may be (the kernel), running it (`runs`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from symbi.agents.channel import decode, encode
@@ -33,6 +33,7 @@ class Request:
     tier: str
     timeout_s: float | None
     deadline_s: float | None
+    approval_timeout_s: float | None = None
 
     @classmethod
     def of(
@@ -44,6 +45,7 @@ class Request:
         tier: str,
         deadline_s: float | None,
         labels: Iterable[str],
+        approval_timeout_s: float | None = None,
     ) -> Request:
         """The request of `Runtime.run`.
 
@@ -60,7 +62,7 @@ class Request:
         if (tier == "realtime") != (deadline_s is not None):
             raise InputError('`deadline_s` goes with tier="realtime", which needs it')
         line, arguments = _bound(given)
-        return cls(line, arguments, sorted(labels), priority, tier, timeout_s, deadline_s)
+        return cls(line, arguments, list(labels), priority, tier, timeout_s, deadline_s, approval_timeout_s)
 
     def for_input(self, given: Mapping[str, Any] | None) -> Request:
         """The same for another input.
@@ -74,6 +76,18 @@ class Request:
         return Request(
             line, arguments, self.labels, self.priority, self.tier, self.timeout_s, self.deadline_s
         )
+
+    def changed(self, line: bytes) -> Request:
+        """The same with the input that a person made of it, as it stands in the approval.
+
+        Raises:
+            InputError: it is no input.
+        """
+        try:
+            arguments = decode(line)
+        except ValueError as error:
+            raise InputError(f"the input that was approved cannot be read: {error}") from None
+        return replace(self, line=line, arguments=arguments)
 
     @property
     def deadline_ms(self) -> int | None:

@@ -9,6 +9,7 @@ Invariants
 - BR2 nothing is left on the loop after `close`.
 - BR3 who waits on another loop than the bridge's is refused: it would never be woken.
 - BR4 who stops waiting for a mailbox leaves nothing behind.
+- BR5 who waits for a mailbox that a call of this loop has filled goes on in the same turn, without the descriptor.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from symbi.errors import LogUnavailableError, RuntimeClosedError
+from symbi.runtime.late import Late
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from symbi._core import Kernel
 
@@ -48,6 +50,7 @@ class Bridge:
         self._waiting: list[tuple[int, int, Callable[[Exception | None], None]]] = []
         self._tie = 0
         self._mailboxes: dict[str, list[asyncio.Future[None]]] = {}
+        self._late = Late(loop)
         self._closed = False
         loop.add_reader(kernel.fileno(), self._drain)
 
@@ -74,15 +77,42 @@ class Bridge:
         if self._kernel.want(seq) or self._kernel.log_problem() is not None:
             self._release()
 
-    async def mailbox(self, agent: str) -> None:
-        """Wait until something has come into the mailbox of `agent` that was empty before."""
+    async def mailbox(self, agent: str, until_s: float | None = None) -> None:
+        """Wait until something has come into the mailbox of `agent` that was empty before, or an answer to it.
+
+        Args:
+            agent: Whose mailbox.
+            until_s: When to give up, in the loop's time. None: never.
+
+        Raises:
+            TimeoutError: nothing came until then.
+        """
         self._check()
         future = self._loop.create_future()
         self._mailboxes.setdefault(agent, []).append(future)
+        if until_s is not None:
+            self._late.add(until_s, future)
         try:
             await future
         finally:
             self._forget(agent, future)
+
+    def until(self, seconds: float) -> float:
+        """The loop's time in so many seconds."""
+        return self._loop.time() + seconds
+
+    def filled(self, mailboxes: Iterable[str]) -> None:
+        """A call has filled these mailboxes: who waits for them goes on (BR5). Another loop tells it to this one."""
+        if asyncio.get_running_loop() is self._loop:
+            self._fill(mailboxes)
+        elif not self._closed:
+            self._loop.call_soon_threadsafe(self._fill, mailboxes)
+
+    def _fill(self, mailboxes: Iterable[str]) -> None:
+        for mailbox in mailboxes:
+            for future in self._mailboxes.pop(mailbox, ()):
+                if not future.done():
+                    future.set_result(None)
 
     @property
     def waiting(self) -> int:
@@ -106,10 +136,7 @@ class Bridge:
         ready, roomy = self._kernel.drain()
         for mailbox in roomy:
             self.on_room(mailbox)
-        for agent in ready:
-            for future in self._mailboxes.pop(agent, ()):
-                if not future.done():
-                    future.set_result(None)
+        self._fill(ready)
         self._release()
         self._on_bell()
 
@@ -138,6 +165,7 @@ class Bridge:
             return
         self._closed = True
         if not self._loop.is_closed():
+            self._late.close()
             self._loop.remove_reader(self._kernel.fileno())
             self._release()
             self._fail(RuntimeClosedError("the runtime was closed"))

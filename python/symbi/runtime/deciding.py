@@ -1,9 +1,10 @@
 """What an operator may say of operations that wait, or whose outcome is unknown, over the control socket.
 
-Not here: the socket and the tokens (`symbi.control`), what a word is worth (the kernel), tables (`symbi.cli`).
+Not here: the socket (`symbi.control`), the tokens (`symbi.operators`), what a word is worth (the kernel), tables
+(`symbi.cli`).
 
 Invariants
-- DE1 each verb that says something checks the token first (CS2 of the control socket).
+- DE1 each verb that says something checks the token first (OT1 of operators).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PREFIX_CHARS_MIN: Final = 8  # of an id, where only its beginning is typed
 
 def _token(runtime: Runtime, request: dict[str, Any]) -> str:
     """The token of the request, checked before anything else is looked at (DE1)."""
-    from symbi.control import check_token
+    from symbi.operators import check_token
 
     token = request.get("token")
     given = token if isinstance(token, str) else ""
@@ -92,7 +93,7 @@ async def _resolve(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
 
 
 async def _operators(runtime: Runtime, by: str, request: dict[str, Any]) -> Any:
-    from symbi.control import change_operator, operators
+    from symbi.operators import change_operator, operators
 
     verb, name = request.get("verb"), str(request.get("name"))
     if verb == "list":

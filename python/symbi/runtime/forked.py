@@ -8,6 +8,7 @@ Not here: agents in other processes. Those are sandboxes, and are started, not f
 Invariants
 - FK1 in the child every call on the runtime raises `RuntimeClosedError`, and closing it does nothing.
 - FK2 nothing of the parent's is finalised in the child: the objects are never freed there.
+- FK3 a kernel that somebody kept sends and reads no message in the child: no nonce is used by both.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def protect(runtime: Runtime) -> None:
 
 
 def _after_in_child() -> None:
-    from symbi._core import keep_forever
+    from symbi._core import forked, keep_forever
 
+    forked()  # FK3
     for runtime in list(_open):
         keep_forever(runtime.__dict__.copy())  # FK2: not even the interpreter's end frees it
         runtime._stack = contextlib.AsyncExitStack()

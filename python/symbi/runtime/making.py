@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,8 +66,7 @@ class Agents:
                     if made:
                         await asyncio.sleep(0)
                     some = alike[first : first + CHUNK]
-                    async with Leaving(runtime, "agents"):
-                        ids, seq = runtime.kernel.create_agents("host", **shape, count=len(some))
+                    ids, seq = await runtime.approvals.after(partial(self._create, shape, len(some)), None)
                     handles = [AgentHandle(identity, some[0]) for identity in ids]
                     made += handles
                     self._handles.update(zip(ids, handles, strict=True))
@@ -78,6 +78,10 @@ class Agents:
             await asyncio.gather(*(runtime.stop_agent(one, force=True) for one in made))
             raise
         return made
+
+    async def _create(self, shape: dict[str, Any], count: int) -> tuple[list[str], int]:
+        async with Leaving(self._runtime, "agents"):
+            return self._runtime.kernel.create_agents("host", **shape, count=count)
 
     def _shape(self, config: AgentConfig) -> dict[str, Any]:
         """An agent of this configuration, as the kernel takes it."""

@@ -44,7 +44,8 @@ async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel
         _no_crash_dumps()
     security, settings = runtime.config.security, runtime.config.runtime
     scheduler = runtime.config.scheduler
-    trail = runtime.config.audit.storage
+    audit = runtime.config.audit
+    trail = audit.storage
     if not security.audit_enabled:
         # Development only: the monitor cannot work without a log, so it gets one that is thrown away.
         trail = Path(runtime.closing.enter_context(tempfile.TemporaryDirectory(prefix="symbi-trail-")))
@@ -67,10 +68,18 @@ async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel
         supervision=asdict(runtime.config.supervision),
         agents_max=settings.max_concurrent_agents,
         mailbox_bytes_max=settings.message_buffer_size,
-        snapshot_records=runtime.config.audit.snapshot_records,
+        snapshot_records=audit.snapshot_records,
+        keeping=(audit.signing, audit.segment_age_h * 3_600, audit.retention_days * 86_400),
         passphrase=key_passphrase(),
+        subject_key_backups=list(runtime.config.audit.subject_key_backups),
         message_rate=(
             (settings.message_rate_per_s, settings.message_burst) if settings.message_rate_per_s else None
+        ),
+        delivery=(
+            settings.message_attempts,
+            settings.message_patience_ms * 1_000,
+            settings.message_backoff_ms * 1_000,
+            settings.message_backoff_max_ms * 1_000,
         ),
     )
     runtime.closing.callback(kernel.close)

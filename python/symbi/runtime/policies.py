@@ -4,6 +4,7 @@ Not here: compiling, trying, deciding and swapping (the kernel); which texts pat
 
 Invariants
 - PO1 one change after the other: what is in force is always what the last change said, whole.
+- PO3 a change that waits for persons holds up no other: it is worked out and asked for again when they have agreed.
 - PO2 a change that fails leaves everything as it was, what is registered too.
 """
 
@@ -43,7 +44,13 @@ class Policies:
         if self._paths and self._runtime.config.policy.watch:
             from symbi.policy.watch import Watch
 
-            watch = Watch(self._paths, self.reload, self._runtime.kernel.refuse_policies)
+            runtime = self._runtime
+            watch = Watch(
+                self._paths,
+                self.reload,
+                runtime.kernel.refuse_policies,
+                lambda denied: runtime.approvals.wait(denied, None),
+            )
             self._runtime.closing.push_async_callback(watch.close)
 
     async def load(

@@ -108,6 +108,7 @@ class Runs:
         try:
             await turn.wait()
             if not active.done:
+                self._limit_by_budget(active)
                 sandbox = await workers.program(agent)
                 active.gate.house(sandbox)
                 self._runtime.breaches.watch(active, sandbox)
@@ -190,19 +191,26 @@ class Runs:
     ) -> Active:
         """Ask for a run: decided and recorded; it starts now or when its turn comes."""
         runtime = self._runtime
-        async with Leaving(runtime, "agents"):
-            if not runtime.takes_runs(agent.id):
-                raise LifecycleError(f"`{agent.name}` is stopped, or about to be: schedule it anew")
-            run, _, moves = runtime.kernel.begin_run(
-                "host",
-                agent.id,
-                request.line,
-                request.labels,
-                request.priority,
-                tier=request.tier,
-                deadline_ms=request.deadline_ms,
-                retry_of=None if trial is None else trial.retry_of,
-            )
+        while True:
+            try:
+                async with Leaving(runtime, "agents"):
+                    if not runtime.takes_runs(agent.id):
+                        raise LifecycleError(f"`{agent.name}` is stopped, or about to be: schedule it anew")
+                    run, _, moves = runtime.kernel.begin_run(
+                        "host",
+                        agent.id,
+                        request.line,
+                        request.labels,
+                        request.priority,
+                        tier=request.tier,
+                        deadline_ms=request.deadline_ms,
+                        retry_of=None if trial is None else trial.retry_of,
+                    )
+                break
+            except PolicyDenied as denied:
+                changed = await runtime.approvals.wait(denied, request.approval_timeout_s)
+                if changed is not None:
+                    request = request.changed(changed)
         active = self.admit(agent, run, request, start, trial)
         runtime.moves.apply(moves)
         return active
@@ -229,6 +237,7 @@ class Runs:
 
     def set_to_work(self, active: Active) -> None:
         """Its turn has come: its code runs in a task of its own, in its caller's context."""
+        self._limit_by_budget(active)
         work = self._in_process if active.agent.config.isolation == "in_process" else self._elsewhere
         active.work = asyncio.get_running_loop().create_task(self._work(active, work), context=active.context)
 
@@ -298,9 +307,19 @@ class Runs:
             text = f"`{active.agent.name}` took longer than its limit of {limit_s} s"
             active.gate.clock.arm(limit_s, lambda: self._past_limit(active, text))
 
+    def _limit_by_budget(self, active: Active) -> None:
+        """What budgets of time leave the run: from its turn on, as the kernel counts it."""
+        allowance_ms = self._runtime.kernel.run_allowance_ms(active.run)
+        if allowance_ms is not None:
+            active.gate.clock.arm(allowance_ms / 1000, lambda: self._over_budget(active, allowance_ms))
+
     def _past_limit(self, active: Active, text: str) -> None:
         self._runtime.breaches.out_of_time(active)
         self._too_late(active, text)
+
+    def _over_budget(self, active: Active, allowance_ms: int) -> None:
+        text = f"`{active.agent.name}` has spent what its budgets of time left it, {allowance_ms} ms"
+        self.end(active, ("failed", "over_budget", text), PolicyDenied(text, code="over_budget"))
 
     async def _end(self, active: Active) -> None:
         """Bring a run to where nothing of it moves, and record it (RN2)."""

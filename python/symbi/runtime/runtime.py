@@ -19,12 +19,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from symbi.agents.definition import definition_of
 from symbi.agents.dispatch import Dispatcher
 from symbi.agents.handle import AgentHandle
+from symbi.agents.parts import with_subject
 from symbi.bus import Bus
 from symbi.context import Knowledge, Rag
 from symbi.errors import RuntimeClosedError
@@ -35,11 +37,13 @@ from symbi.runtime.breaches import Breaches
 from symbi.runtime.bridge import Bridge
 from symbi.runtime.calling import Tools
 from symbi.runtime.forked import protect
+from symbi.runtime.keys import Keys
 from symbi.runtime.leaving import Faults, Leaving
 from symbi.runtime.making import Agents, handle_of
 from symbi.runtime.moves import Moves
 from symbi.runtime.notices import Notices
 from symbi.runtime.opening import open_kernel
+from symbi.runtime.persons import Persons
 from symbi.runtime.policies import Policies
 from symbi.runtime.runs import Runs
 from symbi.runtime.showing import describe, why
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
     from symbi._core import Kernel
+    from symbi.audit import AuditLog
     from symbi.config import Config
     from symbi.control import ControlServer
     from symbi.policy import PolicyId
@@ -76,7 +81,9 @@ class Runtime:
         config: The settings in force.
         opened: What the opening found: `log_id`, `fingerprint`, `created`, `unknown`, `trail`, …
         bus, tools, context, rag: Views on the kernel, for the host.
-        approvals: Operations that wait for persons. notices: What somebody is to be told of.
+        approvals: Operations that wait for persons. persons: Whose data this is, to be erased or held.
+        keys: Whose keys there are.
+        notices: What somebody is to be told of.
         agents, runs, workers, moves, brakes, faults, breaches, upkeep: The rooms of this house, for its own modules.
     """
 
@@ -85,6 +92,7 @@ class Runtime:
     context: Knowledge
     rag: Rag
     approvals: Approvals
+    keys: Keys
 
     def __init__(self, config: Config, data: Path, policy: tuple[Path, ...] | None) -> None:
         self.config = config
@@ -107,6 +115,7 @@ class Runtime:
         self.moves = Moves(self)
         self.breaches = Breaches(self)
         self.upkeep = Upkeep(self)
+        self.persons = Persons(self)
 
     @classmethod
     def open(
@@ -176,13 +185,14 @@ class Runtime:
         self._stack.push_async_callback(self.runs.close)
         self.approvals = Approvals(self, kernel, self._bridge)
         caller = ToolCaller(kernel, self._bridge, self.moves.heed, self.approvals)
-        self._dispatcher = Dispatcher(kernel, self._bridge, caller, self.moves.heed)
+        self._dispatcher = Dispatcher(kernel, self._bridge, caller, self.moves.heed, self.approvals)
         self._bridge.on_room = self._dispatcher.messaging.rooms.bell
         self._stack.callback(self._dispatcher.messaging.rooms.close)
         self.bus = Bus(kernel, self._dispatcher)
         self.tools = Tools(caller, self._dispatcher)
         self.context = Knowledge(kernel, self._bridge, self._dispatcher)
         self.rag = Rag(self._dispatcher)
+        self.keys = Keys(self, kernel)
         self._caller = caller
         protect(self)
         self._control = await ControlServer.start(self)
@@ -217,6 +227,14 @@ class Runtime:
             )
         return self._kernel
 
+    @cached_property
+    def audit(self) -> AuditLog:
+        """The runtime's trail, for reading: `rt.audit.query(…)`, `rt.audit.stream(…)`. Only its kernel writes there."""
+        from symbi.audit import AuditLog
+
+        self.kernel  # raises where it is not open  # noqa: B018
+        return AuditLog.open(self.opened["trail"])
+
     @property
     def bridge(self) -> Bridge:
         """The bridge of this opening."""
@@ -241,7 +259,8 @@ class Runtime:
     async def schedule_agent(self, agent: object) -> AgentHandle:
         """Create an agent: Initializing → Ready. One that runs in a sandbox has its worker started and ready.
 
-        Answers when its record is on disk: 1 to 3 ms alone; many at once (`asyncio.gather`) share the wait.
+        Answers when its record is on disk: 1 to 3 ms alone; many at once (`asyncio.gather`) share the wait. Where
+        policy wants persons to agree, it waits for them (`rt.approvals`); so do `run`, and what changes policies.
 
         Args:
             agent: A function under `@symbi.agent`, or an `AgentConfig`.
@@ -279,6 +298,8 @@ class Runtime:
         tier: Tier = "interactive",
         deadline_s: float | None = None,
         labels: Iterable[str] = (),
+        subject: str | Iterable[str] | None = None,
+        approval_timeout_s: float | None = None,
     ) -> Any:
         """Run one task of an agent to its result.
 
@@ -295,15 +316,26 @@ class Runtime:
             deadline_s: For `realtime`: when it should have ended, seconds from now. It is not ended then; a deadline
                 that cannot be held is refused at once.
             labels: What the input carries, besides what the detectors find in it.
+            subject: Whose data the input is, one person or several, as your own system names them: it is sealed under
+                their keys, what the agent writes from then on too, and `rt.persons.erase` forgets it.
+            approval_timeout_s: How long to wait for persons, where policy wants them to agree, seconds; 0: not at all;
+                None: until they have decided. The time of the run begins after it.
 
         Raises:
-            PolicyDenied: refused. SymbiTimeoutError: too slow; the task was ended.
+            PolicyDenied: refused; with code `over_budget` also where a budget of time ended the task.
+            SymbiTimeoutError: too slow; the task was ended.
             AgentError: the agent's code failed; or, with `kind` `stopped`, the agent was stopped meanwhile.
             SandboxLimitError: a limit ended it. LifecycleError: the agent is stopped, or about to be.
             InputError: an argument that cannot be, or more resources than there are.
         """
         request = Request.of(
-            input, timeout_s=timeout_s, priority=priority, tier=tier, deadline_s=deadline_s, labels=labels
+            input,
+            timeout_s=timeout_s,
+            priority=priority,
+            tier=tier,
+            deadline_s=deadline_s,
+            labels=with_subject(labels, subject),
+            approval_timeout_s=approval_timeout_s,
         )
         if isinstance(agent, AgentHandle):
             return await self.runs.run(agent, request)
@@ -322,24 +354,30 @@ class Runtime:
         tier: Tier = "interactive",
         deadline_s: float | None = None,
         labels: Iterable[str] = (),
+        subject: str | Iterable[str] | None = None,
         return_exceptions: bool = False,
     ) -> list[Any]:
         """Run many tasks; their results in the order of the tasks.
 
         Each is decided on, queued and recorded by itself, as by `run`; many cross into the kernel at once. Cancelling
-        the call cancels all of them.
+        the call cancels all of them. One that needs persons is refused with `needs_approval`: nobody waits here.
 
         Args:
             tasks: `(handle, input)` of each.
             return_exceptions: Let an error stand in its task's place. Otherwise the first one cancels the other tasks,
                 and is raised when none of them moves any more.
-            timeout_s, priority, tier, deadline_s, labels: Of each task, as `run`.
+            timeout_s, priority, tier, deadline_s, labels, subject: Of each task, as `run`.
 
         Raises:
             As `run`.
         """
         options = Request.of(
-            None, timeout_s=timeout_s, priority=priority, tier=tier, deadline_s=deadline_s, labels=labels
+            None,
+            timeout_s=timeout_s,
+            priority=priority,
+            tier=tier,
+            deadline_s=deadline_s,
+            labels=with_subject(labels, subject),
         )
         asked = [(handle_of(agent), options.for_input(given)) for agent, given in tasks]
         return await Together(self, asked, keep_errors=return_exceptions).results()
@@ -353,6 +391,7 @@ class Runtime:
         tier: Tier = "interactive",
         deadline_s: float | None = None,
         labels: Iterable[str] = (),
+        subject: str | Iterable[str] | None = None,
     ) -> AsyncGenerator[bytes, None]:
         """Run a program agent once and hand over its lines as they come, each at most 1 MiB.
 
@@ -363,7 +402,12 @@ class Runtime:
             PolicyDenied, SandboxError, SandboxLimitError, SymbiTimeoutError, InputError: as `run`.
         """
         request = Request.of(
-            None, timeout_s=timeout_s, priority=priority, tier=tier, deadline_s=deadline_s, labels=labels
+            None,
+            timeout_s=timeout_s,
+            priority=priority,
+            tier=tier,
+            deadline_s=deadline_s,
+            labels=with_subject(labels, subject),
         )
         return self.runs.stream(agent, request)
 
@@ -484,7 +528,12 @@ class Runtime:
         return guarded(function, lambda: (self, agent.id))
 
     async def load_policies(
-        self, paths: Iterable[Path | str], *, by: str = "host", flips_max: int | None = None
+        self,
+        paths: Iterable[Path | str],
+        *,
+        by: str = "host",
+        flips_max: int | None = None,
+        approval_timeout_s: float | None = None,
     ) -> PolicyChange:
         """Put other policies in force: compiled, tried, decided, recorded, swapped in one step for every thread.
 
@@ -495,47 +544,66 @@ class Runtime:
             by: Who changes them.
             flips_max: A sample of recent operations is decided by both sets. Where more than so many fall otherwise,
                 nothing is changed. None: they are told, and that is all.
+            approval_timeout_s: How long to wait for persons, where the policies in force want them to agree, seconds;
+                0: not at all; None: until they have decided.
 
         Raises:
             PolicyError: they do not compile, or too much would fall otherwise; those in force stay.
             PolicyDenied: this principal may not.
         """
-        return await self.policies.load(paths, by=by, flips_max=flips_max)
+        given = tuple(Path(path) for path in paths)
+        return await self.approvals.after(
+            lambda: self.policies.load(given, by=by, flips_max=flips_max), approval_timeout_s
+        )
 
-    async def register_policy(self, text: str, name: str, *, by: str = "host") -> PolicyId:
+    async def register_policy(
+        self, text: str, name: str, *, by: str = "host", approval_timeout_s: float | None = None
+    ) -> PolicyId:
         """Add policies to those in force; an operation under policy, as `load_policies`.
 
         Args:
             text: Cedar policies.
             name: Shown in diagnostics and rules; what `unregister_policy` takes.
             by: Who adds them.
+            approval_timeout_s: As `load_policies`.
 
         Raises:
             PolicyError: the set would not compile; nothing was changed. PolicyDenied: this principal may not.
             InputError: the name is taken.
         """
-        return await self.policies.register(text, name, by)
+        return await self.approvals.after(lambda: self.policies.register(text, name, by), approval_timeout_s)
 
-    async def unregister_policy(self, policy_id: PolicyId, *, by: str = "host") -> None:
+    async def unregister_policy(
+        self, policy_id: PolicyId, *, by: str = "host", approval_timeout_s: float | None = None
+    ) -> None:
         """Take policies out again that `register_policy` added.
 
         Raises:
             InputError: nothing is registered under that id. PolicyDenied: this principal may not.
         """
-        await self.policies.unregister(policy_id, by)
+        await self.approvals.after(lambda: self.policies.unregister(policy_id, by), approval_timeout_s)
 
     async def declassify(
-        self, agent: AgentHandle | str, labels: Iterable[str], *, by: str = "host"
+        self,
+        agent: AgentHandle | str,
+        labels: Iterable[str],
+        *,
+        by: str = "host",
+        approval_timeout_s: float | None = None,
     ) -> frozenset[str]:
         """Take labels off an agent: from then on it counts as not having read them. Answers those that stay.
 
         Raises:
-            PolicyDenied: policy does not allow it (the built-in set allows nobody), or a person must agree first.
+            PolicyDenied: policy does not allow it (the built-in set allows nobody), or a person said no.
             InputError: it carries none of them.
         """
-        identity = _id(agent)
-        async with Leaving(self, "policy") as leaving:
-            leaving.seq = self.kernel.declassify(by, identity, sorted(labels))
+        identity, taken = _id(agent), sorted(labels)
+
+        async def take() -> None:
+            async with Leaving(self, "policy") as leaving:
+                leaving.seq = self.kernel.declassify(by, identity, taken)
+
+        await self.approvals.after(take, approval_timeout_s)
         return frozenset(self.kernel.agent_labels(identity))
 
     # Within
@@ -547,7 +615,7 @@ class Runtime:
             self._dispatcher,
             self._dispatcher and self._dispatcher.messaging,
             self._caller,
-            *(self.__dict__.get(name) for name in ("bus", "context", "approvals")),
+            *(self.__dict__.get(name) for name in ("bus", "context", "approvals", "keys")),
         )
         return [part for part in held if part is not None]
 

@@ -27,6 +27,7 @@ from symbi.agents.channel import decode, encode
 from symbi.agents.parts import Part, PartSource
 from symbi.errors import InputError, PermitError, PolicyDenied, SymbiError, SymbiTimeoutError, ToolError
 from symbi.runtime.holding import GATE
+from symbi.tools.concerning import concerning
 from symbi.tools.definition import REGISTERED, ToolDefinition
 from symbi.tools.spending import spending
 
@@ -150,10 +151,12 @@ class ToolCaller:
                     agent, name, *_given(name, definition, arguments, shapes)
                 )
             except PolicyDenied as denied:
-                if denied.code != "needs_approval" or self._approvals is None or approval_timeout_s == 0:
+                if self._approvals is None:
                     raise
                 await self._bridge.durable(denied.seq)
-                arguments = await self._approvals.wait(denied, arguments, approval_timeout_s)  # TC6
+                changed = await self._approvals.wait(denied, approval_timeout_s)  # TC6
+                if changed is not None:
+                    arguments = json.loads(changed)["arguments"]
                 continue
             if definition is None:
                 raise ToolError(f"there is no tool `{name}` in this process")
@@ -167,15 +170,17 @@ class ToolCaller:
                     if not await _was_held():
                         raise
                     continue  # TC4
-                with spending() as told:
-                    result = await self._carry_out(permit, name, definition, decided, timeout_s, told=told)
+                with spending() as told, concerning() as whose:
+                    result = await self._carry_out(
+                        permit, name, definition, decided, timeout_s, told=told, whose=whose
+                    )
                 shown = _shown(result)
                 seq = permit.settle(
                     "done",
                     result=shown if permit.journaled and shown.startswith(_WHOLE) else None,
                     used=list(told.items()),
                     returned=shown,
-                    labels=sorted(definition.labels | _labels(result)),
+                    labels=sorted(definition.labels | _labels(result) | whose),
                 )  # TC7
                 await self._bridge.durable(seq)  # TC2
                 return result
@@ -191,6 +196,7 @@ class ToolCaller:
         timeout_s: float | None,
         *,
         told: dict[str, int],
+        whose: set[str],
     ) -> Any:
         bound = None if timeout_s is None else asyncio.timeout(timeout_s)
         try:
@@ -210,6 +216,7 @@ class ToolCaller:
                 text,
                 used=used,
                 returned=str(error).encode("utf-8", "replace"),
+                labels=sorted(whose),
             )
             await self._bridge.durable(seq)
             if isinstance(error, SymbiError):

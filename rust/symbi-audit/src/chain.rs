@@ -2,39 +2,75 @@
 //!
 //! `chain = SHA-256("symbi/audit/chain/v1\0" ‖ log id ‖ seq, big-endian ‖ previous chain ‖ body)`; the signature is
 //! over `"symbi/audit/event/v1\0" ‖ chain`. The chain does not cover signatures, so both sides can do them in parallel.
+//! Records of a group (`Signing::Group`) share one: it stands on the last of them and is over
+//! `"symbi/audit/group/v1\0" ‖ number of the first ‖ chain of the last`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use symbi_crypto::{PublicKey, sha256};
 use symbi_types::LogId;
 
-/// What follows the body on every line, newline included.
+/// What follows the body on a line with a signature, newline included.
 pub(crate) const SUFFIX_BYTES: usize = 174;
+/// And on one without: of a record that is not the last of its group.
+pub(crate) const SHORT_SUFFIX_BYTES: usize = 88;
 const CHAIN_AT: &[u8] = b",\"chain\":\"";
 const SIG_AT: &[u8] = b"\",\"sig\":\"";
 const END: &[u8] = b"\"}\n";
 const _: () = assert!(CHAIN_AT.len() + 64 + SIG_AT.len() + 88 + END.len() == SUFFIX_BYTES);
+const SHORT_END: &[u8] = b"\",\"sig\":null}\n";
+const _: () = assert!(CHAIN_AT.len() + 64 + SHORT_END.len() == SHORT_SUFFIX_BYTES);
 
 /// A link of the chain.
 pub(crate) type Link = [u8; 32];
+
+/// The signature of a record, where it has one.
+pub(crate) type Signature = Option<[u8; 64]>;
 
 /// The link of record `seq`.
 pub(crate) fn link(log_id: LogId, seq: u64, previous: &Link, body: &[u8]) -> Link {
     sha256(&[b"symbi/audit/chain/v1\0", &log_id.0, &seq.to_be_bytes(), previous, body])
 }
 
-/// What a record's signature is over.
-pub(crate) fn event_message(chain: &Link) -> [u8; 53] {
-    let mut message = [0u8; 53];
-    let (domain, rest) = message.split_at_mut(21);
-    domain.copy_from_slice(b"symbi/audit/event/v1\0");
-    rest.copy_from_slice(chain);
-    message
+/// What a signature is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Message {
+    bytes: [u8; 61],
+    length: usize,
+}
+
+impl Message {
+    fn of(parts: [&[u8]; 3]) -> Self {
+        let mut message = Self { bytes: [0; 61], length: 0 };
+        for byte in parts.into_iter().flatten() {
+            if let Some(place) = message.bytes.get_mut(message.length) {
+                *place = *byte;
+                message.length += 1;
+            }
+        }
+        message
+    }
+}
+
+impl AsRef<[u8]> for Message {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// What a record's own signature is over.
+pub(crate) fn event_message(chain: &Link) -> Message {
+    Message::of([b"symbi/audit/event/v1\0", &[], chain])
+}
+
+/// What the signature of the records from `first` up to the one of this link is over.
+pub(crate) fn group_message(first: u64, chain: &Link) -> Message {
+    Message::of([b"symbi/audit/group/v1\0", &first.to_be_bytes(), chain])
 }
 
 /// The leaf of a record in the tree over all (RFC 6962): body ‖ chain.
 pub(crate) fn leaf(body: &[u8], chain: &Link) -> crate::merkle::Hash {
-    crate::merkle::leaf_hash([body, chain])
+    crate::merkle::leaf_hash_of(body, chain)
 }
 
 /// What the new key signs in `key.rotated`.
@@ -63,15 +99,46 @@ pub(crate) fn write_suffix(place: &mut [u8], chain: &Link, signature: &[u8; 64])
     end.copy_from_slice(END);
 }
 
-/// Body, chain and signature of a line with its newline; `None` where the suffix is not exactly of its form.
-pub(crate) fn split(line: &[u8]) -> Option<(&[u8], Link, [u8; 64])> {
+/// Writes the suffix of a record that has no signature of its own.
+pub(crate) fn write_short_suffix(place: &mut [u8], chain: &Link) {
+    assert!(place.len() == SHORT_SUFFIX_BYTES, "a suffix has its size");
+    let (head, rest) = place.split_at_mut(CHAIN_AT.len());
+    let (hex, end) = rest.split_at_mut(64);
+    head.copy_from_slice(CHAIN_AT);
+    write_hex(hex, chain);
+    end.copy_from_slice(SHORT_END);
+}
+
+/// Body, chain and signature, where it has one, of a line with its newline; `None` where the suffix is not exactly of
+/// its form.
+pub(crate) fn split(line: &[u8]) -> Option<(&[u8], Link, Signature)> {
+    if line.ends_with(SHORT_END) {
+        let (body, suffix) = line.split_at_checked(line.len().checked_sub(SHORT_SUFFIX_BYTES)?)?;
+        let hex = suffix.strip_prefix(CHAIN_AT)?.strip_suffix(SHORT_END)?;
+        return Some((body, unhex(hex)?, None));
+    }
     let (body, suffix) = line.split_at_checked(line.len().checked_sub(SUFFIX_BYTES)?)?;
     let rest = suffix.strip_prefix(CHAIN_AT)?;
     let (hex, rest) = rest.split_at_checked(64)?;
     let rest = rest.strip_prefix(SIG_AT)?;
     let (sig, rest) = rest.split_at_checked(88)?;
     (rest == END).then_some(())?;
-    Some((body, unhex(hex)?, unbase64(sig)?))
+    Some((body, unhex(hex)?, Some(unbase64(sig)?)))
+}
+
+/// A line as it is shown by itself: of a record that shares a signature, without that of its group.
+pub(crate) fn alone(line: Vec<u8>) -> Vec<u8> {
+    match split(&line) {
+        Some((body, link, Some(_))) if body.starts_with(b"{\"v\":2,") => {
+            let mut short = body.to_vec();
+            short.resize(body.len() + SHORT_SUFFIX_BYTES, 0);
+            if let Some(place) = short.get_mut(body.len()..) {
+                write_short_suffix(place, &link);
+            }
+            short
+        }
+        _ => line,
+    }
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -142,7 +209,11 @@ mod tests {
         let mut line = b"{\"v\":1".to_vec();
         line.resize(6 + SUFFIX_BYTES, 0);
         write_suffix(&mut line[6..], &chain, &signature);
-        assert_eq!(split(&line), Some((b"{\"v\":1".as_slice(), chain, signature)));
+        assert_eq!(split(&line), Some((b"{\"v\":1".as_slice(), chain, Some(signature))));
+        line.truncate(6);
+        line.resize(6 + SHORT_SUFFIX_BYTES, 0);
+        write_short_suffix(&mut line[6..], &chain);
+        assert_eq!(split(&line), Some((b"{\"v\":1".as_slice(), chain, None)));
     }
 
     #[test]
@@ -151,6 +222,14 @@ mod tests {
         write_suffix(&mut line, &[0xab; 32], &[0xcd; 64]);
         let good = split(&line).unwrap();
         for bit in 0..SUFFIX_BYTES * 8 {
+            let mut bad = line.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(split(&bad).is_none_or(|parts| parts != good), "bit {bit}");
+        }
+        line.truncate(SHORT_SUFFIX_BYTES);
+        write_short_suffix(&mut line, &[0xab; 32]);
+        let good = split(&line).unwrap();
+        for bit in 0..SHORT_SUFFIX_BYTES * 8 {
             let mut bad = line.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(split(&bad).is_none_or(|parts| parts != good), "bit {bit}");

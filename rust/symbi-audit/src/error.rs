@@ -61,6 +61,14 @@ pub enum LogError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A legal hold is in force: nothing is pruned or erased. Nothing was changed.
+    #[error("a legal hold is in force since record {seq}: {reason}")]
+    Held {
+        /// The record that put it in force.
+        seq: u64,
+        /// Why.
+        reason: String,
+    },
     /// The operating system, while opening or reading.
     #[error("{context}: {source}")]
     Io {

@@ -113,7 +113,11 @@ pub(crate) fn write_rest(event: &Event<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"labels\":");
     write_list(event.labels.iter().map(symbi_types::Label::as_str), out);
     out.extend_from_slice(b",\"subjects\":");
-    write_list(event.subjects.iter().map(String::as_str), out);
+    if event.subjects.is_empty() {
+        write_list(event.labels.iter().filter_map(symbi_types::Label::subject), out); // their data it concerns
+    } else {
+        write_list(event.subjects.iter().map(String::as_str), out);
+    }
     out.extend_from_slice(b",\"details\":");
     out.extend_from_slice(event.details.as_bytes());
     out.extend_from_slice(b",\"personal\":");

@@ -15,6 +15,8 @@ use symbi_types::{OpenMode, Storage};
 use crate::head::{self, HEAD};
 use crate::keeper::CHECKPOINT;
 use crate::layout::{self, Lines, Segment};
+use crate::remainder::{PRUNED, Remainder};
+use crate::tiles::LEAVES;
 use crate::{LogError, keeper};
 
 /// Tries to read `head` between two writes of its owner.
@@ -30,17 +32,44 @@ pub fn export(storage: &dyn Storage, directory: &Path, target: &Path) -> Result<
     let failed = || LogError::io(format!("cannot write `{}`", target.display()));
     storage.create_directory(target).map_err(failed())?;
     // EX1: first what names records, then the records.
-    for name in [CHECKPOINT, HEAD] {
+    for name in [PRUNED, CHECKPOINT, HEAD] {
         if let Some(bytes) = settled(storage, directory, name)? {
             write(storage, target, name, &bytes).map_err(failed())?;
         }
     }
+    let begins_at = match Remainder::read(storage, directory) {
+        Ok(remainder) => remainder.map_or(0, |remainder| remainder.records),
+        Err(_) => 0, // damaged: it is copied as it is
+    };
+    if begins_at > 0 {
+        hashes(storage, directory, target, begins_at).map_err(failed())?;
+    }
     let mut bytes = 0;
-    for segment in layout::segments(storage, directory)? {
+    let segments = layout::segments(storage, directory)?;
+    for segment in segments.into_iter().filter(|segment| begins_at <= segment.first) {
         bytes += copy(storage, directory, target, &segment)?;
     }
     storage.sync_directory(target).map_err(failed())?;
     Ok(bytes)
+}
+
+/// The hashes of the records that were pruned: without them no root could be shown.
+fn hashes(storage: &dyn Storage, directory: &Path, target: &Path, records: u64) -> io::Result<()> {
+    let source = storage.open(&directory.join(LEAVES), OpenMode::Read)?;
+    let copy = storage.open(&target.join(LEAVES), OpenMode::Create)?;
+    copy.set_size(0)?;
+    let (mut offset, mut block) = (0, vec![0; BLOCK_BYTES]);
+    while offset < records * 32 {
+        let room = usize::try_from(records * 32 - offset).unwrap_or(usize::MAX).min(block.len());
+        let part = block.get_mut(..room).unwrap_or_default();
+        let count = layout::read_full(&*source, offset, part)?;
+        if count == 0 {
+            break; // damaged: it is copied as it is
+        }
+        copy.write_at(offset, block.get(..count).unwrap_or_default())?;
+        offset += count as u64;
+    }
+    copy.sync_data()
 }
 
 /// A small file, not in the middle of being written.
@@ -52,12 +81,13 @@ fn settled(storage: &dyn Storage, directory: &Path, name: &str) -> Result<Option
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(LogError::io(format!("cannot read `{name}`"))(error)),
         };
-        let mut bytes = vec![0; BLOCK_BYTES];
+        let mut bytes = vec![0; BLOCK_BYTES + 1];
         let length = layout::read_full(&*file, 0, &mut bytes).map_err(LogError::io("cannot read"))?;
         bytes.truncate(length);
         content = Some(bytes);
         let whole = match name {
             HEAD => matches!(head::read(&*file)?, [Some(_), Some(_)]),
+            PRUNED => Remainder::read(storage, directory).is_ok(),
             _ => keeper::stored(storage, directory).is_ok(),
         };
         if whole {

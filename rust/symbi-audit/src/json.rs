@@ -13,8 +13,8 @@ use std::borrow::Cow;
 pub const JSON_DEPTH_MAX: usize = 64;
 /// The largest integer that every reader keeps exactly.
 const INTEGER_MAX: u64 = 1 << 53;
-/// Above this many keys an object's keys are compared by sorting, not pairwise.
-const PAIRWISE_MAX: usize = 16;
+/// Above this many keys an object's keys are compared by sorting alone, not by looking for two that are alike first.
+const PAIRWISE_MAX: usize = 32;
 
 /// A text that is not the JSON that a record may hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,19 +93,42 @@ pub(crate) fn text(raw: &str) -> Option<Cow<'_, str>> {
 }
 
 fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), ()> {
-    let mut names: Vec<Cow<'_, str>> = names.map(unescape).collect();
+    let names: Vec<&str> = names.collect();
     if names.len() <= PAIRWISE_MAX {
-        let mut rest = names.as_slice();
-        while let Some((name, after)) = rest.split_first() {
-            if after.contains(name) {
-                return Err(());
-            }
+        let mut sketches = [0; PAIRWISE_MAX];
+        sketches.iter_mut().zip(&names).for_each(|(place, name)| *place = sketch(name));
+        let mut rest = sketches.get(..names.len()).unwrap_or_default();
+        let mut apart = !names.iter().any(|name| name.contains('\\'));
+        while let Some((one, after)) = rest.split_first().filter(|_| apart) {
+            apart = !after.contains(one);
             rest = after;
         }
-        return Ok(());
+        if apart {
+            return Ok(()); // no two are even alike
+        }
     }
+    let mut names: Vec<Cow<'_, str>> = names.into_iter().map(unescape).collect();
     names.sort_unstable();
     if names.iter().zip(names.iter().skip(1)).any(|(left, right)| left == right) { Err(()) } else { Ok(()) }
+}
+
+/// How many bytes, in steps of eight, are neither a quote nor a backslash nor a control character.
+fn plain_bytes(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word & HIGHS;
+    let is = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let plain = |chunk: &&[u8]| {
+        let word = chunk.first_chunk().map_or(0, |chunk| u64::from_ne_bytes(*chunk));
+        below(word, 0x20) | is(word, b'"') | is(word, b'\\') == 0
+    };
+    bytes.chunks_exact(8).take_while(plain).count() * 8
+}
+
+/// A name's length and first bytes: equal for equal names.
+fn sketch(name: &str) -> u64 {
+    let start = name.bytes().take(7).fold(0, |start, byte| start << 8 | u64::from(byte));
+    start << 8 | name.len() as u64 & 0xff
 }
 
 /// Undoes the escapes of a string that [`Parser::string`] has accepted.
@@ -264,6 +287,7 @@ impl<'a> Parser<'a> {
         self.expect(b'"', "not a string")?;
         let start = self.at;
         loop {
+            self.at += plain_bytes(self.text.as_bytes().get(self.at..).unwrap_or_default());
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => self.escape()?,
@@ -371,6 +395,39 @@ impl<'a> Parser<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_string_ends_where_it_ends_however_long_and_whatever_stands_in_it() {
+        for length in 0..40 {
+            for at in 0..length {
+                let with = |inside: &str| {
+                    format!("{{\"a\":\"{}{inside}{}\"}}", "x".repeat(at), "é".repeat(length - at))
+                };
+                assert_eq!(check_details(&with("")), Ok(()));
+                assert_eq!(check_details(&with("\\\"")), Ok(()));
+                assert_eq!(check_details(&with("\u{7f}\u{ff}!")), Ok(()));
+                for bad in ["\"", "\\x", "\u{1f}", "\n", "\0"] {
+                    assert!(check_details(&with(bad)).is_err(), "{bad:?} at {at} of {length}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn j1_two_equal_keys_are_found_among_however_many_that_look_alike() {
+        for count in [1, 5, 16, 17, 31, 32, 33, 50] {
+            let mut names: Vec<String> = (0..count).map(|at| format!("subject_{at:02}")).collect();
+            let object = |names: &[String]| {
+                let members: Vec<String> = names.iter().map(|name| format!("\"{name}\":1")).collect();
+                format!("{{{}}}", members.join(","))
+            };
+            assert_eq!(check_details(&object(&names)), Ok(()), "{count}");
+            names.push(names[count / 2].clone());
+            assert!(check_details(&object(&names)).is_err(), "J1 {count}");
+            names[count] = names[count].replace('s', "\\u0073");
+            assert!(check_details(&object(&names)).is_err(), "J1, escaped, {count}");
+        }
+    }
 
     #[test]
     fn what_every_reader_reads_alike_passes() {

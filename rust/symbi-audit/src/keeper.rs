@@ -189,8 +189,8 @@ pub(crate) fn each_line(
         let Some(segment) = segments.iter().rev().find(|segment| segment.first <= next) else {
             return Ok(());
         };
-        let mut lines = match Lines::open(storage, directory, segment) {
-            Ok(lines) => lines,
+        let (mut lines, mut seq) = match Lines::open_near(storage, directory, segment, next) {
+            Ok(found) => found,
             // Sealed since it was listed: then it has another name.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && tries < 3 => {
                 tries += 1;
@@ -199,7 +199,6 @@ pub(crate) fn each_line(
             Err(error) => return Err(LogError::io("cannot open a segment")(error)),
         };
         let before = next;
-        let mut seq = segment.first;
         while let Some(line) =
             lines.next_line().map_err(|error| LogError::broken(next, format!("its segment: {error}")))?
         {

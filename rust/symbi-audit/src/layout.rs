@@ -39,7 +39,7 @@ impl Segment {
     }
 
     /// Reads a file's name; `None` for any that is not a segment's.
-    fn of_name(name: &str) -> Option<Self> {
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
         let (digits, ending) = name.split_at_checked(12)?;
         let sealed = match ending {
             ".jsonl" => false,
@@ -98,12 +98,42 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn open(storage: &dyn Storage, directory: &Path, segment: &Segment) -> io::Result<Self> {
+        Self::open_at(storage, directory, segment, 0)
+    }
+
+    /// From byte `offset` on, where a line begins. A sealed segment is read from its beginning alone.
+    pub(crate) fn open_at(
+        storage: &dyn Storage,
+        directory: &Path,
+        segment: &Segment,
+        offset: u64,
+    ) -> io::Result<Self> {
         let file: Arc<dyn StorageFile> = storage.open(&segment.path(directory), OpenMode::Read)?.into();
-        let stream = Stream { file, offset: 0 };
+        let stream = Stream { file, offset: if segment.sealed { 0 } else { offset } };
         let reader: Box<dyn Read + Send> =
             if segment.sealed { Box::new(crate::seal::unsealed(stream)?) } else { Box::new(stream) };
         let reader = BufReader::with_capacity(BLOCK_BYTES, reader);
-        Ok(Self { reader, offset: 0, line: Vec::with_capacity(1024), sealed: segment.sealed })
+        let offset = if segment.sealed { 0 } else { offset };
+        Ok(Self { reader, offset, line: Vec::with_capacity(1024), sealed: segment.sealed })
+    }
+
+    /// From a record on that stands at or before `seq`, which is answered: of a sealed segment only the frames from there on
+    /// are unpacked.
+    pub(crate) fn open_near(
+        storage: &dyn Storage,
+        directory: &Path,
+        segment: &Segment,
+        seq: u64,
+    ) -> io::Result<(Self, u64)> {
+        if segment.sealed && segment.first < seq {
+            let file: Arc<dyn StorageFile> = storage.open(&segment.path(directory), OpenMode::Read)?.into();
+            if let Some((frames, first)) = crate::seal::unsealed_from(file, seq)? {
+                let reader: Box<dyn Read + Send> = Box::new(frames);
+                let reader = BufReader::with_capacity(BLOCK_BYTES, reader);
+                return Ok((Self { reader, offset: 0, line: Vec::with_capacity(1024), sealed: true }, first));
+            }
+        }
+        Ok((Self::open(storage, directory, segment)?, segment.first))
     }
 
     /// The next whole line, newline included; `None` at the end, where a part of a line may stand. On a file that

@@ -2,17 +2,17 @@
 //!
 //! Not here: the threads behind it (`pipeline`), what opening finds (`recover`).
 
+mod keys;
 mod numbering;
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use numbering::{Clockwork, IdSource, Numbering, Shared, constant, unavailable};
-use symbi_crypto::{KeyId, SigningKey};
 use symbi_types::{BootId, LogId, OpenMode, Storage, StorageFile, StorageLock};
 
 use crate::chain::{self, hex};
@@ -25,7 +25,7 @@ use crate::options::{LogOptions, LogStatus, LogTime, OpenReport, Receipt};
 use crate::pipeline::{Closed, DISK_FULL, HeadWriter, Health, Pipeline, RESERVE_BYTES, Start, lock};
 use crate::recover::{self, CUT, Found};
 use crate::time::{Stamp, Timeline};
-use crate::{LogError, check_event_type};
+use crate::{LogError, Reader, check_event_type};
 
 /// How long opening waits for its own first records.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,6 +42,9 @@ pub struct Log {
     lock: Mutex<Option<Box<dyn StorageLock>>>,
     keeper: Arc<Mutex<Keeper>>,
     checkpoints: bool,
+    seals: bool,
+    storage: Arc<dyn Storage>,
+    directory: PathBuf,
 }
 
 impl Log {
@@ -69,6 +72,10 @@ impl Log {
             .map_err(LogError::io("cannot open `head`"))?;
         let now = options.clock.now();
         let (timeline, jump) = Timeline::new(now, found.last_us);
+        let age_us = match found.point.length {
+            0 => 0,
+            _ => timeline.log_us().saturating_sub(found.segment_us),
+        };
         let (sealer, sealed) = mpsc::channel();
         if options.seal_segments {
             for first in &found.unsealed {
@@ -87,7 +94,10 @@ impl Log {
             file,
             head: HeadWriter { file: head, next_slot: found.next_slot, synced_ns: now.mono_ns },
             signers: options.signers.clamp(1, LogOptions::SIGNERS_MAX),
+            signing: options.signing,
             segment_bytes_max: options.segment_bytes_max,
+            segment_age_max_ns: u64::try_from(options.segment_age_max.as_nanos()).unwrap_or(u64::MAX),
+            segment_age_ns: age_us.saturating_mul(1_000),
             sealer: Some(sealer),
         });
         let shared = Arc::new(Shared {
@@ -96,6 +106,7 @@ impl Log {
                 seq: found.point.records,
                 chain: found.point.chain,
                 key: options.signing_key.clone(),
+                signing: options.signing,
                 constant: constant(boot, &options.signing_key),
                 ids: IdSource { block: Vec::new(), used: 0 },
                 stamp: Stamp::default(),
@@ -116,6 +127,9 @@ impl Log {
             lock: Mutex::new(Some(held)),
             keeper: Arc::new(Mutex::new(Keeper::new(storage.clone(), directory, found.log_id))),
             checkpoints: options.checkpoints,
+            seals: options.seal_segments,
+            storage: storage.clone(),
+            directory: directory.to_path_buf(),
             shared,
         };
         log.spawn(directory, options, sealed)?;
@@ -296,30 +310,6 @@ impl Log {
         self.shared.boot
     }
 
-    /// From the next record on, only `new` signs. The record of it is signed by the old key and carries the new one's
-    /// signature too. The caller keeps the new seed, durably, before it calls this.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`]; the old key stays.
-    pub fn rotate(&self, new: &SigningKey) -> Result<Receipt, LogError> {
-        let shared = &self.shared;
-        let mut numbering = lock(&shared.numbering);
-        shared.wait_for_room()?;
-        let time = shared.tell_time(&mut numbering);
-        let (old, seq) = (numbering.key.public(), numbering.seq);
-        let message = chain::rotation_message(shared.log_id, seq, &old, &new.public());
-        let details = format!(
-            r#"{{"new_key":"{}","new_sig":"{}"}}"#,
-            chain::base64(&new.public().0),
-            chain::base64(&new.sign(&message))
-        );
-        let receipt = shared.number(&mut numbering, &Event::new("key.rotated", &details), time)?;
-        shared.hand_over(&mut numbering)?;
-        numbering.key = new.clone();
-        numbering.constant = constant(shared.boot, new);
-        Ok(receipt)
-    }
-
     /// Signs the state of the log, with at least every record appended so far, and keeps it beside the log. Waits until
     /// they are on disk and reads them back; about a second for a million that no checkpoint covered.
     ///
@@ -332,23 +322,27 @@ impl Log {
         lock(&self.keeper).checkpoint(&goal)
     }
 
+    /// Where it lies.
+    pub(crate) fn place(&self) -> (&Arc<dyn Storage>, &Path) {
+        (&self.storage, &self.directory)
+    }
+
+    pub(crate) fn reader(&self) -> Result<Reader, LogError> {
+        Reader::with_storage(&self.directory, self.storage.clone())
+    }
+
+    /// Whether closed segments are packed.
+    pub(crate) fn seals(&self) -> bool {
+        self.seals
+    }
+
+    pub(crate) fn append_own(&self, event_type: &str, details: &str) -> Result<Receipt, LogError> {
+        self.shared.append_own(event_type, details)
+    }
+
     fn goal(&self) -> Goal {
         let numbering = lock(&self.shared.numbering);
         Goal { records: numbering.seq, chain: numbering.chain, key: numbering.key.clone() }
-    }
-
-    /// The signature that the line of `receipt` carries. Ed25519 is deterministic, so it is made again rather than
-    /// kept; valid for receipts since the last rotation.
-    #[must_use]
-    pub fn signature(&self, receipt: &Receipt) -> [u8; 64] {
-        let key = lock(&self.shared.numbering).key.clone();
-        key.sign(&chain::event_message(&receipt.chain))
-    }
-
-    /// The fingerprint of the key that signs now.
-    #[must_use]
-    pub fn key_id(&self) -> KeyId {
-        lock(&self.shared.numbering).key.key_id()
     }
 
     /// Brings everything to disk, names the end in `head` and lets the log go. A second call does nothing.
@@ -412,6 +406,7 @@ fn create(directory: &Path, options: &LogOptions) -> Result<Found, LogError> {
         log_id,
         point: Point::START,
         last_us: 0,
+        segment_us: 0,
         cuts: Vec::new(),
         cut_bytes: 0,
         next_slot: 0,

@@ -1,6 +1,8 @@
 //! How a log is opened, and what its writer is told.
 
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use symbi_crypto::{Provider, SigningKey};
 use symbi_types::{
@@ -36,6 +38,51 @@ impl Owner {
     }
 }
 
+/// What is signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signing {
+    /// Each record.
+    #[default]
+    Event,
+    /// The last record of each group that goes to the disk together; the chain binds the others to it. A record that is
+    /// to be shown alone is proven by its path to the root of a checkpoint. The log's own records each have a signature.
+    Group,
+}
+
+impl Signing {
+    /// Records that a signer takes at once: enough to forget the locks and, of a group, its signature; few enough to share
+    /// among signers.
+    pub(crate) const fn records_max(self) -> usize {
+        match self {
+            Self::Event => 16,
+            Self::Group => 64,
+        }
+    }
+
+    /// As it is written in configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Group => "group",
+        }
+    }
+}
+
+impl FromStr for Signing {
+    type Err = LogError;
+
+    fn from_str(text: &str) -> Result<Self, LogError> {
+        match text {
+            "event" => Ok(Self::Event),
+            "group" => Ok(Self::Group),
+            _ => {
+                Err(LogError::Event { reason: format!("`{text}` is not what is signed: `event` or `group`") })
+            }
+        }
+    }
+}
+
 /// How a log is opened.
 #[derive(Clone)]
 pub struct LogOptions {
@@ -45,6 +92,8 @@ pub struct LogOptions {
     pub policy_digest: String,
     /// Who writes it.
     pub owner: Owner,
+    /// What is signed, from this opening on: a log may hold both.
+    pub signing: Signing,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for ids and nonces.
@@ -55,6 +104,8 @@ pub struct LogOptions {
     pub signers: usize,
     /// A segment is closed when it has reached this size.
     pub segment_bytes_max: u64,
+    /// And when its first record is this old, once another is written: an idle log does nothing.
+    pub segment_age_max: Duration,
     /// Whether closed segments are compressed.
     pub seal_segments: bool,
     /// Whether a checkpoint is made when a segment is closed and when the log is.
@@ -64,6 +115,8 @@ pub struct LogOptions {
 impl LogOptions {
     /// 64 MiB: a segment is compressed in a fifth of a second, and a trail of a year has hundreds, not millions.
     pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+    /// A day: what was written yesterday can be copied, and never changes again.
+    pub const SEGMENT_AGE_DEFAULT: Duration = Duration::from_secs(86_400);
     /// Most signers: beyond it the ordered writer is the bottleneck.
     pub const SIGNERS_MAX: usize = 16;
 
@@ -86,11 +139,13 @@ impl LogOptions {
             signing_key,
             policy_digest: String::new(),
             owner,
+            signing: Signing::Event,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             storage: Arc::new(SystemStorage),
             signers: cores.clamp(1, 4),
             segment_bytes_max: Self::SEGMENT_BYTES_DEFAULT,
+            segment_age_max: Self::SEGMENT_AGE_DEFAULT,
             seal_segments: true,
             checkpoints: true,
         }

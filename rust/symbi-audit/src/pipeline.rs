@@ -15,7 +15,9 @@
 //!   wait. So an internal operation's record is on disk within about 2 ms, and a full disk's reserve covers the rest.
 //! - P4 once dead nothing is written: not the queue, not `head` (A4).
 
+mod chunk;
 mod commit;
+mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -25,27 +27,28 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use symbi_crypto::SigningKey;
-use symbi_types::{Clock, LogId, OpenMode, Storage, StorageFile};
+use symbi_types::{Clock, LogId, Storage, StorageFile};
 
 use crate::RECORD_BYTES_MAX;
-use crate::chain::{self, Link, SUFFIX_BYTES};
+use crate::chain::{SHORT_SUFFIX_BYTES, SUFFIX_BYTES};
 use crate::head::{Point, SLOT_BYTES, Slot};
 use crate::keeper::Goal;
-use crate::layout::{RESERVE, Segment};
+use crate::options::Signing;
+
+use chunk::Chunk;
+pub(crate) use chunk::End;
 
 /// Records in the buffer for each signer: 200 × 9 µs is the 2 ms within which a record reaches the disk.
 pub(crate) const RECORDS_PER_SIGNER: usize = 200;
+/// So many times as many where they share signatures: the bound in bytes is met first.
+const GROUPED: usize = 4;
 /// Bytes in the buffer. Less than the reserve, so that what was accepted can still be written on a full disk.
 pub(crate) const BUFFER_BYTES_MAX: usize = 768 * 1024;
 /// What is given back to a full disk.
 pub(crate) const RESERVE_BYTES: usize = 1 << 20;
 const _: () = assert!(BUFFER_BYTES_MAX + RECORD_BYTES_MAX <= RESERVE_BYTES);
-/// Records that a signer takes at once: enough to forget the locks, few enough to share among signers.
-const CHUNK_RECORDS: usize = 16;
 /// `head` itself is synced this often; between, a power cut may leave an older one, which is allowed to be stale.
 const HEAD_SYNC_NS: u64 = 1_000_000_000;
-/// Linux: no space left, quota exceeded.
-const FULL: [i32; 2] = [28, 122];
 
 pub(crate) const DISK_FULL: &str = "the disk is full";
 
@@ -58,14 +61,6 @@ pub(crate) enum Health {
     /// Nothing is written any more (P4).
     Dead(String),
     Closed,
-}
-
-/// Records that a signer handles together: whole lines, of which the suffix is still empty.
-pub(crate) struct Chunk {
-    number: u64,
-    key: SigningKey,
-    bytes: Vec<u8>,
-    ends: Vec<(usize, Link)>,
 }
 
 struct Queue {
@@ -86,6 +81,8 @@ struct Writer {
     next_number: u64,
     ready: BTreeMap<u64, Chunk>,
     reserve_used: bool,
+    /// When the segment is old enough to be closed, by the clock that is never set.
+    due_ns: u64,
 }
 
 /// What the commit thread is asked to make durable.
@@ -130,7 +127,9 @@ pub(crate) struct Pipeline {
     clock: Arc<dyn Clock>,
     log_id: LogId,
     records_max: usize,
+    chunk_records: usize,
     segment_bytes_max: u64,
+    segment_age_max_ns: u64,
     queue: Mutex<Queue>,
     /// Signers wait here for chunks.
     work: Condvar,
@@ -156,7 +155,11 @@ pub(crate) struct Start {
     pub(crate) file: Arc<dyn StorageFile>,
     pub(crate) head: HeadWriter,
     pub(crate) signers: usize,
+    pub(crate) signing: Signing,
     pub(crate) segment_bytes_max: u64,
+    pub(crate) segment_age_max_ns: u64,
+    /// How old the segment is that is gone on with.
+    pub(crate) segment_age_ns: u64,
     pub(crate) sealer: Option<Sender<Closed>>,
 }
 
@@ -183,6 +186,11 @@ impl Pipeline {
             next_number: 0,
             ready: BTreeMap::new(),
             reserve_used: false,
+            due_ns: start
+                .clock
+                .now()
+                .mono_ns
+                .saturating_add(start.segment_age_max_ns.saturating_sub(start.segment_age_ns)),
         };
         let target = Target {
             point: start.point,
@@ -196,8 +204,13 @@ impl Pipeline {
             storage: start.storage,
             clock: start.clock,
             log_id: start.log_id,
-            records_max: RECORDS_PER_SIGNER * start.signers,
+            records_max: match start.signing {
+                Signing::Event => RECORDS_PER_SIGNER,
+                Signing::Group => RECORDS_PER_SIGNER * GROUPED,
+            } * start.signers,
+            chunk_records: start.signing.records_max(),
             segment_bytes_max: start.segment_bytes_max,
+            segment_age_max_ns: start.segment_age_max_ns,
             queue: Mutex::new(queue),
             work: Condvar::new(),
             moved: Condvar::new(),
@@ -247,7 +260,7 @@ impl Pipeline {
 
     /// Takes lines that have their numbers. Called under the numbering lock, so that the order is theirs (P1). What
     /// has a number is taken unless the log is dead, or there would be a gap.
-    pub(crate) fn push(&self, key: &SigningKey, lines: &[u8], ends: &[(usize, Link)]) -> bool {
+    pub(crate) fn push(&self, key: &SigningKey, first: u64, lines: &[u8], ends: &[End]) -> bool {
         let mut queue = lock(&self.queue);
         if matches!(queue.health, Health::Dead(_)) {
             return false;
@@ -256,24 +269,26 @@ impl Pipeline {
         queue.bytes += lines.len();
         let mut start = 0;
         let mut fresh = 0;
-        for &(end, link) in ends {
-            let line = lines.get(start..end).unwrap_or_default();
-            start = end;
+        for (seq, end) in (first..).zip(ends) {
+            let line = lines.get(start..end.at).unwrap_or_default();
+            start = end.at;
             let number = queue.next_number;
-            let fits =
-                |chunk: &&mut Chunk| chunk.ends.len() < CHUNK_RECORDS && chunk.key.key_id() == key.key_id();
+            let fits = |chunk: &&mut Chunk| {
+                chunk.ends.len() < self.chunk_records && chunk.key.key_id() == key.key_id()
+            };
             match queue.chunks.back_mut().filter(fits) {
                 Some(chunk) => {
                     chunk.bytes.extend_from_slice(line);
-                    chunk.ends.push((chunk.bytes.len(), link));
+                    chunk.ends.push(End { at: chunk.bytes.len(), ..*end });
                 }
                 None => {
                     let mut bytes = Vec::with_capacity(line.len() * 4);
                     bytes.extend_from_slice(line);
-                    let mut ends = Vec::with_capacity(CHUNK_RECORDS);
-                    ends.push((line.len(), link));
-                    queue.chunks.push_back(Chunk { number, key: key.clone(), bytes, ends });
+                    let mut ends = Vec::with_capacity(self.chunk_records);
+                    ends.push(End { at: line.len(), ..*end });
+                    queue.chunks.push_back(Chunk { number, first: seq, key: key.clone(), bytes, ends });
                     queue.next_number += 1;
+                    queue.bytes += SUFFIX_BYTES - SHORT_SUFFIX_BYTES; // of the signature that it may get
                     fresh += 1;
                 }
             }
@@ -291,17 +306,7 @@ impl Pipeline {
     /// The life of a signer thread.
     pub(crate) fn sign_until_stopped(&self) {
         while let Some(mut chunk) = self.next_chunk() {
-            let mut start = 0;
-            for &(end, link) in &chunk.ends {
-                let signature = chunk.key.sign(&chain::event_message(&link));
-                if let Some(place) = chunk.bytes.get_mut(start..end).and_then(|line| {
-                    let from = line.len().checked_sub(SUFFIX_BYTES)?;
-                    line.get_mut(from..)
-                }) {
-                    chain::write_suffix(place, &link, &signature);
-                }
-                start = end;
-            }
+            chunk.sign();
             self.write_in_order(chunk);
         }
     }
@@ -318,103 +323,6 @@ impl Pipeline {
             queue.idle_signers += 1;
             queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.idle_signers -= 1;
-        }
-    }
-
-    /// Writes this chunk and those that waited for it, as far as the order goes (P1).
-    fn write_in_order(&self, chunk: Chunk) {
-        let mut writer = lock(&self.writer);
-        writer.ready.insert(chunk.number, chunk);
-        loop {
-            let number = writer.next_number;
-            let Some(chunk) = writer.ready.remove(&number) else { return };
-            writer.next_number += 1;
-            if matches!(lock(&self.queue).health, Health::Dead(_)) {
-                continue; // P4
-            }
-            if let Err(error) = self.write_chunk(&mut writer, &chunk) {
-                self.die(&format!("a write failed: {error}"));
-                return;
-            }
-        }
-    }
-
-    fn write_chunk(&self, writer: &mut Writer, chunk: &Chunk) -> io::Result<()> {
-        let mut from = 0;
-        let mut start = 0;
-        let mut point = writer.point;
-        for (at, &(end, link)) in chunk.ends.iter().enumerate() {
-            point.records += 1;
-            point.chain = link;
-            point.length += (end - start) as u64;
-            start = end;
-            let roll = point.length >= self.segment_bytes_max;
-            if roll || at + 1 == chunk.ends.len() {
-                let lines = chunk.bytes.get(from..end).unwrap_or_default();
-                let offset = writer.point.length;
-                self.unless_full(
-                    writer,
-                    |writer| {
-                        // A write that failed half-way leaves bytes that are not ours to build on.
-                        if writer.file.size()? > offset {
-                            writer.file.set_size(offset)?;
-                        }
-                        writer.file.write_at(offset, lines)
-                    },
-                    |writer| writer.file.write_at(offset, lines),
-                )?;
-                from = end;
-                writer.point = point;
-                let reached = point; // `head` names a record's end, not the empty segment after it
-                let closed = if roll { Some(self.roll(writer)?) } else { None };
-                point = writer.point;
-                let mut target = lock(&self.target);
-                target.closed.extend(closed);
-                target.point = reached;
-                target.key = chunk.key.clone();
-                target.file = writer.file.clone();
-                drop(target);
-                self.commit.notify_one();
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins the next segment; answers the one that is now complete.
-    fn roll(&self, writer: &mut Writer) -> io::Result<(u64, Arc<dyn StorageFile>)> {
-        let path = self.directory.join(Segment::plain_name(writer.point.records));
-        let open = |_: &mut Writer| self.storage.open(&path, OpenMode::Create);
-        let file: Arc<dyn StorageFile> = self.unless_full(writer, open, open)?.into();
-        let closed = (writer.point.segment, std::mem::replace(&mut writer.file, file));
-        writer.point.segment = writer.point.records;
-        writer.point.length = 0;
-        Ok(closed)
-    }
-
-    /// Tries `first`; on a full disk gives the reserve back, tries `again` and drains: what was accepted is still
-    /// written and acknowledged, nothing more is accepted. (Not so after a failed sync: there nothing is known.)
-    fn unless_full<T>(
-        &self,
-        writer: &mut Writer,
-        again: impl FnOnce(&mut Writer) -> io::Result<T>,
-        first: impl FnOnce(&mut Writer) -> io::Result<T>,
-    ) -> io::Result<T> {
-        match first(writer) {
-            Err(error)
-                if error.raw_os_error().is_some_and(|code| FULL.contains(&code)) && !writer.reserve_used =>
-            {
-                writer.reserve_used = true;
-                self.storage.remove(&self.directory.join(RESERVE))?;
-                let value = again(writer)?;
-                let mut queue = lock(&self.queue);
-                if queue.health == Health::Running {
-                    queue.health = Health::Draining(DISK_FULL.into());
-                }
-                drop(queue);
-                self.moved.notify_all();
-                Ok(value)
-            }
-            other => other,
         }
     }
 

@@ -3,6 +3,7 @@
 //! A line is handed out only when its newline is there; the writer appends whole lines and never changes one, so what
 //! a reader sees is a prefix of the log. Reading checks the form of a line, not chain and signature: that is `verify`.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,74 +17,11 @@ use crate::keeper::{self, each_line};
 use crate::layout::{self, Lines};
 use crate::note::VerifierKey;
 use crate::proof::Prover;
+use crate::query::Query;
 use crate::record::View;
 use crate::recover::{Created, rotated};
+use crate::remainder::Remainder;
 use crate::{LogError, Record};
-
-/// What a query asks for. All that is given must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Query {
-    /// Whose doing, exactly.
-    pub agent_id: Option<String>,
-    /// The type, exactly, or with a trailing `*` its beginning.
-    pub event_type: Option<String>,
-    /// At this time or later, microseconds since the Unix epoch.
-    pub since_us: Option<u64>,
-    /// Before this time.
-    pub until_us: Option<u64>,
-    /// The operation.
-    pub op: Option<String>,
-    /// The run.
-    pub run: Option<String>,
-    /// The decision.
-    pub decision: Option<String>,
-    /// This pseudonym among the subjects.
-    pub subject: Option<String>,
-    /// The event's id.
-    pub event_id: Option<String>,
-    /// At most so many, the first ones.
-    pub limit: Option<usize>,
-}
-
-impl Query {
-    /// Whether a record is asked for.
-    #[must_use]
-    pub fn takes(&self, record: &Record) -> bool {
-        let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-        let kind = self.event_type.as_deref().is_none_or(|wanted| match wanted.strip_suffix('*') {
-            Some(beginning) => record.event_type.starts_with(beginning),
-            None => record.event_type == wanted,
-        });
-        kind && same(&self.agent_id, &record.agent_id)
-            && same(&self.op, &record.op)
-            && same(&self.run, &record.run)
-            && same(&self.decision, &record.decision)
-            && self.event_id.as_ref().is_none_or(|id| record.event_id.to_string() == *id)
-            && self.subject.as_ref().is_none_or(|subject| record.subjects.contains(subject))
-            && self.since_us.is_none_or(|since_us| record.timestamp_us >= since_us)
-            && self.until_us.is_none_or(|until_us| record.timestamp_us < until_us)
-    }
-
-    /// Texts of which each must stand in a line that is asked for: a line without one need not be parsed. Only what
-    /// JSON writes without escapes is used.
-    fn needles(&self) -> Vec<String> {
-        let named = [
-            ("agent_id", &self.agent_id),
-            ("event_type", &self.event_type),
-            ("op", &self.op),
-            ("run", &self.run),
-            ("decision", &self.decision),
-            ("event_id", &self.event_id),
-        ];
-        let plain =
-            |text: &str| text.bytes().all(|byte| matches!(byte, 0x20..0x7f) && !b"\"\\*".contains(&byte));
-        named
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value.as_deref().filter(|value| plain(value))?)))
-            .map(|(name, value)| format!("\"{name}\":\"{value}\""))
-            .collect()
-    }
-}
 
 /// The keys of a log, in the order of their use, as its records name them.
 pub(crate) struct Keys {
@@ -95,10 +33,12 @@ impl Keys {
     /// The keys of the first `to` records: record 0's, and those of rotations that the one before and the new one
     /// signed. The links of other records are not checked: that is `verify`.
     pub(crate) fn read(storage: &dyn Storage, directory: &Path, to: u64) -> Result<Self, LogError> {
-        let mut keys = Self::root(storage, directory)?;
+        let mut keys = Self::first(storage, directory)?;
+        let remainder = Remainder::read(storage, directory)?;
+        let from = remainder.as_ref().map_or(0, |remainder| remainder.records);
         let needle = memchr::memmem::Finder::new("\"event_type\":\"key.rotated\"");
-        let (mut wrong, mut before) = (None, [0; 32]);
-        each_line(storage, directory, 0, to, |seq, line| {
+        let (mut wrong, mut before) = (None, remainder.map_or([0; 32], |remainder| remainder.chain));
+        each_line(storage, directory, from, to, |seq, line| {
             let Some((body, link, _)) = chain::split(line) else { return true };
             let previous = std::mem::replace(&mut before, link);
             if needle.find(line).is_none() {
@@ -109,7 +49,7 @@ impl Keys {
                 return true;
             };
             let linked = chain::link(keys.log_id, seq, &previous, body) == link;
-            let signed = linked && old.verify(&chain::event_message(&link), &view.signature).is_ok();
+            let signed = linked && view.signed_by(old);
             match rotated(&view, keys.log_id, old).filter(|_| signed) {
                 Some(new) => keys.keys.push(new),
                 None => wrong = Some(seq),
@@ -128,7 +68,7 @@ impl Keys {
         directory: &Path,
         checkpoint: &Checkpoint,
     ) -> Result<Self, LogError> {
-        let root = Self::root(storage, directory)?;
+        let root = Self::first(storage, directory)?;
         if root.signer_of(checkpoint).is_some() {
             Ok(root)
         } else {
@@ -136,7 +76,11 @@ impl Keys {
         }
     }
 
-    fn root(storage: &dyn Storage, directory: &Path) -> Result<Self, LogError> {
+    /// Record 0's key; where records were pruned, those that signed these too.
+    fn first(storage: &dyn Storage, directory: &Path) -> Result<Self, LogError> {
+        if let Some(remainder) = Remainder::read(storage, directory)? {
+            return Ok(Self { log_id: remainder.log_id, keys: remainder.keys });
+        }
         let mut found = None;
         each_line(storage, directory, 0, 1, |_, line| {
             found = View::parse(line).ok().and_then(|view| Created::of(&view));
@@ -150,6 +94,17 @@ impl Keys {
     pub(crate) fn signer_of(&self, checkpoint: &Checkpoint) -> Option<PublicKey> {
         self.keys.iter().rev().copied().find(|key| checkpoint.check(key).is_ok())
     }
+}
+
+/// Where a line begins in a segment that may still grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinePlace {
+    /// The segment, by its first record.
+    pub(crate) segment: u64,
+    /// In its plain bytes.
+    pub(crate) offset: u64,
+    /// The line's number.
+    pub(crate) seq: u64,
 }
 
 /// A trail, open for reading.
@@ -197,6 +152,11 @@ impl Reader {
     /// [`LogError::ChainBroken`] where record 0 is not one.
     pub fn summary(&self) -> Result<Summary, LogError> {
         let broken = || LogError::broken(0, "record 0 is not a complete `log.created`");
+        if let Some(remainder) = Remainder::read(&*self.storage, &self.directory)? {
+            let fingerprint =
+                remainder.keys.first().map(|root| root.key_id().to_string()).unwrap_or_default();
+            return Ok(Summary { log_id: remainder.log_id, fingerprint, owner: remainder.owner });
+        }
         let mut records = self.records(0);
         let first = records.next().ok_or_else(broken)??;
         let line = format!("{}\n", first.line);
@@ -255,7 +215,15 @@ impl Reader {
         Prover::open(&self.storage, &self.directory, checkpoint)
     }
 
-    /// The records from number `from_seq` on. At the end the iterator answers `None`; asked again later it goes on
+    /// The first record that is there: 0 unless older ones were pruned.
+    ///
+    /// # Errors
+    /// [`LogError::ChainBroken`] where what is kept of them is damaged.
+    pub fn begins_at(&self) -> Result<u64, LogError> {
+        Ok(Remainder::read(&*self.storage, &self.directory)?.map_or(0, |remainder| remainder.records))
+    }
+
+    /// The records from number `from_seq` on, or from the first that was not pruned. At the end the iterator answers `None`; asked again later it goes on
     /// with what was written since.
     #[must_use]
     pub fn records(&self, from_seq: u64) -> Records {
@@ -303,24 +271,55 @@ impl Reader {
         Ok(None)
     }
 
-    /// The records that `query` asks for, in their order.
+    /// The records that `query` asks for, in its order, by reading all that may be among them.
     ///
     /// # Errors
     /// [`LogError::ChainBroken`] at a line that is not a record, [`LogError::Io`].
     pub fn query(&self, query: &Query) -> Result<Vec<Record>, LogError> {
-        let mut records = self.records(0);
+        let limit = query.limit.unwrap_or(usize::MAX);
+        self.scan(query, query.first_seq(), query.end_seq(), limit, None)
+    }
+
+    /// The answers among records `from..to`, at most `limit` of them. `known` is a line's place at or before `from`: then
+    /// what stands before it in its segment is not read.
+    pub(crate) fn scan(
+        &self,
+        query: &Query,
+        from: u64,
+        to: u64,
+        limit: usize,
+        known: Option<LinePlace>,
+    ) -> Result<Vec<Record>, LogError> {
+        let mut records = self.records(from);
+        if let Some(LinePlace { segment, offset, seq }) = known {
+            let segment = layout::Segment { first: segment, sealed: false };
+            // Sealed meanwhile it is not there, and is read from its beginning.
+            if let Ok(lines) = Lines::open_at(&*self.storage, &self.directory, &segment, offset) {
+                (records.lines, records.next_seq) = (Some(lines), Some(seq));
+            }
+        }
         records.needles = query.needles();
-        let mut found = Vec::new();
-        while query.limit.is_none_or(|limit| found.len() < limit) {
+        let mut found = VecDeque::new();
+        while query.newest_first || found.len() < limit {
             let Some(record) = records.next().transpose()? else { break };
-            if query.until_us.is_some_and(|until_us| record.timestamp_us >= until_us) {
+            if record.seq >= to || query.until_us.is_some_and(|until_us| record.timestamp_us >= until_us) {
                 break; // time never goes back (A7)
             }
             if query.takes(&record) {
-                found.push(record);
+                found.push_back(record);
+                if found.len() > limit {
+                    found.pop_front();
+                }
             }
         }
-        Ok(found)
+        if query.newest_first {
+            found.make_contiguous().reverse();
+        }
+        Ok(found.into())
+    }
+
+    pub(crate) fn parts(&self) -> (&Arc<dyn Storage>, &Path) {
+        (&self.storage, &self.directory)
     }
 
     /// The last `count` records, oldest first.
@@ -329,7 +328,7 @@ impl Reader {
     /// As [`Reader::query`].
     pub fn last(&self, count: usize) -> Result<Vec<Record>, LogError> {
         let segments = layout::segments(&*self.storage, &self.directory)?;
-        let mut found = std::collections::VecDeque::new();
+        let mut found = VecDeque::new();
         // The last segment may hold fewer than are asked for: begin one earlier until there are enough.
         for back in 1..=segments.len() {
             found.clear();
@@ -368,12 +367,16 @@ impl Records {
             let segments = layout::segments(&*reader.storage, &reader.directory)?;
             let wanted = match self.next_seq {
                 Some(seq) => segments.iter().find(|segment| segment.first == seq),
-                None => segments.iter().rev().find(|segment| segment.first <= self.from_seq),
+                None => {
+                    let holds = segments.iter().rev().find(|segment| segment.first <= self.from_seq);
+                    holds.or_else(|| segments.first()) // what came before was pruned
+                }
             };
             let Some(segment) = wanted else { return Ok(false) };
-            match Lines::open(&*reader.storage, &reader.directory, segment) {
-                Ok(lines) => {
-                    self.next_seq = Some(segment.first);
+            let from = self.next_seq.unwrap_or(self.from_seq);
+            match Lines::open_near(&*reader.storage, &reader.directory, segment, from) {
+                Ok((lines, first)) => {
+                    self.next_seq = Some(first);
                     self.lines = Some(lines);
                     return Ok(true);
                 }

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
+use symbi_crypto::PublicKey;
 use symbi_types::{AgentId, BootId, EventId, LabelSet, OperationId, RunId};
 
 use crate::chain::{self, Link};
@@ -44,9 +45,13 @@ fn fault<T>(reason: impl Into<String>) -> Result<T, FormatError> {
 
 /// A line's parts, borrowed.
 pub(crate) struct View<'a> {
+    pub(crate) line: &'a [u8],
     pub(crate) body: &'a [u8],
     pub(crate) chain: Link,
-    pub(crate) signature: [u8; 64],
+    /// Where it has one: the last of a group, and every record that is in none.
+    pub(crate) signature: Option<[u8; 64]>,
+    /// Whether it shares a signature with its group.
+    pub(crate) is_grouped: bool,
     pub(crate) seq: u64,
     pub(crate) timestamp_us: u64,
     pub(crate) key: &'a str,
@@ -78,9 +83,12 @@ impl<'a> View<'a> {
         // body too is what "no key twice" has shown.
         let [version, seq, event_id, timestamp, mono, boot, key, event_type, ..] = raw;
         let [.., agent, run, op, decision, policy, labels, subjects, details, personal] = raw;
-        if version != "1" {
-            return fault("an unknown version");
-        }
+        let is_grouped = match version {
+            "1" if signature.is_none() => return fault("it has no signature"),
+            "1" => false,
+            "2" => true,
+            _ => return fault("an unknown version"),
+        };
         let quoted = |raw: &'a str| raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
         let Some(seq) = number(seq) else { return fault("`seq` is not a number") };
         if number(mono).is_none() {
@@ -97,6 +105,9 @@ impl<'a> View<'a> {
         };
         let Some(key) = quoted(key) else { return fault("`key` is not text") };
         let Some(event_type) = json::text(event_type) else { return fault("`event_type` is not text") };
+        if is_grouped && (event_type.starts_with("log.") || event_type == "key.rotated") {
+            return fault("a record of the log itself without a signature of its own");
+        }
         for (name, raw) in
             [("agent_id", agent), ("run", run), ("op", op), ("decision", decision), ("policy", policy)]
         {
@@ -117,13 +128,26 @@ impl<'a> View<'a> {
         if personal != "null" && !personal.starts_with('{') {
             return fault("`personal` is not an object");
         }
-        Ok(Self { body, chain, signature, seq, timestamp_us, key, event_type, details, raw })
+        Ok(Self {
+            line,
+            body,
+            chain,
+            signature,
+            is_grouped,
+            seq,
+            timestamp_us,
+            key,
+            event_type,
+            details,
+            raw,
+        })
     }
 
     /// What is shown of it while it is verified.
     pub(crate) fn seen(&self) -> Seen<'_> {
         let [.., decision, policy, labels, _subjects, details, _personal] = self.raw;
         Seen {
+            line: self.line,
             seq: self.seq,
             timestamp_us: self.timestamp_us,
             event_type: &self.event_type,
@@ -132,6 +156,35 @@ impl<'a> View<'a> {
             labels,
             details,
         }
+    }
+
+    /// Event id, agent, run, operation and decision, where they are not null.
+    pub(crate) fn names(&self) -> [Option<Cow<'a, str>>; 5] {
+        let [_, _, event_id, ..] = self.raw;
+        let [.., agent, run, op, decision, _policy, _labels, _subjects, _details, _personal] = self.raw;
+        [event_id, agent, run, op, decision].map(json::text)
+    }
+
+    /// Labels and subjects.
+    pub(crate) fn lists(&self) -> (Vec<Cow<'a, str>>, Vec<Cow<'a, str>>) {
+        let [.., labels, subjects, _details, _personal] = self.raw;
+        let list = |raw| json::items(raw).unwrap_or_default().into_iter().filter_map(json::text).collect();
+        (list(labels), list(subjects))
+    }
+
+    /// What its signature is over, where it has one; `first` is the first record that has none before it.
+    pub(crate) fn claim(&self, first: u64) -> Option<(chain::Message, [u8; 64])> {
+        let message = match self.is_grouped {
+            true => chain::group_message(first, &self.chain),
+            false => chain::event_message(&self.chain),
+        };
+        Some((message, self.signature?))
+    }
+
+    /// Whether `key` signed it, itself: never of one that shares a signature.
+    pub(crate) fn signed_by(&self, key: &PublicKey) -> bool {
+        let claim = self.claim(self.seq).filter(|_| !self.is_grouped);
+        claim.is_some_and(|(message, signature)| key.verify(message.as_ref(), &signature).is_ok())
     }
 
     /// The raw text of a member of `details`.
@@ -189,8 +242,10 @@ pub struct Record {
     pub personal: Option<String>,
     /// Its link of the chain.
     pub chain: [u8; 32],
-    /// Its signature.
-    pub signature: [u8; 64],
+    /// Whether it shares a signature with the records around it.
+    pub is_grouped: bool,
+    /// Its signature; `None` where it shares that of the last of its group.
+    pub signature: Option<[u8; 64]>,
     /// The line, without its newline.
     pub line: String,
 }
@@ -228,6 +283,7 @@ impl Record {
             details: details.to_owned(),
             personal: (personal != "null").then(|| personal.to_owned()),
             chain: view.chain,
+            is_grouped: view.is_grouped,
             signature: view.signature,
             line: String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line)).into_owned(),
         })

@@ -17,7 +17,8 @@ use crate::chain::{self, hex};
 use crate::head::{self, HEAD, Point, Slot};
 use crate::layout::{self, Lines, Segment};
 use crate::record::View;
-use crate::{LogError, Owner};
+use crate::remainder::Remainder;
+use crate::{LogError, Owner, prune};
 
 /// The note of a cut that is not recorded yet.
 pub(crate) const CUT: &str = "cut";
@@ -27,6 +28,8 @@ pub(crate) struct Found {
     pub(crate) log_id: LogId,
     pub(crate) point: Point,
     pub(crate) last_us: u64,
+    /// The time of the first record of the last segment.
+    pub(crate) segment_us: u64,
     /// `details` of the records that tell of cuts.
     pub(crate) cuts: Vec<String>,
     pub(crate) cut_bytes: u64,
@@ -48,7 +51,7 @@ pub(crate) fn examine(
 ) -> Result<Option<Found>, LogError> {
     let names =
         storage.list(directory).map_err(LogError::io(format!("cannot list `{}`", directory.display())))?;
-    let segments = layout::segments(storage, directory)?;
+    let mut segments = layout::segments(storage, directory)?;
     if !names.iter().any(|name| name == HEAD) {
         return if segments.is_empty() { Ok(None) } else { Err(LogError::broken(0, "`head` is missing")) };
     }
@@ -60,9 +63,15 @@ pub(crate) fn examine(
     let mut known: Vec<&Slot> = slots.iter().flatten().filter(|slot| !torn(slot)).collect();
     known.sort_by_key(|slot| std::cmp::Reverse(slot.point.records));
     let mut outcome = None;
+    let remainder = Remainder::read(storage, directory)?;
+    if let Some(remainder) = &remainder {
+        // A crash while pruning left some: the record of it is durable (RT2).
+        prune::remove_before(storage, directory, remainder.records).map_err(LogError::io("cannot prune"))?;
+        segments.retain(|segment| remainder.records <= segment.first);
+    }
     for slot in known {
         let mut scan = Scan::new(slot, owner, directory);
-        match scan.run(storage, directory, &segments) {
+        match scan.begin(remainder.as_ref()).and_then(|()| scan.run(storage, directory, &segments)) {
             Err(Fault::Slot) => {} // of an older key, and torn
             Err(Fault::Fatal(error)) => return Err(error),
             Err(Fault::Line(reason)) => return Err(LogError::broken(scan.point.records, reason)),
@@ -72,7 +81,7 @@ pub(crate) fn examine(
             }
         }
     }
-    let Some((scan, kept, head_records)) = outcome else {
+    let Some((mut scan, mut kept, head_records)) = outcome else {
         return if segments.is_empty() { Ok(None) } else { Err(LogError::broken(0, "`head` is damaged")) };
     };
     let best = Some(scan.head.point);
@@ -80,6 +89,12 @@ pub(crate) fn examine(
         slots.iter().position(|slot| slot.as_ref().filter(|slot| !torn(slot)).map(|slot| slot.point) != best);
     if scan.point.records < head_records {
         return Err(LogError::Truncated { seq: scan.point.records, head: head_records });
+    }
+    if scan.settled.point.records >= head_records && scan.settled.point != scan.point {
+        // A group whose signature did not reach the disk: nothing vouches for what stands there of it.
+        let segment = scan.settled.point.segment;
+        kept = segments.iter().position(|found| found.first == segment).map_or(kept, |at| at + 1);
+        (scan.point, scan.last_us) = (scan.settled.point, scan.settled.last_us);
     }
     let note = read_note(storage, directory, &names);
     if scan.point.records == 0 {
@@ -110,6 +125,7 @@ pub(crate) fn examine(
         log_id: scan.log_id,
         point: scan.point,
         last_us: scan.last_us,
+        segment_us: scan.segment_us,
         cuts,
         cut_bytes,
         next_slot: worse.unwrap_or(0) as u64,
@@ -130,6 +146,17 @@ struct Scan<'a> {
     signer: Option<PublicKey>,
     root: String,
     last_us: u64,
+    segment_us: u64,
+    /// The last point that a signature, or `head`, vouches for.
+    settled: Settled,
+    /// The first record that has no signature yet.
+    group: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Settled {
+    point: Point,
+    last_us: u64,
 }
 
 impl<'a> Scan<'a> {
@@ -144,7 +171,33 @@ impl<'a> Scan<'a> {
             signer: None,
             root: String::new(),
             last_us: 0,
+            segment_us: 0,
+            settled: Settled { point: Point::START, last_us: 0 },
+            group: 0,
         }
+    }
+
+    /// Where records were pruned it begins after them, with what is kept of them.
+    fn begin(&mut self, remainder: Option<&Remainder>) -> Result<(), Fault> {
+        let Some(remainder) = remainder else { return Ok(()) };
+        if remainder.log_id != self.head.log_id {
+            return Err(Fault::Slot);
+        }
+        self.owned_by(&remainder.owner)?;
+        self.public = remainder.keys.last().copied();
+        self.root = remainder.keys.first().map(|root| root.key_id().to_string()).unwrap_or_default();
+        self.point = remainder.point();
+        self.group = remainder.records;
+        self.settled.point = self.point;
+        Ok(())
+    }
+
+    fn owned_by(&self, owner: &str) -> Result<(), Fault> {
+        if owner == self.owner.as_str() {
+            return Ok(());
+        }
+        let path = self.directory.display().to_string();
+        Err(Fault::Fatal(LogError::Owned { path, owner: self.owner.other() }))
     }
 
     /// Goes through the segments; answers how many of them hold what is kept.
@@ -192,7 +245,8 @@ impl<'a> Scan<'a> {
     fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
         let seq = self.point.records;
         let known = seq < self.head.point.records;
-        let (body, link, _) = chain::split(line).ok_or("the line does not end in a chain and a signature")?;
+        let (body, link, signature) =
+            chain::split(line).ok_or("the line does not end in a chain and a signature")?;
         if seq == 0 {
             self.first(line)?;
         }
@@ -201,14 +255,24 @@ impl<'a> Scan<'a> {
         }
         self.signer = self.public;
         let rotates = memchr::memmem::find(body, b"\"event_type\":\"key.rotated\"").is_some();
-        if !known || rotates || seq == 1 || seq + 1 >= self.head.point.records {
+        let begins = self.point.length == 0;
+        if !known || rotates || begins || seq == 1 || seq + 1 >= self.head.point.records {
             self.closely(line, seq, known)?;
+        }
+        if begins {
+            self.segment_us = self.last_us;
         }
         self.point.records += 1;
         self.point.chain = link;
         self.point.length += line.len() as u64;
+        if signature.is_some() {
+            self.group = self.point.records;
+        }
         if self.point.records == self.head.point.records {
             self.meet_head()?;
+        }
+        if signature.is_some() || self.point.records <= self.head.point.records {
+            self.settled = Settled { point: self.point, last_us: self.last_us };
         }
         Ok(())
     }
@@ -235,14 +299,13 @@ impl<'a> Scan<'a> {
             if view.key != public.key_id().to_string() {
                 return Err("not signed with the key whose turn it is".into());
             }
-            let held = public.verify(&chain::event_message(&view.chain), &view.signature);
-            held.map_err(|error| error.to_string())?;
+            if let Some((message, signature)) = view.claim(self.group) {
+                let held = public.verify(message.as_ref(), &signature);
+                held.map_err(|error| error.to_string())?;
+            }
         }
-        if seq == 1 && view.detail_text("owner").is_some_and(|owner| owner != self.owner.as_str()) {
-            return Err(Fault::Fatal(LogError::Owned {
-                path: self.directory.display().to_string(),
-                owner: self.owner.other(),
-            }));
+        if let Some(owner) = view.detail_text("owner").filter(|_| seq == 1) {
+            self.owned_by(&owner)?;
         }
         if view.event_type == "key.rotated" {
             self.public = Some(rotated(&view, self.log_id, &public).ok_or("the rotation does not hold")?);

@@ -27,6 +27,9 @@ const FILES_MAX: usize = 7;
 /// Written at once.
 const WRITE_BYTES: usize = 1 << 18;
 
+/// The file of the leaves' hashes.
+pub(crate) const LEAVES: &str = "tiles-0";
+
 fn path(directory: &Path, number: usize) -> PathBuf {
     directory.join(format!("tiles-{number}"))
 }
@@ -47,6 +50,11 @@ impl Tiles {
             }
         }
         Ok(Self { files })
+    }
+
+    /// Hashes of `count` records from `first` on.
+    pub(crate) fn leaves(&self, first: u64, count: usize) -> io::Result<Vec<Hash>> {
+        self.entries(0, first, count)
     }
 
     fn entries(&self, number: usize, first: u64, count: usize) -> io::Result<Vec<Hash>> {

@@ -70,6 +70,13 @@ impl Stamp {
     }
 }
 
+/// An instant, microseconds since the Unix epoch, as a record has it.
+pub(crate) fn text(time_us: u64) -> String {
+    let mut out = Vec::new();
+    Stamp::default().write(time_us, &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Microseconds since the Unix epoch of a timestamp; `None` for any other spelling.
 pub(crate) fn parse(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();

@@ -196,7 +196,7 @@ mod tests {
 
     fn tree(size: u64) -> MemoryNodes {
         let mut nodes = MemoryNodes::default();
-        (0..size).for_each(|at| nodes.push(leaf_hash([&at.to_be_bytes(), b""])));
+        (0..size).for_each(|at| nodes.push(leaf_hash(&at.to_be_bytes())));
         nodes
     }
 

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{Bench, directory, fill, key, path};
-use symbi_audit::{Event, Log, LogError, LogStatus};
+use symbi_audit::{Event, Log, LogError, LogStatus, Signing};
 use symbi_testkit::{CrashState, Disk, Fault};
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -38,8 +38,9 @@ fn note_promises(log: &Arc<Log>, disk: &Disk) {
 }
 
 /// A log that was opened, written, rotated, closed, reopened and written again, with several segments.
-fn history() -> Bench {
+fn history(signing: Signing) -> Bench {
     let mut bench = Bench::new();
+    bench.options.signing = signing;
     bench.options.segment_bytes_max = 6_000;
     for round in 0..2u8 {
         let log = Arc::new(bench.open());
@@ -52,6 +53,9 @@ fn history() -> Bench {
                 log.wait_durable(seq, WAIT).unwrap();
             }
         }
+        let group: Vec<String> = (0..5).map(|at| format!(r#"{{"group":{at}}}"#)).collect();
+        let events: Vec<Event<'_>> = group.iter().map(|details| Event::new("test.event", details)).collect();
+        log.append_many(&events).unwrap();
         log.close().unwrap();
     }
     bench
@@ -82,12 +86,16 @@ fn survives(state: CrashState, whole: &[Vec<u8>]) {
 
 #[test]
 fn a2_every_state_that_a_power_cut_can_leave_opens_with_all_that_was_promised() {
-    let bench = history();
-    let whole: Vec<Vec<u8>> =
-        bench.records().iter().map(|record| format!("{}\n", record.line).into_bytes()).collect();
-    let (step, lossy) = if long() { (1, 100) } else { (1_301, 3) };
-    let states = bench.disk.crash_states(step, lossy, 5, |state| survives(state, &whole));
-    assert!(states > if long() { 20_000 } else { 200 }, "{states} states");
+    let (step, lossy) = if long() { (1, 400) } else { (1_301, 3) };
+    let mut states = 0;
+    for signing in [Signing::Event, Signing::Group] {
+        let bench = history(signing);
+        let whole: Vec<Vec<u8>> =
+            bench.records().iter().map(|record| format!("{}\n", record.line).into_bytes()).collect();
+        states += bench.disk.crash_states(step, lossy, 5, |state| survives(state, &whole));
+    }
+    println!("{states} states");
+    assert!(states > if long() { 100_000 } else { 400 }, "{states} states");
 }
 
 #[test]
@@ -149,7 +157,8 @@ fn a6_whichever_call_fails_nothing_is_promised_that_is_not_kept() {
     };
     for fault in [Fault::Error, Fault::NoSpace, Fault::Gone] {
         for nth in 1..=calls.1 {
-            let bench = Bench::new();
+            let mut bench = Bench::new();
+            bench.options.signing = if nth % 2 == 0 { Signing::Group } else { Signing::Event };
             bench.disk.fail(nth, fault);
             let mut promised = 0;
             if let Ok(log) = bench.try_open() {

@@ -269,6 +269,19 @@ fn a_closed_log_takes_nothing_and_says_so() {
 }
 
 #[test]
+fn a7_a_clock_that_stands_still_keeps_the_order_and_is_no_anomaly() {
+    let mut bench = Bench::new();
+    let stuck = std::sync::Arc::new(symbi_testkit::FakeClock::new());
+    bench.options.clock = stuck;
+    fill(&bench.open(), 50);
+    fill(&bench.open(), 50);
+    let records = bench.records();
+    assert!(records.windows(2).all(|pair| pair[0].timestamp_us == pair[1].timestamp_us));
+    assert!(records.iter().all(|record| record.event_type != "clock.anomaly"));
+    assert_eq!(bench.verify().unwrap().records, 103);
+}
+
+#[test]
 fn a7_clock_jumps_are_events_and_time_never_goes_back() {
     let bench = Bench::new();
     let log = bench.open();

@@ -40,3 +40,24 @@ fn what_a_checkpoint_covers_is_shown_too() {
     verify_with(directory(), &given, &mut |record| numbers.push(record.seq)).unwrap();
     assert_eq!(numbers, (0..bench.records().len() as u64).collect::<Vec<_>>());
 }
+
+#[test]
+fn only_the_kinds_that_are_asked_for_are_shown_and_all_are_verified() {
+    let bench = Bench::new();
+    let log = bench.open();
+    for at in 0..30 {
+        log.append(&Event::new(if at % 3 == 0 { "test.one" } else { "test.other" }, "{}")).unwrap();
+    }
+    let checkpoint = log.checkpoint().unwrap();
+    fill(&log, 10);
+    let all = bench.records().len() as u64;
+    for checkpoints in [Vec::new(), vec![checkpoint]] {
+        let since_checkpoint = !checkpoints.is_empty();
+        let shown: Option<fn(&str) -> bool> = Some(|event_type| event_type == "test.one");
+        let given = VerifyOptions { checkpoints, since_checkpoint, shown, ..options(&bench) };
+        let mut kinds = Vec::new();
+        let verified =
+            verify_with(directory(), &given, &mut |record| kinds.push(record.event_type.to_owned())).unwrap();
+        assert_eq!((verified.records, kinds), (all, vec!["test.one".to_owned(); 10]));
+    }
+}

@@ -86,3 +86,23 @@ fn the_vectors_verify_with_the_fingerprints_of_their_page() {
     assert_eq!(found.records, 9);
     assert_eq!(found.keys, [key(1).key_id(), key(2).key_id()]);
 }
+
+#[test]
+fn a_sealed_trail_of_the_form_before_frames_is_read_verified_and_gone_on_with() {
+    // What the log wrote before segments were packed in frames: kept as a file, for it is not written any more.
+    let kept = place().with_file_name("trail-v1-sealed");
+    let found =
+        verify(&kept, &VerifyOptions { key: Some(key(1).key_id()), ..VerifyOptions::default() }).unwrap();
+    assert_eq!(found.records, 22);
+    let bench = Bench::new();
+    for entry in std::fs::read_dir(&kept).unwrap() {
+        let name = entry.unwrap().path();
+        bench
+            .disk
+            .overwrite(&path(name.file_name().unwrap().to_str().unwrap()), std::fs::read(&name).unwrap());
+    }
+    assert_eq!(bench.records().len(), 22);
+    assert_eq!(bench.reader().records(9).next().unwrap().unwrap().seq, 9);
+    common::fill(&bench.open(), 3);
+    assert_eq!(bench.verify().unwrap().records, 26);
+}

@@ -1,29 +1,30 @@
 //! The runtime as the one who vouches for agents: certificates are made when an agent first needs its keys, renewed when
 //! their time is over, and taken back.
 //!
-//! Not here: the runtime's own key, which the caller gives, and who may revoke (policy).
+//! Not here: the runtime's own key, which the caller gives; taking back and exchanging (`rotation`); who may (policy).
 //!
 //! Invariants
-//! - AU1 no message is sealed or opened under a key whose certificate was revoked.
+//! - AU1 no message is sealed or opened under a key that was revoked, whichever of its certificates it was made under.
 //! - AU2 after a rotation an agent has other keys; what it had sent before can still be opened.
+//! - AU3 whoever asked to be told of certificates is told of each that is made, once, before anything is signed under it.
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use symbi_crypto::{AgreementKey, KeyId, Provider, SignatureError, SigningKey, VerifyingKey};
 use symbi_types::{AgentId, Entropy};
 
 use crate::bus::Endpoint;
-use crate::{Bus, BusError, Certificate, CertificateError, Identity, Refusal};
+use crate::sync::{AtomicBool, Ordering, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::{Bus, BusError, Certificate, Identity, Refusal};
 
 /// What others know of a signing key.
 #[derive(Debug)]
 pub(crate) struct Signer {
     key: VerifyingKey,
     certificate: Certificate,
-    is_revoked: AtomicBool,
+    is_revoked: Arc<AtomicBool>,
 }
 
 impl Signer {
@@ -35,9 +36,22 @@ impl Signer {
         self.certificate.serial
     }
 
+    pub(crate) const fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.is_revoked.load(Ordering::Acquire)
+    }
+
+    /// AU1.
+    pub(crate) fn revoke(&self) {
+        self.is_revoked.store(true, Ordering::Release);
+    }
+
     /// Whether the runtime vouches for what was made then (AU1).
     pub(crate) fn vouched(&self, created_us: u64) -> Result<(), Refusal> {
-        if self.is_revoked.load(Ordering::Acquire) {
+        if self.is_revoked() {
             Err(Refusal::Revoked)
         } else if self.certificate.is_current(created_us) {
             Ok(())
@@ -66,26 +80,59 @@ impl Credential {
     pub(crate) const fn signer(&self) -> &Arc<Signer> {
         &self.signer
     }
+
+    pub(crate) const fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
 }
+
+/// The key that vouches now, and those that did.
+pub(crate) struct Vouching {
+    pub(crate) key: SigningKey,
+    pub(crate) verifying: VerifyingKey,
+    /// Each with the moment it was exchanged, microseconds since the Unix epoch.
+    pub(crate) former: Vec<(VerifyingKey, u64)>,
+}
+
+/// Called with each certificate that is made.
+type Told = Arc<dyn Fn(&Certificate) + Send + Sync>;
 
 /// The runtime's key, and what it took back.
 pub(crate) struct Authority {
-    key: SigningKey,
-    verifying: VerifyingKey,
+    vouching: RwLock<Vouching>,
     lifetime_us: u64,
-    revoked: RwLock<HashSet<u64>>,
+    /// Public keys of agents.
+    pub(crate) revoked: RwLock<HashSet<[u8; 32]>>,
+    told: RwLock<Option<Told>>,
 }
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Authority({})", self.key.key_id())
+        write!(f, "Authority({})", self.vouching().key.key_id())
     }
 }
 
 impl Authority {
     pub(crate) fn new(key: SigningKey, lifetime_us: u64) -> Result<Self, SignatureError> {
         let verifying = VerifyingKey::new(key.public())?;
-        Ok(Self { key, verifying, lifetime_us, revoked: RwLock::default() })
+        let vouching = RwLock::new(Vouching { key, verifying, former: Vec::new() });
+        Ok(Self { vouching, lifetime_us, revoked: RwLock::default(), told: RwLock::default() })
+    }
+
+    pub(crate) fn vouching(&self) -> RwLockReadGuard<'_, Vouching> {
+        self.vouching.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn vouching_mut(&self) -> RwLockWriteGuard<'_, Vouching> {
+        self.vouching.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// AU3.
+    pub(crate) fn tell(&self, credential: &Credential) {
+        let told = self.told.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(told) = told {
+            told(credential.signer.certificate());
+        }
     }
 
     /// A fresh one, for a bus that nobody outside knows.
@@ -98,7 +145,7 @@ impl Authority {
         }
     }
 
-    fn certify(
+    pub(crate) fn certify(
         &self,
         agent: AgentId,
         identity: Arc<Identity>,
@@ -119,18 +166,24 @@ impl Authority {
         };
         let signer = Signer {
             key: identity.verifying().clone(),
-            certificate: unsigned.issue(&self.key),
-            is_revoked: AtomicBool::new(false),
+            certificate: unsigned.issue(&self.vouching().key),
+            is_revoked: Arc::clone(identity.revoked()),
         };
         Credential { identity, signer: Arc::new(signer) }
     }
 }
 
 impl Bus {
-    /// The key that vouches for agents here.
+    /// The key that vouches for agents here now.
     #[must_use]
-    pub fn authority(&self) -> &VerifyingKey {
-        &self.authority.verifying
+    pub fn authority(&self) -> VerifyingKey {
+        self.authority.vouching().verifying.clone()
+    }
+
+    /// Calls `told` with each certificate that is made from now on (AU3), on the thread that needed it and while that
+    /// agent's keys are locked: it must not come back to the bus.
+    pub fn on_certified(&self, told: Arc<dyn Fn(&Certificate) + Send + Sync>) {
+        *self.authority.told.write().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 
     /// The agent's keys with a certificate that is valid now: made, or renewed, where there is none.
@@ -160,6 +213,7 @@ impl Bus {
             None => Arc::new(Identity::random(self.provider, &*self.entropy)),
         };
         let fresh = Arc::new(self.authority.certify(agent, identity, &*self.entropy, now_us));
+        self.authority.tell(&fresh);
         *place = Some(Arc::clone(&fresh));
         Ok(fresh)
     }
@@ -175,40 +229,5 @@ impl Bus {
     pub fn certificate(&self, agent: AgentId, now_us: u64) -> Result<Certificate, BusError> {
         let credential = self.credential(&*self.endpoint(agent)?, agent, now_us)?;
         Ok(credential.signer.certificate.clone())
-    }
-
-    /// Checks a certificate that came from somewhere: this runtime's, of now, not revoked (CT1, AU1).
-    ///
-    /// # Errors
-    /// [`CertificateError`].
-    pub fn verify_certificate(&self, certificate: &Certificate, now_us: u64) -> Result<(), CertificateError> {
-        certificate.verify(&self.authority.verifying, now_us)?;
-        let revoked = self.authority.revoked.read().unwrap_or_else(PoisonError::into_inner);
-        if revoked.contains(&certificate.serial) { Err(CertificateError::Revoked) } else { Ok(()) }
-    }
-
-    /// Takes an agent's certificate back: it sends nothing more, and what it has sent and nobody has read is refused.
-    /// Answers the serial. [`Bus::rotate`] lets it speak again, with other keys.
-    ///
-    /// # Errors
-    /// [`BusError::UnknownAgent`]; [`BusError::Revoked`] where it was revoked before.
-    pub fn revoke(&self, agent: AgentId, now_us: u64) -> Result<u64, BusError> {
-        let credential = self.credential(&*self.endpoint(agent)?, agent, now_us)?;
-        let serial = credential.signer.serial();
-        self.authority.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(serial);
-        credential.signer.is_revoked.store(true, Ordering::Release);
-        Ok(serial)
-    }
-
-    /// Gives an agent other keys, and a certificate for them (AU2). Answers the certificate.
-    ///
-    /// # Errors
-    /// [`BusError::UnknownAgent`].
-    pub fn rotate(&self, agent: AgentId, now_us: u64) -> Result<Certificate, BusError> {
-        let endpoint = self.endpoint(agent)?;
-        let fresh = self.certify(agent, Identity::random(self.provider, &*self.entropy), now_us);
-        let certificate = fresh.signer.certificate.clone();
-        *endpoint.credential_mut() = Some(fresh);
-        Ok(certificate)
     }
 }

@@ -7,16 +7,18 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError};
 
 use symbi_crypto::{Provider, PublicKey, SignatureError, SigningKey};
 use symbi_types::{AgentId, Entropy};
 
 use crate::authority::{Authority, Credential};
+use crate::crew::Crew;
 use crate::mailbox::{Bounds, Load, Mailbox};
 use crate::pool::Pool;
 use crate::receive::OpenDesks;
-use crate::send::Desks;
+use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::together::Desks;
 use crate::{BusError, Identity, OVERHEAD_BYTES_MAX, SecureMessage, Topic, TopicKeys};
 
 /// The bounds of a bus.
@@ -32,7 +34,7 @@ pub struct BusOptions {
     pub messages_per_key_max: u64,
     /// How long a certificate is valid, in microseconds; then it is renewed.
     pub certificate_lifetime_us: u64,
-    /// Threads that sign, or verify, many messages that are signed one by one.
+    /// Threads that seal and sign, or verify and open, many messages: whoever sends or receives is one of them.
     pub workers: usize,
 }
 
@@ -82,6 +84,7 @@ pub struct Bus {
     pub(crate) endpoints: RwLock<HashMap<AgentId, Arc<Endpoint>>>,
     pub(crate) authority: Authority,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) crew: Crew,
     pub(crate) desks: Desks,
     pub(crate) open_desks: OpenDesks,
     topics: RwLock<HashMap<Topic, Arc<TopicKeys>>>,
@@ -118,6 +121,7 @@ impl Bus {
 
     fn of(options: BusOptions, entropy: Arc<dyn Entropy>, provider: Provider, authority: Authority) -> Self {
         Self {
+            crew: Crew::new(options.workers),
             authority,
             options,
             entropy,
@@ -232,6 +236,12 @@ impl Bus {
         Ok(())
     }
 
+    /// The threads that stand by for shares of work.
+    #[must_use]
+    pub const fn crew(&self) -> &Crew {
+        &self.crew
+    }
+
     pub(crate) const fn bounds(&self) -> Bounds {
         Bounds { depth: self.options.mailbox_depth_max, bytes: self.options.mailbox_bytes_max }
     }
@@ -262,6 +272,11 @@ impl Bus {
     pub(crate) fn endpoint(&self, agent: AgentId) -> Result<Arc<Endpoint>, BusError> {
         let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
         endpoints.get(&agent).cloned().ok_or(BusError::UnknownAgent { agent })
+    }
+
+    pub(crate) fn all_endpoints(&self) -> Vec<(AgentId, Arc<Endpoint>)> {
+        let endpoints = self.endpoints.read().unwrap_or_else(PoisonError::into_inner);
+        endpoints.iter().map(|(agent, endpoint)| (*agent, Arc::clone(endpoint))).collect()
     }
 
     pub(crate) fn wake(&self, ready: bool, agent: AgentId) {

@@ -393,6 +393,19 @@ impl<T: Clone> Deliveries<T> {
             .collect()
     }
 
+    /// Takes out what was handed out and is said to go.
+    pub(crate) fn take_entries(&mut self, goes: &impl Fn(&T) -> bool) -> Vec<(AgentId, MessageId)> {
+        let of = |(mailbox, held): (&AgentId, &Held<T>)| {
+            let found = held.entries.iter().filter(|(_, entry)| entry.content.as_ref().is_some_and(goes));
+            found.map(|(id, _)| (*mailbox, *id)).collect::<Vec<_>>()
+        };
+        let found: Vec<(AgentId, MessageId)> = self.held.iter().flat_map(of).collect();
+        for (mailbox, id) in &found {
+            drop(self.bury(*mailbox, *id, DeadReason::Gone));
+        }
+        found
+    }
+
     /// Lays a message aside as a dead letter.
     pub fn lay_aside(&mut self, dead: Dead<T>) {
         if self.options.dead_max <= self.dead.len() {

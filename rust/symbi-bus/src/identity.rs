@@ -1,8 +1,12 @@
 //! An agent's two keys: one signs, one agrees on session keys. Agents never see them; the runtime holds them.
 
+use std::sync::Arc;
+
 use symbi_crypto::{AgreementKey, Provider, PublicKey, SignatureError, SigningKey, VerifyingKey};
 use symbi_types::Entropy;
 use zeroize::Zeroizing;
+
+use crate::sync::AtomicBool;
 
 /// Who an agent is on the bus.
 #[derive(Debug)]
@@ -10,6 +14,8 @@ pub struct Identity {
     signing: SigningKey,
     agreement: AgreementKey,
     verifying: VerifyingKey,
+    /// Taken back: for every certificate that was ever made for it (AU1).
+    revoked: Arc<AtomicBool>,
 }
 
 impl Identity {
@@ -19,7 +25,7 @@ impl Identity {
     /// [`SignatureError`] for a signing key whose public half cannot be verified with, which no seed has.
     pub fn new(signing: SigningKey, agreement: AgreementKey) -> Result<Self, SignatureError> {
         let verifying = VerifyingKey::new(signing.public())?;
-        Ok(Self { signing, agreement, verifying })
+        Ok(Self { signing, agreement, verifying, revoked: Arc::default() })
     }
 
     /// A fresh one. About 60 µs.
@@ -49,6 +55,10 @@ impl Identity {
 
     pub(crate) const fn agreement(&self) -> &AgreementKey {
         &self.agreement
+    }
+
+    pub(crate) const fn revoked(&self) -> &Arc<AtomicBool> {
+        &self.revoked
     }
 
     pub(crate) const fn verifying(&self) -> &VerifyingKey {

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use symbi_types::{AgentId, MessageId};
+use symbi_types::{AgentId, Label, MessageId};
 
 use crate::SecureMessage;
 use crate::session::Session;
@@ -190,6 +190,25 @@ impl Mailbox {
             self.queue = VecDeque::new();
         }
         expired
+    }
+
+    /// Takes out what carries this label: unread messages, and answers that nobody has fetched.
+    pub(crate) fn discard(&mut self, label: &Label) -> usize {
+        let goes = |message: &SecureMessage| message.header().labels.contains(label.as_str());
+        let (gone, kept) = self.queue.drain(..).partition(goes);
+        self.queue = kept;
+        let gone: VecDeque<SecureMessage> = gone;
+        for message in &gone {
+            self.release(Place::Queue, message.size());
+            self.left(message);
+        }
+        let answered = |one: &Waiting| one.reply.as_ref().is_some_and(goes);
+        let requests: Vec<MessageId> =
+            self.waiting.iter().filter(|(_, one)| answered(one)).map(|(request, _)| *request).collect();
+        for request in &requests {
+            let _ = self.forget(*request);
+        }
+        gone.len() + requests.len()
     }
 
     /// The senders that have written here, of whom nothing is unread.

@@ -12,21 +12,25 @@
 
 use std::sync::Arc;
 
-use symbi_crypto::merkle::ProvenTree;
+use symbi_crypto::merkle::{Hash, ProvenTree};
 use symbi_crypto::{NonceCounter, PublicKey, SealingKey, Signed, VerifyingKey, verify_each};
 use symbi_types::{AgentId, MessageId};
 
 use crate::authority::Signer;
 use crate::bus::Endpoint;
+use crate::crew::Share;
 use crate::envelope::{SIGNATURE_BYTES, batch_statement};
-use crate::pool::Buffer;
+use crate::mailbox::Mailbox;
+use crate::pool::{Buffer, Pool};
 use crate::{Bus, Header, Refusal, SecureMessage, Target};
 
 /// How far a sender's clock may be ahead, in microseconds.
 pub const SKEW_US_MAX: u64 = 30_000_000;
 
-/// Fewer signatures than this are checked faster on one thread than divided.
-const PARALLEL_MIN: usize = 64;
+/// Fewer signatures than these are checked faster here than divided: the equation gains with every one.
+const VERIFIED_TOGETHER_MIN: usize = 64;
+/// Fewer messages of batches than these are opened faster here than divided.
+const OPENED_TOGETHER_MIN: usize = 96;
 
 /// A message that holds, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +53,45 @@ pub struct Refused {
 }
 
 /// The keys that a message claims, if the receiver has them.
+#[derive(Clone)]
 struct Keys {
     seal: Arc<SealingKey>,
     signer: Arc<Signer>,
+}
+
+/// What is known of a message's signature.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signature {
+    Holds,
+    Fails,
+    /// Of a batch: the leaf whose way to a signed root is still to be gone.
+    Leaf(Hash),
+}
+
+/// A message on its way to be handed out.
+struct Opening {
+    message: SecureMessage,
+    keys: Result<Keys, Refusal>,
+    signature: Signature,
+    plain: Option<Buffer>,
+    outcome: Option<Result<Buffer, Refusal>>,
+}
+
+/// A share of messages that are opened together.
+#[derive(Default)]
+pub(crate) struct Openings {
+    items: Vec<Opening>,
+    pool: Arc<Pool>,
+    verdicts: Vec<bool>,
+}
+
+impl Share for Openings {
+    fn work(&mut self) {
+        check_signatures(&mut self.items, &mut self.verdicts);
+        for one in &mut self.items {
+            one.unseal(&self.pool);
+        }
+    }
 }
 
 /// The batch of which messages were opened last.
@@ -65,10 +105,46 @@ struct Batch {
 #[derive(Default)]
 pub(crate) struct OpenDesk {
     pub(crate) messages: Vec<SecureMessage>,
-    keys: Vec<Result<Keys, Refusal>>,
-    signed: Vec<bool>,
-    verdicts: Vec<Result<Buffer, Refusal>>,
+    shares: Vec<Option<Box<Openings>>>,
     batch: Batch,
+}
+
+impl Opening {
+    /// Opens the seal; nothing is said of the signature yet.
+    fn unseal(&mut self, pool: &Arc<Pool>) {
+        let Ok(keys) = &self.keys else { return };
+        let mut buffer = pool.buffer();
+        let data = buffer.vec();
+        data.extend_from_slice(self.message.encrypted_payload());
+        let nonce = NonceCounter::nonce(self.message.header().counter);
+        let whole = keys.seal.open(nonce, self.message.associated(), data).is_ok();
+        self.plain = whole.then_some(buffer);
+    }
+
+    /// What comes of it, but for whether it is new.
+    fn verdict(&mut self, batch: &mut Batch, now_us: u64) -> Result<Buffer, Refusal> {
+        let keys = self.keys.as_ref().map_err(|refusal| *refusal)?;
+        let signed = match &self.signature {
+            Signature::Holds => true,
+            Signature::Fails => false,
+            Signature::Leaf(leaf) => batch.holds(keys.signer.key(), &self.message, leaf),
+        };
+        let header = self.message.header();
+        match (self.plain.take(), signed) {
+            (None, _) => Err(Refusal::Tampered),
+            (Some(_), false) => Err(Refusal::Forged),
+            (Some(plain), true) => {
+                keys.signer.vouched(header.created_us)?;
+                if now_us.saturating_add(SKEW_US_MAX) < header.created_us {
+                    Err(Refusal::Future)
+                } else if header.expires_us < now_us {
+                    Err(Refusal::Expired)
+                } else {
+                    Ok(plain)
+                }
+            }
+        }
+    }
 }
 
 impl Bus {
@@ -81,17 +157,33 @@ impl Bus {
         now_us: u64,
         mut hand_out: impl FnMut(Result<Opened, Refused>),
     ) {
-        let OpenDesk { messages, keys, signed, verdicts, batch } = desk;
-        self.find_keys(endpoint, agent, messages, keys);
-        check_signatures(messages, keys, self.options.workers, batch, signed);
-        verdicts.clear();
-        for ((message, keys), signed) in messages.iter().zip(keys.drain(..)).zip(signed) {
-            verdicts.push(keys.and_then(|keys| self.unseal(message, &keys, *signed, now_us)));
+        let OpenDesk { messages, shares, batch } = desk;
+        let alone = messages.iter().filter(|message| message.inclusion().is_none()).count();
+        let is_worth_it = VERIFIED_TOGETHER_MIN <= alone || OPENED_TOGETHER_MIN <= messages.len();
+        let count = if is_worth_it { self.crew.hands().min(messages.len()) } else { 1 };
+        shares.resize_with(shares.len().max(count), Default::default);
+        let used = shares.get_mut(..count).unwrap_or_default();
+        self.lay_open(endpoint, agent, messages, used);
+        self.crew.divide(used);
+        for one in used.iter_mut().flatten().flat_map(|share| share.items.iter_mut()) {
+            one.outcome = Some(one.verdict(batch, now_us));
         }
-        self.refuse_replays(endpoint, agent, messages, verdicts);
-        for (mut message, verdict) in messages.drain(..).zip(verdicts.drain(..)) {
-            message.release();
-            hand_out(match verdict {
+        let mut mailbox = endpoint.mailbox();
+        for one in used.iter_mut().flatten().flat_map(|share| share.items.iter_mut()) {
+            if matches!(one.outcome, Some(Ok(_)))
+                && let Err(refusal) = self.is_new(&mut mailbox, agent, &one.message)
+            {
+                one.outcome = Some(Err(refusal));
+            }
+            if let Some(mailbox) = mailbox.as_mut() {
+                mailbox.left(&one.message);
+            }
+        }
+        drop(mailbox);
+        for mut one in used.iter_mut().flatten().flat_map(|share| share.items.drain(..)) {
+            one.message.release();
+            let Opening { message, outcome, .. } = one;
+            hand_out(match outcome.unwrap_or(Err(Refusal::Forged)) {
                 Ok(payload) => Ok(Opened { message, payload }),
                 Err(reason) => {
                     Err(Refused { message: message.id(), sender: message.header().sender, reason })
@@ -100,187 +192,134 @@ impl Bus {
         }
     }
 
+    /// Divides the messages, each with the keys that it claims.
+    fn lay_open(
+        &self,
+        endpoint: &Endpoint,
+        agent: AgentId,
+        messages: &mut Vec<SecureMessage>,
+        shares: &mut [Option<Box<Openings>>],
+    ) {
+        let each = messages.len().div_ceil(shares.len().max(1));
+        let mut rest = messages.drain(..);
+        let mut mailbox = endpoint.mailbox();
+        let mut last: Option<(AgentId, [u8; 16], [u8; 32], Keys)> = None;
+        for place in shares {
+            let share = place.get_or_insert_default();
+            share.pool = Arc::clone(&self.pool);
+            for message in rest.by_ref().take(each) {
+                let header = message.header();
+                let known = last.as_ref().filter(|(sender, epoch, stream, _)| {
+                    header.recipient() == Some(agent)
+                        && (*sender, epoch, stream) == (header.sender, &header.epoch, &header.stream)
+                });
+                let keys = match known {
+                    Some((.., keys)) => Ok(keys.clone()),
+                    None => self.find_keys(&mut mailbox, agent, header),
+                };
+                let keys = keys.and_then(|keys| {
+                    let claimed = keys.signer.key().key_id() == header.signer;
+                    if claimed { Ok(keys) } else { Err(Refusal::Forged) }
+                });
+                if let (None, Ok(keys), Some(_)) = (known, &keys, header.recipient()) {
+                    last = Some((header.sender, header.epoch, header.stream, keys.clone()));
+                }
+                let (signature, plain, outcome) = (Signature::Fails, None, None);
+                share.items.push(Opening { message, keys, signature, plain, outcome });
+            }
+        }
+    }
+
     fn find_keys(
         &self,
-        endpoint: &Endpoint,
+        mailbox: &mut Option<Box<Mailbox>>,
         agent: AgentId,
-        messages: &[SecureMessage],
-        keys: &mut Vec<Result<Keys, Refusal>>,
-    ) {
-        keys.clear();
-        let mut mailbox = endpoint.mailbox();
-        let mut find_direct = |header: &Header| {
-            let session = mailbox.as_mut().and_then(|mailbox| mailbox.known_session(header.sender));
-            let stream = session.and_then(|session| session.stream(&header.epoch, &header.stream));
-            let stream = stream.ok_or(Refusal::UnknownEpoch)?;
-            Ok((Arc::clone(&stream.key), Arc::clone(&stream.signer)))
-        };
-        keys.extend(messages.iter().map(|message| {
-            let header = message.header();
-            let (seal, signer) = match &header.target {
-                Target::Agent(recipient) if *recipient != agent => Err(Refusal::WrongRecipient),
-                Target::Agent(_) => find_direct(header),
-                Target::Topic(topic) => {
-                    self.known_topic(topic).ok_or(Refusal::NotMember)?.find(header, agent)
-                }
-            }?;
-            if signer.key().key_id() != header.signer {
-                return Err(Refusal::Forged);
+        header: &Header,
+    ) -> Result<Keys, Refusal> {
+        let (seal, signer) = match &header.target {
+            Target::Agent(recipient) if *recipient != agent => Err(Refusal::WrongRecipient),
+            Target::Agent(_) => {
+                let session = mailbox.as_mut().and_then(|mailbox| mailbox.known_session(header.sender));
+                let stream = session.and_then(|session| session.stream(&header.epoch, &header.stream));
+                let stream = stream.ok_or(Refusal::UnknownEpoch)?;
+                Ok((Arc::clone(&stream.key), Arc::clone(&stream.signer)))
             }
-            Ok(Keys { seal, signer })
-        }));
+            Target::Topic(topic) => self.known_topic(topic).ok_or(Refusal::NotMember)?.find(header, agent),
+        }?;
+        Ok(Keys { seal, signer })
     }
 
-    fn unseal(
+    /// The last question, under the mailbox's lock: of two copies that are opened at the same time, one is new (B2).
+    fn is_new(
         &self,
+        mailbox: &mut Option<Box<Mailbox>>,
+        agent: AgentId,
         message: &SecureMessage,
-        keys: &Keys,
-        signed: bool,
-        now_us: u64,
-    ) -> Result<Buffer, Refusal> {
+    ) -> Result<(), Refusal> {
         let header = message.header();
-        let mut buffer = self.pool.buffer();
-        let data = buffer.vec();
-        data.extend_from_slice(message.encrypted_payload());
-        let whole = keys.seal.open(NonceCounter::nonce(header.counter), message.associated(), data).is_ok();
-        match (whole, signed) {
-            (false, _) => return Err(Refusal::Tampered),
-            (true, false) => return Err(Refusal::Forged),
-            (true, true) => keys.signer.vouched(header.created_us)?,
-        }
-        if now_us.saturating_add(SKEW_US_MAX) < header.created_us {
-            Err(Refusal::Future)
-        } else if header.expires_us < now_us {
-            Err(Refusal::Expired)
-        } else {
-            Ok(buffer)
-        }
+        let is_new = match &header.target {
+            Target::Agent(_) => {
+                let session = mailbox.as_mut().and_then(|mailbox| mailbox.known_session(header.sender));
+                let stream = session.and_then(|session| session.stream(&header.epoch, &header.stream));
+                stream.is_some_and(|stream| stream.accept(agent, header.counter))
+            }
+            Target::Topic(topic) => self.known_topic(topic).is_some_and(|keys| keys.accept(header, agent)),
+        };
+        if is_new { Ok(()) } else { Err(Refusal::Replayed) }
     }
+}
 
-    /// The last question, under a lock: of two copies that are opened at the same time, one is new (B2).
-    fn refuse_replays(
-        &self,
-        endpoint: &Endpoint,
-        agent: AgentId,
-        messages: &[SecureMessage],
-        verdicts: &mut [Result<Buffer, Refusal>],
-    ) {
-        let mut mailbox = endpoint.mailbox();
-        for (message, verdict) in messages.iter().zip(verdicts) {
-            let header = message.header();
-            if verdict.is_ok() {
-                let is_new = match &header.target {
-                    Target::Agent(_) => {
-                        let session =
-                            mailbox.as_mut().and_then(|mailbox| mailbox.known_session(header.sender));
-                        let stream =
-                            session.and_then(|session| session.stream(&header.epoch, &header.stream));
-                        stream.is_some_and(|stream| stream.accept(agent, header.counter))
-                    }
-                    Target::Topic(topic) => {
-                        self.known_topic(topic).is_some_and(|keys| keys.accept(header, agent))
-                    }
-                };
-                if !is_new {
-                    *verdict = Err(Refusal::Replayed);
-                }
-            }
-            if let Some(mailbox) = mailbox.as_mut() {
-                mailbox.left(message);
-            }
+/// Finds whether each signature holds; of a message of a batch, its leaf.
+fn check_signatures(items: &mut [Opening], verdicts: &mut Vec<bool>) {
+    let equation_is_due = 3 < items.iter().filter(|one| one.joins_equation()).count();
+    for one in items.iter_mut() {
+        one.signature = match &one.keys {
+            Err(_) => Signature::Fails,
+            Ok(_) if one.message.inclusion().is_some() => Signature::Leaf(leaf_of(&one.message)),
+            Ok(_) if equation_is_due && one.joins_equation() => continue, // it fails until it is found otherwise
+            Ok(keys) => holds_alone(keys.signer.key(), &one.message),
+        };
+    }
+    if equation_is_due {
+        let joining = items.iter().filter(|one| one.joins_equation());
+        let together: Vec<Signed<'_, VerifyingKey>> = joining.filter_map(Opening::to_check).collect();
+        verify_each(&together, verdicts);
+        let mut verdicts = verdicts.iter();
+        for one in items.iter_mut().filter(|one| one.joins_equation()) {
+            one.signature = if verdicts.next() == Some(&true) { Signature::Holds } else { Signature::Fails };
         }
     }
 }
 
-/// Whether each signature holds.
-fn check_signatures(
-    messages: &[SecureMessage],
-    keys: &[Result<Keys, Refusal>],
-    workers: usize,
-    batch: &mut Batch,
-    signed: &mut Vec<bool>,
-) {
-    signed.clear();
-    let is_alone = |message: &SecureMessage| message.inclusion().is_none();
-    let joins_equation = |(message, keys): &(&SecureMessage, &Result<Keys, Refusal>)| {
-        keys.is_ok() && is_alone(message) && message.envelope().is_ours
-    };
-    let equation_is_due = 3 < messages.iter().zip(keys).filter(joins_equation).count();
-    for (message, keys) in messages.iter().zip(keys) {
-        signed.push(match keys {
-            Err(_) => false,
-            Ok(_) if equation_is_due && joins_equation(&(message, keys)) => true, // until it is found otherwise
-            Ok(keys) if is_alone(message) => holds_alone(keys.signer.key(), message),
-            Ok(keys) => batch.holds(keys.signer.key(), message),
-        });
+impl Opening {
+    /// Whether it is one of those that are checked in one equation.
+    fn joins_equation(&self) -> bool {
+        self.keys.is_ok() && self.message.inclusion().is_none() && self.message.envelope().is_ours
     }
-    if equation_is_due {
-        let of = |(message, keys)| to_check(message, keys).filter(|_| joins_equation(&(message, keys)));
-        let together: Vec<Signed<'_, VerifyingKey>> = messages.iter().zip(keys).filter_map(of).collect();
-        let mut verdicts = Vec::with_capacity(together.len());
-        verify_on(workers, &together, &mut verdicts);
-        let mut verdicts = verdicts.into_iter();
-        for (pair, signed) in messages.iter().zip(keys).zip(signed) {
-            if joins_equation(&pair) {
-                *signed = verdicts.next().unwrap_or(false);
-            }
-        }
+
+    fn to_check(&self) -> Option<Signed<'_, VerifyingKey>> {
+        let key = self.keys.as_ref().ok()?.signer.key();
+        Some(Signed { key, message: self.message.signed(), signature: self.message.signature() })
     }
 }
 
 /// Strictly; once for the members of a topic, who share the bytes.
-fn holds_alone(key: &VerifyingKey, message: &SecureMessage) -> bool {
+fn holds_alone(key: &VerifyingKey, message: &SecureMessage) -> Signature {
     let verified = &message.envelope().verified;
     if verified.get() == Some(&key.public()) {
-        return true;
+        return Signature::Holds;
     }
-    let holds = key.verify(message.signed(), message.signature()).is_ok();
-    if holds {
-        let _ = verified.set(key.public()); // another thread found the same
+    if key.verify(message.signed(), message.signature()).is_err() {
+        return Signature::Fails;
     }
-    holds
-}
-
-fn to_check<'a>(
-    message: &'a SecureMessage,
-    keys: &'a Result<Keys, Refusal>,
-) -> Option<Signed<'a, VerifyingKey>> {
-    let key = keys.as_ref().ok()?.signer.key();
-    Some(Signed { key, message: message.signed(), signature: message.signature() })
-}
-
-/// [`verify_each`], divided between threads where there are many.
-fn verify_on(workers: usize, signed: &[Signed<'_, VerifyingKey>], verdicts: &mut Vec<bool>) {
-    if workers < 2 || signed.len() < PARALLEL_MIN {
-        verify_each(signed, verdicts);
-        return;
-    }
-    let share = signed.len().div_ceil(workers);
-    std::thread::scope(|scope| {
-        let mut shares = signed.chunks(share);
-        let ours = shares.next().unwrap_or_default();
-        let check = |theirs| {
-            let mut found = Vec::with_capacity(share);
-            verify_each(theirs, &mut found);
-            found
-        };
-        let spawn = |theirs| std::thread::Builder::new().spawn_scoped(scope, move || check(theirs));
-        let threads: Vec<_> = shares.map(|theirs| (theirs, spawn(theirs))).collect();
-        verify_each(ours, verdicts);
-        for (theirs, thread) in threads {
-            match thread.map(std::thread::ScopedJoinHandle::join) {
-                Ok(Ok(found)) => verdicts.extend(found),
-                // A thread that died, or that the system did not give, has proven nothing.
-                Ok(Err(_)) | Err(_) => verdicts.extend(check(theirs)),
-            }
-        }
-    });
+    let _ = verified.set(key.public()); // another thread found the same
+    Signature::Holds
 }
 
 impl Batch {
     /// Whether a message's path leads to a root that the sender has signed. The signature and the inner nodes of the
     /// batch that was looked at last are not checked again: a batch costs one signature and about two hashes a message.
-    fn holds(&mut self, key: &VerifyingKey, message: &SecureMessage) -> bool {
+    fn holds(&mut self, key: &VerifyingKey, message: &SecureMessage, leaf: &Hash) -> bool {
         let Some(inclusion) = message.inclusion() else { return false };
         let of = Some((key.public(), *message.signature(), inclusion.size));
         if self.of != of {
@@ -289,11 +328,11 @@ impl Batch {
         }
         let is_signed =
             |root: &[u8; 32]| key.verify(&batch_statement(inclusion.size, root), message.signature()).is_ok();
-        self.tree.proves(&leaf_of(message), inclusion.index, &inclusion.path, is_signed)
+        self.tree.proves(leaf, inclusion.index, &inclusion.path, is_signed)
     }
 }
 
 /// From the bytes, whatever is remembered of them.
-fn leaf_of(message: &SecureMessage) -> [u8; 32] {
+fn leaf_of(message: &SecureMessage) -> Hash {
     crate::envelope::leaf(message.envelope())
 }

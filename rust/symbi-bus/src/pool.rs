@@ -101,14 +101,21 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.fill(0); // PL3; `zeroize` goes byte by byte, which was a tenth of a message's whole cost
+        std::hint::black_box(bytes.as_slice()); // the zeros must be there
         if let Some(pool) = self.pool.take() {
-            let mut bytes = std::mem::take(&mut self.bytes);
-            bytes.fill(0); // PL3; `zeroize` goes byte by byte, which was a tenth of a message's whole cost
-            std::hint::black_box(bytes.as_slice()); // the zeros must be there
             bytes.clear();
             let capacity = bytes.capacity();
             lock(&pool.buffers).give(bytes, capacity);
         }
+    }
+}
+
+impl From<Vec<u8>> for Buffer {
+    /// Memory of no pool, wiped all the same.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, pool: None }
     }
 }
 

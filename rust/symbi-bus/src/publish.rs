@@ -77,7 +77,8 @@ impl Bus {
             expires_us: now_us.saturating_add(lifetime_us),
             ticket,
         };
-        let unsigned = lay_out(&from, &draft, false, &self.pool).map_err(|_| no_key)?;
+        let mut unsigned = lay_out(&from, draft, false, &self.pool);
+        unsigned.seal().map_err(|_| no_key)?;
         let message = sign(&from, unsigned, &self.pool);
         record(&message).map_err(SendError::Record)?;
         let sent = Sent { id: message.id(), leaf: message.leaf() };

@@ -13,6 +13,7 @@ use symbi_crypto::{SealError, SealingKey};
 use symbi_types::{AgentId, LabelSet, MessageId};
 
 use crate::authority::Credential;
+use crate::crew::{Crew, Share};
 use crate::envelope::{DOMAIN, Envelope, Inclusion, SIGNATURE_BYTES, TAG_BYTES, batch_statement, leaf};
 use crate::pool::Pool;
 use crate::{ContentType, Header, SecureMessage, Target};
@@ -50,27 +51,23 @@ impl Draft<'_> {
     }
 }
 
-/// A message that is sealed and not yet signed.
+/// A message that has its key and number, and is being sealed and signed.
 pub(crate) struct Unsigned {
     envelope: Arc<Envelope>,
     hold: Option<Arc<()>>,
+    key: Arc<SealingKey>,
+    nonce: [u8; 12],
+    is_broken: bool,
 }
 
-/// Lays a draft out in memory of the pool and seals it there.
-pub(crate) fn lay_out(
-    from: &Credential,
-    draft: &Draft<'_>,
-    in_batch: bool,
-    pool: &Pool,
-) -> Result<Unsigned, SealError> {
+/// Lays a draft out in memory of the pool, where it is to be sealed.
+pub(crate) fn lay_out(from: &Credential, draft: Draft<'_>, in_batch: bool, pool: &Pool) -> Unsigned {
     let mut shared = pool.envelope();
-    let Some(envelope) = Arc::get_mut(&mut shared) else {
-        unreachable!("PL1: an envelope of the pool has one holder");
-    };
+    let envelope = of_one(&mut shared);
     let header = Header {
         id: draft.id,
         sender: draft.sender,
-        target: draft.target.clone(),
+        target: draft.target,
         in_reply_to: draft.in_reply_to,
         signer: from.signing().key_id(),
         epoch: draft.ticket.epoch,
@@ -88,70 +85,133 @@ pub(crate) fn lay_out(
     header.write(bytes, draft.payload.len() + TAG_BYTES);
     envelope.body = bytes.len();
     bytes.extend_from_slice(draft.payload);
-    let (front, payload) = bytes.split_at_mut(envelope.body);
-    let associated = front.get(DOMAIN.len()..).unwrap_or_default();
-    let sealed = draft.ticket.key.seal_slice(draft.ticket.nonce, associated, payload);
-    let tag = match sealed {
-        Ok(tag) => tag,
-        Err(error) => {
-            bytes.clear(); // what may stand there in the clear goes no further
-            return Err(error);
-        }
-    };
-    bytes.extend_from_slice(&tag);
-    envelope.sealed_end = bytes.len();
+    envelope.sealed_end = 0;
     envelope.header = header;
     envelope.inclusion = None;
     envelope.leaf = None;
     envelope.verified = OnceLock::new();
     envelope.is_ours = true;
-    Ok(Unsigned { envelope: shared, hold: draft.ticket.hold.clone() })
+    let Ticket { key, nonce, hold, .. } = draft.ticket;
+    Unsigned { envelope: shared, hold, key, nonce, is_broken: false }
+}
+
+fn of_one(shared: &mut Arc<Envelope>) -> &mut Envelope {
+    match Arc::get_mut(shared) {
+        Some(envelope) => envelope,
+        None => unreachable!("PL1, E3: nobody else has it before it is signed"),
+    }
+}
+
+impl Unsigned {
+    /// Seals it where it lies.
+    ///
+    /// # Errors
+    /// [`SealError`], and it can never be sent.
+    pub(crate) fn seal(&mut self) -> Result<(), SealError> {
+        let envelope = of_one(&mut self.envelope);
+        let (front, payload) = envelope.bytes.split_at_mut(envelope.body);
+        let associated = front.get(DOMAIN.len()..).unwrap_or_default();
+        match self.key.seal_slice(self.nonce, associated, payload) {
+            Ok(tag) => {
+                envelope.bytes.extend_from_slice(&tag);
+                envelope.sealed_end = envelope.bytes.len();
+                Ok(())
+            }
+            Err(error) => {
+                payload.fill(0); // what may stand there in the clear goes no further
+                envelope.bytes.clear();
+                self.is_broken = true;
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.envelope.header
+    }
+
+    /// Whether it could not be sealed.
+    pub(crate) const fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    fn sign(&mut self, from: &Credential) {
+        let envelope = of_one(&mut self.envelope);
+        let signature = from.signing().sign(&envelope.bytes);
+        envelope.bytes.extend_from_slice(&signature);
+    }
+
+    fn hash(&mut self) {
+        let envelope = of_one(&mut self.envelope);
+        envelope.leaf = Some(leaf(envelope));
+    }
+
+    fn message(self, pool: &Arc<Pool>) -> SecureMessage {
+        SecureMessage::new(self.envelope, Arc::clone(pool), self.hold)
+    }
 }
 
 /// Signs one message alone.
-pub(crate) fn sign(from: &Credential, unsigned: Unsigned, pool: &Arc<Pool>) -> SecureMessage {
-    let mut shared = unsigned.envelope;
-    let Some(envelope) = Arc::get_mut(&mut shared) else {
-        unreachable!("E3: nobody else has it before it is signed");
-    };
-    let signature = from.signing().sign(&envelope.bytes);
-    envelope.bytes.extend_from_slice(&signature);
-    SecureMessage::new(shared, Arc::clone(pool), unsigned.hold)
+pub(crate) fn sign(from: &Credential, mut unsigned: Unsigned, pool: &Arc<Pool>) -> SecureMessage {
+    unsigned.sign(from);
+    unsigned.message(pool)
 }
 
-/// Fewer signatures than this are made faster on one thread than divided.
-const PARALLEL_MIN: usize = 32;
+/// A share of messages that are sent together: each is sealed, and signed alone or hashed for its batch.
+#[derive(Default)]
+pub(crate) struct Sealing {
+    items: Vec<Unsigned>,
+    signer: Option<Arc<Credential>>,
+}
 
-/// Signs messages one by one, on several threads where there are many, and in order.
-pub(crate) fn sign_each(
-    from: &Credential,
-    unsigned: &mut Vec<Unsigned>,
-    workers: usize,
-    pool: &Arc<Pool>,
-    out: &mut Vec<SecureMessage>,
-) {
-    let sign_some = |some: &mut [Unsigned]| {
-        for one in some {
-            let envelope = Arc::get_mut(&mut one.envelope);
-            if let Some(envelope) = envelope.filter(|envelope| envelope.bytes.len() == envelope.sealed_end) {
-                let signature = from.signing().sign(&envelope.bytes);
-                envelope.bytes.extend_from_slice(&signature);
+impl Share for Sealing {
+    fn work(&mut self) {
+        for one in &mut self.items {
+            if one.seal().is_err() {
+                continue;
+            }
+            match &self.signer {
+                Some(from) => one.sign(from),
+                None => one.hash(),
             }
         }
-    };
-    if 1 < workers && PARALLEL_MIN <= unsigned.len() {
-        let share = unsigned.len().div_ceil(workers);
-        std::thread::scope(|scope| {
-            let mut shares = unsigned.chunks_mut(share);
-            let ours = shares.next();
-            for theirs in shares {
-                let _ = std::thread::Builder::new().spawn_scoped(scope, || sign_some(theirs));
-            }
-            ours.into_iter().for_each(sign_some);
-        });
     }
-    sign_some(unsigned); // all, or what a thread that the system did not give has left
-    out.extend(unsigned.drain(..).map(|one| SecureMessage::new(one.envelope, Arc::clone(pool), one.hold)));
+}
+
+/// Fewer messages than these are sealed and signed, or hashed, faster here than divided.
+const SIGNED_TOGETHER_MIN: usize = 8;
+const HASHED_TOGETHER_MIN: usize = 96;
+
+/// Seals all, and signs each where there is somebody to; divided between the crew where it is worth it. `shares` is memory
+/// to work in.
+pub(crate) fn seal_all(
+    unsigned: &mut Vec<Unsigned>,
+    signer: Option<&Arc<Credential>>,
+    crew: &Crew,
+    shares: &mut Vec<Option<Box<Sealing>>>,
+) {
+    let least = if signer.is_some() { SIGNED_TOGETHER_MIN } else { HASHED_TOGETHER_MIN };
+    let count = if unsigned.len() < least { 1 } else { crew.hands().min(unsigned.len()) };
+    let each = unsigned.len().div_ceil(count);
+    shares.resize_with(shares.len().max(count), Default::default);
+    let mut rest = unsigned.drain(..);
+    let used = shares.get_mut(..count).unwrap_or_default();
+    for place in used.iter_mut() {
+        let share = place.get_or_insert_default();
+        share.items.extend(rest.by_ref().take(each));
+        share.signer = signer.cloned();
+    }
+    drop(rest);
+    crew.divide(used);
+    for share in used.iter_mut().flatten() {
+        share.signer = None;
+        unsigned.append(&mut share.items);
+    }
+}
+
+/// Messages that were signed one by one.
+pub(crate) fn signed_each(unsigned: &mut Vec<Unsigned>, pool: &Arc<Pool>, out: &mut Vec<SecureMessage>) {
+    out.extend(unsigned.drain(..).map(|one| one.message(pool)));
 }
 
 /// Signs messages that were laid out for a batch, 256 at a time, in order (S2). `tree` is memory to work in.
@@ -163,11 +223,11 @@ pub(crate) fn sign_batch(
     out: &mut Vec<SecureMessage>,
 ) {
     let mut first = out.len();
-    out.extend(unsigned.map(|one| SecureMessage::new(one.envelope, Arc::clone(pool), one.hold)));
+    out.extend(unsigned.map(|one| one.message(pool)));
     while first < out.len() {
         let end = out.len().min(first + LEAVES_MAX);
         let Some(batch) = out.get_mut(first..end) else { return };
-        let is_tree = tree.build(batch.iter().map(|message| leaf(message.envelope())));
+        let is_tree = tree.build(batch.iter().map(SecureMessage::leaf));
         assert!(is_tree, "S2: a batch has 1 to 256 messages");
         let signature = from.signing().sign(&batch_statement(tree.size(), &tree.root()));
         for (index, message) in batch.iter_mut().enumerate() {

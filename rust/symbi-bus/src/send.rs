@@ -1,23 +1,23 @@
-//! The way of a message from its sender into a mailbox: one, many signed together, many signed one by one.
+//! The way of a message from its sender into a mailbox. Many at once: `together`.
 //!
 //! The order is always: a place in the mailbox and a number under the key (one lock), sealing and signing (no lock), the
 //! message into its place (one lock). Nothing is sealed for which there is no room (B4, B5).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use symbi_crypto::merkle::{MerkleTree, PATH_MAX};
+use symbi_crypto::merkle::PATH_MAX;
 use symbi_types::{AgentId, LabelSet, MessageId};
 
 use crate::authority::Credential;
 use crate::bus::{Endpoint, full, open};
 use crate::envelope::{LIFETIME_US_MAX, OVERHEAD_BYTES_MAX};
-use crate::mailbox::Place;
-use crate::seal::{Draft, Unsigned, lay_out, sign, sign_batch, sign_each};
+use crate::mailbox::{Mailbox, Place};
+use crate::seal::{Draft, Unsigned, lay_out, sign};
 use crate::session::Parties;
-use crate::{Bus, BusError, ContentType, LABELS_MAX, PAYLOAD_BYTES_MAX, SecureMessage, Target};
+use crate::{Bus, BusError, ContentType, Header, LABELS_MAX, PAYLOAD_BYTES_MAX, SecureMessage, Target};
 
 /// Bytes that an envelope of a batch has after its signature, at most.
-const INCLUSION_BYTES_MAX: usize = 2 + 32 * PATH_MAX;
+pub(crate) const INCLUSION_BYTES_MAX: usize = 2 + 32 * PATH_MAX;
 
 /// A message to be sent. The policy question is answered before it comes here.
 #[derive(Clone, Debug)]
@@ -75,49 +75,30 @@ impl SendError<std::convert::Infallible> {
     }
 }
 
-const fn unrecorded(_: &[SecureMessage]) -> Result<(), std::convert::Infallible> {
-    Ok(())
-}
-
-/// How messages that are sent together are signed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Signing {
-    Batch,
-    Each,
-}
-
 /// A message that has a place and a seal.
-struct Placed {
-    at: usize, // in the caller's list
+pub(crate) struct Placed {
+    pub(crate) at: usize, // in the caller's list
+    pub(crate) recipient: AgentId,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) place: Place,
+    pub(crate) promised: usize,
+    pub(crate) waits: Option<AgentId>, // who waits for the answer
+}
+
+/// A placed message without its mailbox.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) at: usize,
     recipient: AgentId,
-    endpoint: Arc<Endpoint>,
     place: Place,
     promised: usize,
-    waits: Option<AgentId>, // who waits for the answer
+    pub(crate) waits: Option<AgentId>,
 }
 
-/// Memory that sending works in, used again.
-#[derive(Default)]
-pub(crate) struct Desk {
-    placed: Vec<Placed>,
-    unsigned: Vec<Unsigned>,
-    messages: Vec<SecureMessage>,
-    tree: MerkleTree,
-    ids: Vec<u8>,
-    full: Vec<AgentId>, // recipients that had no room: nothing later may pass what they refused
-}
-
-/// Desks of one bus; there are as many as threads ever sent at once.
-#[derive(Default)]
-pub(crate) struct Desks(Mutex<Vec<Desk>>);
-
-impl Desks {
-    fn take(&self) -> Desk {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    fn give(&self, desk: Desk) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(desk);
+impl Placed {
+    pub(crate) const fn part(&self) -> Part {
+        let Self { at, recipient, place, promised, waits, .. } = self;
+        Part { at: *at, recipient: *recipient, place: *place, promised: *promised, waits: *waits }
     }
 }
 
@@ -147,7 +128,12 @@ impl Bus {
         let id = outgoing.id.unwrap_or_else(|| MessageId::random(&*self.entropy));
         let sender = self.endpoint(outgoing.sender)?;
         let from = self.credential(&sender, outgoing.sender, now_us)?;
-        let (placed, unsigned) = self.prepare(0, id, outgoing, (&sender, &from), false, now_us)?;
+        let (placed, mut unsigned) = self.prepare(0, id, outgoing, (&sender, &from), false, now_us)?;
+        if unsigned.seal().is_err() {
+            self.give_place_back(&placed.part(), &placed.endpoint, unsigned.header());
+            let (sender, recipient) = (outgoing.sender, outgoing.recipient);
+            return Err(BusError::NoKey { sender, recipient }.into());
+        }
         let message = sign(&from, unsigned, &self.pool);
         match record(&message) {
             Ok(()) => Ok(self.lay_down(&placed, message)?),
@@ -158,153 +144,8 @@ impl Bus {
         }
     }
 
-    /// As [`Bus::seal_and_deliver`] for many, signed together: one signature for each 256 in a row of one sender. What
-    /// one message is refused for does not touch the others.
-    ///
-    /// Cost: about 1.5 µs each, and a signature for each 256.
-    pub fn send_batch(&self, outgoing: &[Outgoing<'_>], now_us: u64) -> Vec<Result<Sent, BusError>> {
-        let mut results = Vec::with_capacity(outgoing.len());
-        self.send_batch_into(outgoing, now_us, &mut results);
-        results
-    }
-
-    /// As [`Bus::send_batch`], into memory of the caller, which is cleared.
-    pub fn send_batch_into(
-        &self,
-        outgoing: &[Outgoing<'_>],
-        now_us: u64,
-        results: &mut Vec<Result<Sent, BusError>>,
-    ) {
-        let Ok(()) = self.send_many(outgoing, Signing::Batch, now_us, unrecorded, results);
-    }
-
-    /// As [`Bus::send_batch`], with `record` called once on all messages that have a place, sealed and signed, in
-    /// order, before anybody can receive one. Where that fails, none is delivered. It is not called for none.
-    ///
-    /// # Errors
-    /// What `record` said.
-    pub fn send_batch_recorded<E>(
-        &self,
-        outgoing: &[Outgoing<'_>],
-        now_us: u64,
-        record: impl FnOnce(&[SecureMessage]) -> Result<(), E>,
-    ) -> Result<Vec<Result<Sent, BusError>>, E> {
-        let mut results = Vec::with_capacity(outgoing.len());
-        self.send_many(outgoing, Signing::Batch, now_us, record, &mut results).map(|()| results)
-    }
-
-    /// As [`Bus::send_batch`], with a signature of its own for each, on [`crate::BusOptions::workers`] threads.
-    ///
-    /// Cost: a signature each (about 7 µs, divided by the threads).
-    pub fn send_each(&self, outgoing: &[Outgoing<'_>], now_us: u64) -> Vec<Result<Sent, BusError>> {
-        let mut results = Vec::with_capacity(outgoing.len());
-        let Ok(()) = self.send_many(outgoing, Signing::Each, now_us, unrecorded, &mut results);
-        results
-    }
-
-    /// As [`Bus::send_batch_recorded`], with a signature of its own for each.
-    ///
-    /// # Errors
-    /// What `record` said.
-    pub fn send_each_recorded<E>(
-        &self,
-        outgoing: &[Outgoing<'_>],
-        now_us: u64,
-        record: impl FnOnce(&[SecureMessage]) -> Result<(), E>,
-    ) -> Result<Vec<Result<Sent, BusError>>, E> {
-        let mut results = Vec::with_capacity(outgoing.len());
-        self.send_many(outgoing, Signing::Each, now_us, record, &mut results).map(|()| results)
-    }
-
-    fn send_many<E>(
-        &self,
-        outgoing: &[Outgoing<'_>],
-        signing: Signing,
-        now_us: u64,
-        record: impl FnOnce(&[SecureMessage]) -> Result<(), E>,
-        results: &mut Vec<Result<Sent, BusError>>,
-    ) -> Result<(), E> {
-        results.clear();
-        let mut desk = self.desks.take();
-        for run in outgoing.chunk_by(|left, right| left.sender == right.sender) {
-            self.seal_run(run, signing, now_us, results, &mut desk);
-        }
-        let recorded = if desk.messages.is_empty() { Ok(()) } else { record(&desk.messages) };
-        for (placed, message) in desk.placed.drain(..).zip(desk.messages.drain(..)) {
-            if recorded.is_err() {
-                self.take_back(&placed, &message);
-                continue;
-            }
-            let outcome = self.lay_down(&placed, message);
-            if let Some(result) = results.get_mut(placed.at) {
-                *result = outcome;
-            }
-        }
-        self.desks.give(desk);
-        recorded
-    }
-
-    /// Seals and signs messages of one sender.
-    fn seal_run(
-        &self,
-        run: &[Outgoing<'_>],
-        signing: Signing,
-        now_us: u64,
-        results: &mut Vec<Result<Sent, BusError>>,
-        desk: &mut Desk,
-    ) {
-        let Some(sender) = run.first().map(|first| first.sender) else { return };
-        let known = self.endpoint(sender).and_then(|endpoint| {
-            let from = self.credential(&endpoint, sender, now_us)?;
-            Ok((endpoint, from))
-        });
-        let (endpoint, from) = match known {
-            Ok(known) => known,
-            Err(error) => {
-                results.extend(run.iter().map(|_| Err(error.clone())));
-                return;
-            }
-        };
-        let first = results.len();
-        desk.ids.clear();
-        desk.full.clear();
-        desk.ids.resize(16 * run.len(), 0);
-        self.entropy.fill(&mut desk.ids); // one system call for all
-        let (ids, _) = desk.ids.as_chunks::<16>();
-        for (at, (one, random)) in run.iter().zip(ids).enumerate() {
-            let id = one.id.unwrap_or_else(|| MessageId::random(&Drawn(*random)));
-            let in_batch = signing == Signing::Batch;
-            if desk.full.contains(&one.recipient) {
-                let (messages, bytes) = self.unread(one.recipient).unwrap_or_default();
-                results.push(Err(BusError::MailboxFull { agent: one.recipient, messages, bytes }));
-                continue;
-            }
-            match self.prepare(first + at, id, one, (&endpoint, &from), in_batch, now_us) {
-                Ok((placed, unsigned)) => {
-                    desk.placed.push(placed);
-                    desk.unsigned.push(unsigned);
-                    results.push(Ok(Sent { id, leaf: [0; 32] })); // until it lies in its place
-                }
-                Err(error) => {
-                    if matches!(error, BusError::MailboxFull { .. }) {
-                        desk.full.push(one.recipient);
-                    }
-                    results.push(Err(error));
-                }
-            }
-        }
-        match signing {
-            Signing::Batch => {
-                sign_batch(&from, desk.unsigned.drain(..), &mut desk.tree, &self.pool, &mut desk.messages);
-            }
-            Signing::Each => {
-                sign_each(&from, &mut desk.unsigned, self.options.workers, &self.pool, &mut desk.messages);
-            }
-        }
-    }
-
     /// Gives a message its place, its number and its seal.
-    fn prepare(
+    pub(crate) fn prepare(
         &self,
         at: usize,
         id: MessageId,
@@ -370,7 +211,6 @@ impl Bus {
             })?;
             (place, ticket)
         };
-        let (epoch, stream) = (ticket.epoch, ticket.stream);
         let draft = Draft {
             id,
             sender: outgoing.sender,
@@ -383,57 +223,55 @@ impl Bus {
             expires_us,
             ticket,
         };
-        match lay_out(from, &draft, in_batch, &self.pool) {
-            Ok(unsigned) => {
-                let recipient = outgoing.recipient;
-                Ok((Placed { at, recipient, endpoint, place, promised, waits: None }, unsigned))
-            }
-            Err(_) => {
-                if let Ok(inner) = open(&mut endpoint.mailbox(), outgoing.recipient) {
-                    inner.release(place, promised);
-                    inner.session(outgoing.sender).left(&epoch, &stream);
-                }
-                Err(no_key())
-            }
-        }
+        let recipient = outgoing.recipient;
+        let unsigned = lay_out(from, draft, in_batch, &self.pool);
+        Ok((Placed { at, recipient, endpoint, place, promised, waits: None }, unsigned))
     }
 
     /// Lays a message into the place that was promised to it; where its recipient has left meanwhile, nobody waits for
     /// its answer either.
     fn lay_down(&self, placed: &Placed, message: SecureMessage) -> Result<Sent, BusError> {
         let sent = Sent { id: message.id(), leaf: message.leaf() };
-        let laid = self.put(placed, message);
+        let laid = self.put(&mut placed.endpoint.mailbox(), placed.part(), message);
         match laid {
             Ok(ready) => {
                 self.wake(ready, placed.recipient);
                 Ok(sent)
             }
             Err(error) => {
-                self.forget_request(placed, sent.id);
+                self.forget_request(placed.waits, sent.id);
                 Err(error)
             }
         }
     }
 
-    fn put(&self, placed: &Placed, message: SecureMessage) -> Result<bool, BusError> {
-        let mut mailbox = placed.endpoint.mailbox();
-        let inner = open(&mut mailbox, placed.recipient)?;
-        assert!(message.size() <= placed.promised, "M1: the place was promised for this size");
-        inner.shrink(placed.place, placed.promised - message.size());
-        inner.put(placed.place, message, self.bounds()).map_err(|load| full(placed.recipient, load))
+    pub(crate) fn put(
+        &self,
+        mailbox: &mut Option<Box<Mailbox>>,
+        part: Part,
+        message: SecureMessage,
+    ) -> Result<bool, BusError> {
+        let inner = open(mailbox, part.recipient)?;
+        assert!(message.size() <= part.promised, "M1: the place was promised for this size");
+        inner.shrink(part.place, part.promised - message.size());
+        inner.put(part.place, message, self.bounds()).map_err(|load| full(part.recipient, load))
     }
 
     /// Gives back the place of a message that is not delivered after all. Its number is not used again (S1).
-    fn take_back(&self, placed: &Placed, message: &SecureMessage) {
-        if let Ok(inner) = open(&mut placed.endpoint.mailbox(), placed.recipient) {
-            inner.release(placed.place, placed.promised);
-            inner.left(message);
-        }
-        self.forget_request(placed, message.id());
+    pub(crate) fn take_back(&self, placed: &Placed, message: &SecureMessage) {
+        self.give_place_back(&placed.part(), &placed.endpoint, message.header());
     }
 
-    fn forget_request(&self, placed: &Placed, request: MessageId) {
-        let Some(endpoint) = placed.waits.and_then(|agent| self.endpoint(agent).ok()) else { return };
+    pub(crate) fn give_place_back(&self, part: &Part, endpoint: &Endpoint, header: &Header) {
+        if let Ok(inner) = open(&mut endpoint.mailbox(), part.recipient) {
+            inner.release(part.place, part.promised);
+            inner.session(header.sender).left(&header.epoch, &header.stream);
+        }
+        self.forget_request(part.waits, header.id);
+    }
+
+    pub(crate) fn forget_request(&self, waits: Option<AgentId>, request: MessageId) {
+        let Some(endpoint) = waits.and_then(|agent| self.endpoint(agent).ok()) else { return };
         if let Some(mailbox) = endpoint.mailbox().as_mut() {
             mailbox.forget(request);
         }
@@ -458,15 +296,5 @@ impl Bus {
             return Err(BusError::Lifetime { given, limit: LIFETIME_US_MAX });
         }
         Ok(given)
-    }
-}
-
-/// Sixteen bytes that were drawn before, with those of other messages.
-struct Drawn([u8; 16]);
-
-impl symbi_types::Entropy for Drawn {
-    fn fill(&self, buffer: &mut [u8]) {
-        assert!(buffer.len() <= self.0.len(), "an id takes 16 bytes");
-        buffer.iter_mut().zip(self.0).for_each(|(to, from)| *to = from);
     }
 }

@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use symbi_crypto::{HpkeError, Provider, SealingKey, hpke_open, hpke_seal};
 use symbi_types::{AgentId, Entropy};
@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::authority::{Credential, Signer};
 use crate::seal::Ticket;
 use crate::stream::{Opening, Secret, Stream, epoch_id};
+use crate::sync::{Mutex, MutexGuard};
 use crate::{Certificate, Header, Identity, Refusal, Target, Topic};
 
 #[derive(Debug)]

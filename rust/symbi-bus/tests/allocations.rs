@@ -85,7 +85,7 @@ fn f8_a_message_signed_alone_allocates_nothing() {
 }
 
 #[test]
-fn f8_messages_of_a_signed_batch_allocate_nothing() {
+fn f8_cw4_messages_of_a_signed_batch_allocate_nothing_though_two_threads_divide_them() {
     let town = Town::new(3, options());
     let labels = labels(&["phi"]);
     let outgoing: Vec<Outgoing<'_>> =

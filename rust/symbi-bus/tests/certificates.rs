@@ -29,7 +29,7 @@ fn ct1_the_runtimes_key_vouches_for_the_keys_that_an_agent_signs_with() {
     let certificate = bus.certificate(agent, NOW).unwrap();
     let key = VerifyingKey::new(runtime.public()).unwrap();
     assert_eq!((certificate.agent, certificate.verify(&key, NOW)), (agent, Ok(())));
-    assert_eq!((bus.authority(), bus.verify_certificate(&certificate, NOW)), (&key, Ok(())));
+    assert_eq!((bus.authority(), bus.verify_certificate(&certificate, NOW)), (key, Ok(())));
     assert_eq!(certificate.signing, bus.public_key(agent, NOW).unwrap());
     assert_eq!(bus.certificate(agent, NOW).unwrap(), certificate, "made once");
     assert_ne!(bus.certificate(other, NOW).unwrap().serial, certificate.serial);
@@ -122,4 +122,77 @@ fn c4_neither_keys_nor_secrets_nor_payloads_are_printed() {
         public,
         "only the header's public names are bytes: {shown}"
     );
+}
+
+#[test]
+fn au3_each_certificate_that_is_made_is_told_once() {
+    let town = Town::new(2, BusOptions::default());
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let book = Arc::clone(&told);
+    town.bus.on_certified(Arc::new(move |certificate| book.lock().unwrap().push(certificate.clone())));
+    town.send(0, 1, b"x").unwrap();
+    town.send(0, 1, b"y").unwrap();
+    let rotated = town.bus.rotate(town.agents[0], NOW).unwrap();
+    let mut known: Vec<_> = town.bus.certificates().into_iter().map(|(one, _)| one.serial).collect();
+    let serials: Vec<_> = told.lock().unwrap().iter().map(|one| one.serial).collect();
+    assert_eq!(
+        (serials.len(), serials[2]),
+        (3, rotated.serial),
+        "of the two who were needed, and the new one"
+    );
+    known.sort_unstable();
+    let mut wanted = vec![serials[1], serials[2]];
+    wanted.sort_unstable();
+    let receivers = told.lock().unwrap()[1].agent == town.agents[1];
+    assert!(known == wanted || !receivers, "what is shown is what was told last of each");
+}
+
+#[test]
+fn au4_the_key_that_vouches_is_exchanged_under_everybody_and_nothing_on_its_way_is_lost() {
+    let town = Town::new(3, BusOptions::default());
+    town.send(0, 1, b"before").unwrap();
+    let before = town.bus.certificate(town.agents[0], NOW).unwrap();
+    town.bus.revoke(town.agents[2], NOW).unwrap();
+    let old = town.bus.authority();
+    let next = SigningKey::from_seed(Provider::AwsLc, &[77; 32]);
+    assert_eq!(town.bus.rotate_authority(next.clone(), NOW + 10), Ok(2), "who was revoked gets none");
+    let key = VerifyingKey::new(next.public()).unwrap();
+    assert_eq!((town.bus.authority() == key, town.bus.authority() == old), (true, false));
+    let after = town.bus.certificate(town.agents[0], NOW + 10).unwrap();
+    assert_eq!((after.signing, after.agreement), (before.signing, before.agreement), "the agent's keys stay");
+    assert_eq!((after.issuer, after.verify(&key, NOW + 10)), (next.key_id(), Ok(())));
+    town.send(0, 1, b"after").unwrap();
+    let said: Vec<_> = town.read(1).iter().map(|one| one.payload.to_vec()).collect();
+    assert_eq!(said, [&b"before"[..], b"after"]);
+    assert_eq!(town.send(2, 1, b"x").unwrap_err().code(), "bus.revoked");
+    assert_eq!(town.bus.verify_certificate(&before, NOW + 10), Ok(()), "made before the exchange");
+    let fresh = Bus::new(BusOptions::default(), town.entropy.clone(), Provider::AwsLc);
+    fresh.register(town.agents[0]).unwrap();
+    fresh.rotate_authority(next, NOW).unwrap();
+    let foreign = fresh.certificate(town.agents[0], NOW).unwrap();
+    assert_eq!(town.bus.verify_certificate(&foreign, NOW), Ok(()), "one key, one runtime");
+    town.bus.rotate_authority(SigningKey::from_seed(Provider::AwsLc, &[78; 32]), NOW + 20).unwrap();
+    fresh.rotate(town.agents[0], NOW + 21).unwrap();
+    let late = fresh.certificate(town.agents[0], NOW + 21).unwrap();
+    assert_eq!(
+        town.bus.verify_certificate(&late, NOW + 21),
+        Err(CertificateError::Forged),
+        "made by a former key"
+    );
+}
+
+#[test]
+fn au1_a_revocation_is_of_the_key_and_not_of_its_last_certificate() {
+    let town = Town::new(2, BusOptions::default());
+    town.send(0, 1, b"under the first certificate").unwrap();
+    let first = town.bus.certificate(town.agents[0], NOW).unwrap();
+    town.bus.rotate_authority(SigningKey::from_seed(Provider::AwsLc, &[77; 32]), NOW).unwrap();
+    let second = town.bus.certificate(town.agents[0], NOW).unwrap();
+    assert_eq!((first.signing == second.signing, first.serial == second.serial), (true, false));
+    town.bus.revoke(town.agents[0], NOW).unwrap();
+    let received = town.bus.receive_many(town.agents[1], 9, NOW).unwrap();
+    assert_eq!((received.opened.len(), received.refused[0].reason), (0, Refusal::Revoked));
+    for certificate in [first, second] {
+        assert_eq!(town.bus.verify_certificate(&certificate, NOW), Err(CertificateError::Revoked));
+    }
 }

@@ -1,32 +1,45 @@
-//! A Merkle tree over up to 256 messages that are signed together: one signature, and each can be proven alone.
+//! The tree of RFC 6962: hashes, proofs and their checking. Pure: what a leaf is and where nodes lie is the caller's.
 //!
-//! The tree is that of RFC 6962, section 2.1: leaf = SHA-256(0x00 ‖ data), node = SHA-256(0x01 ‖ left ‖ right), and a
-//! node without a sibling goes up as it is, which is the same as splitting at the largest power of two.
-//! Not here: what is signed, and the log's own tree, which grows.
+//! Why: a chain shows that nothing in a log was changed; a tree shows it of one record in a log of millions with twenty
+//! hashes, and of two states of a log that the later one only added; and one signature serves a batch of messages (`batch`).
+//! Every subtree that a proof names is complete or ends at the right edge, so all that is needed of a store is its
+//! complete nodes.
 //!
 //! Invariants
-//! - T1 a path holds for one leaf, at one place, in a tree of one size: of another size it has another length or root.
-//! - T2 a tree that is built again uses the memory that it has.
-//! - T3 checking the paths of one tree together accepts what checking each alone accepts, and nothing else.
+//! - M1 leaf = SHA-256(0x00 ‖ data), node = SHA-256(0x01 ‖ left ‖ right), the empty tree SHA-256("").
+//! - M2 a proof holds for one leaf at one place in a tree of one size, or between two sizes; no hash may be left over.
+//!
+//! Source: RFC 6962, section 2.1; the checks are those of RFC 9162, sections 2.1.3.2 and 2.1.4.2.
+
+mod batch;
+
+pub use batch::{LEAVES_MAX, MerkleTree, PATH_MAX, Path, ProvenTree, path_length, root_of};
 
 use crate::sha256;
-
-/// Leaves of one tree.
-pub const LEAVES_MAX: usize = 256;
-/// Hashes of one path: the height of the largest tree.
-pub const PATH_MAX: usize = 8;
-const _: () = assert!(1 << PATH_MAX == LEAVES_MAX);
 
 /// A hash of the tree.
 pub type Hash = [u8; 32];
 
-/// The hash of what one leaf holds. The caller makes the parts unambiguous.
+/// A proof that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ProofError(pub &'static str);
+
+/// The hash of what one leaf holds (M1). The caller makes its parts unambiguous.
 #[must_use]
 pub fn leaf_hash(data: &[u8]) -> Hash {
     sha256(&[&[0], data])
 }
 
-fn node_hash(left: &Hash, right: &Hash) -> Hash {
+/// As [`leaf_hash`], of two parts one after the other.
+#[must_use]
+pub fn leaf_hash_of(first: &[u8], second: &[u8]) -> Hash {
+    sha256(&[&[0], first, second])
+}
+
+/// The hash above two nodes (M1).
+#[must_use]
+pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     let mut joined = [1u8; 65];
     let (_, both) = joined.split_at_mut(1);
     let (first, second) = both.split_at_mut(32);
@@ -35,220 +48,292 @@ fn node_hash(left: &Hash, right: &Hash) -> Hash {
     sha256(&[&joined])
 }
 
-/// The siblings on the way from a leaf to the root, the lowest first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Path {
-    nodes: [Hash; PATH_MAX],
-    length: usize,
-}
-
-impl Path {
-    /// A path of hashes that came from elsewhere; `None` for more than [`PATH_MAX`].
-    #[must_use]
-    pub fn from_hashes<'a>(hashes: impl IntoIterator<Item = &'a Hash>) -> Option<Self> {
-        let mut path = Self::default();
-        for hash in hashes {
-            path.push(*hash)?;
-        }
-        Some(path)
-    }
-
-    fn push(&mut self, hash: Hash) -> Option<()> {
-        *self.nodes.get_mut(self.length)? = hash;
-        self.length += 1;
-        Some(())
-    }
-
-    /// The hashes.
-    #[must_use]
-    pub fn hashes(&self) -> &[Hash] {
-        self.nodes.get(..self.length).unwrap_or_default()
-    }
-}
-
-/// Hashes that the path of leaf `index` has in a tree of `size` leaves; `None` where there is no such leaf or tree.
+/// The root over nodes of equal height whose number is a power of two.
 #[must_use]
-pub fn path_length(index: usize, size: usize) -> Option<usize> {
-    if size <= index || LEAVES_MAX < size {
+pub fn fold(mut nodes: Vec<Hash>) -> Option<Hash> {
+    if !nodes.len().is_power_of_two() {
         return None;
     }
-    let (mut at, mut width, mut length) = (index, size, 0);
-    while 1 < width {
-        length += usize::from(at ^ 1 < width);
-        (at, width) = (at / 2, width.div_ceil(2));
+    while nodes.len() > 1 {
+        nodes =
+            nodes.chunks_exact(2).filter_map(|pair| Some(node_hash(pair.first()?, pair.last()?))).collect();
     }
-    Some(length)
+    nodes.pop()
 }
 
-/// The root that `path` leads to from `leaf`; `None` where the path has not the length that it must have (T1).
-#[must_use]
-pub fn root_of(leaf: &Hash, index: usize, size: usize, path: &Path) -> Option<Hash> {
-    if path_length(index, size)? != path.length {
-        return None;
-    }
-    let (mut at, mut width, mut hash) = (index, size, *leaf);
-    let mut siblings = path.hashes().iter();
-    while 1 < width {
-        if at ^ 1 < width {
-            let sibling = siblings.next()?;
-            hash = if at & 1 == 0 { node_hash(&hash, sibling) } else { node_hash(sibling, &hash) };
+/// The right edge of a tree that grows: enough to know its root, 64 hashes at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frontier {
+    size: u64,
+    /// Complete subtrees, the largest first: one for each bit of `size`.
+    nodes: Vec<Hash>,
+}
+
+impl Frontier {
+    /// The right edge of the first `size` leaves of a tree whose nodes lie somewhere.
+    ///
+    /// # Errors
+    /// A node is not to be had.
+    pub fn resume<N: Nodes + ?Sized>(from: &N, size: u64) -> Result<Self, N::Error> {
+        let mut nodes = Vec::new();
+        let mut low = 0;
+        for height in (0..64u32).rev().filter(|height| size >> height & 1 == 1) {
+            nodes.push(from.node(height, low >> height)?);
+            low += 1 << height;
         }
-        (at, width) = (at / 2, width.div_ceil(2));
+        Ok(Self { size, nodes })
     }
-    Some(hash)
-}
 
-/// The tree over one batch.
-#[derive(Clone, Debug, Default)]
-pub struct MerkleTree {
-    nodes: Vec<Hash>, // the leaves, then each level above
-    size: usize,
-}
-
-impl MerkleTree {
-    /// Builds the tree over `leaves` in the memory that there is (T2). False, and an empty tree, for none and for
-    /// more than [`LEAVES_MAX`].
-    pub fn build(&mut self, leaves: impl IntoIterator<Item = Hash>) -> bool {
-        self.nodes.clear();
-        self.nodes.extend(leaves.into_iter().take(LEAVES_MAX + 1));
-        self.size = self.nodes.len();
-        if self.size == 0 || LEAVES_MAX < self.size {
-            *self = Self { nodes: std::mem::take(&mut self.nodes), size: 0 };
-            return false;
-        }
-        let (mut start, mut width) = (0, self.size);
-        while 1 < width {
-            for at in (0..width).step_by(2) {
-                let left = self.nodes.get(start + at).copied().unwrap_or_default();
-                let right = self.nodes.get(start + at + 1).filter(|_| at + 1 < width);
-                let above = right.map_or(left, |right| node_hash(&left, right));
-                self.nodes.push(above);
+    /// Adds a leaf.
+    pub fn push(&mut self, leaf: Hash) {
+        let mut node = leaf;
+        for _ in 0..self.size.trailing_ones() {
+            if let Some(left) = self.nodes.pop() {
+                node = node_hash(&left, &node);
             }
-            start += width;
-            width = width.div_ceil(2);
         }
-        true
+        self.nodes.push(node);
+        self.size += 1;
     }
 
     /// How many leaves.
     #[must_use]
-    pub const fn size(&self) -> usize {
+    pub const fn size(&self) -> u64 {
         self.size
     }
 
-    /// One leaf's hash.
-    #[must_use]
-    pub fn leaf(&self, index: usize) -> Option<Hash> {
-        self.nodes.get(index).filter(|_| index < self.size).copied()
-    }
-
-    /// The root; of zeros for an empty tree, which nobody signs.
+    /// The root.
     #[must_use]
     pub fn root(&self) -> Hash {
-        self.nodes.last().copied().unwrap_or_default()
-    }
-
-    /// The path of one leaf; `None` where there is none.
-    #[must_use]
-    pub fn path(&self, index: usize) -> Option<Path> {
-        path_length(index, self.size)?;
-        let mut path = Path::default();
-        let (mut start, mut at, mut width) = (0, index, self.size);
-        while 1 < width {
-            if at ^ 1 < width {
-                path.push(*self.nodes.get(start + (at ^ 1))?)?;
-            }
-            start += width;
-            (at, width) = (at / 2, width.div_ceil(2));
-        }
-        Some(path)
+        let mut nodes = self.nodes.iter().rev();
+        let Some(last) = nodes.next() else { return sha256(&[]) };
+        nodes.fold(*last, |right, left| node_hash(left, &right))
     }
 }
 
-/// What is proven of one tree whose root somebody signed, so that the paths of many leaves share their work.
-#[derive(Clone, Debug, Default)]
-pub struct ProvenTree {
-    known: Vec<Option<Hash>>, // by level, as in `MerkleTree`
-    size: usize,
+/// The largest power of two below `count`, which is at least 2.
+const fn split(count: u64) -> u64 {
+    1 << (63 - (count - 1).leading_zeros())
 }
 
-impl ProvenTree {
-    /// Forgets everything and expects paths in a tree of `size` leaves.
-    pub fn begin(&mut self, size: usize) {
-        self.known.clear();
-        let (mut nodes, mut width) = (1, size);
-        while 1 < width && size <= LEAVES_MAX {
-            nodes += width;
-            width = width.div_ceil(2);
-        }
-        self.known.resize(nodes, None);
-        self.size = size;
-    }
-
-    /// Whether `path` leads from `leaf` to a root of which `is_root` says yes, or to a node that was proven before. Then
-    /// everything on the way is proven. Every hash of the path counts: one that differs from what is proven is refused.
+/// Something that knows the complete nodes: `(height, index)` is the subtree of leaves `index << height` and on.
+pub trait Nodes {
+    /// Why one is not to be had.
+    type Error;
+    /// One complete node.
     ///
-    /// Cost: about two hashes a leaf where neighbours come one after the other, eight for a leaf by itself.
-    pub fn proves(
-        &mut self,
-        leaf: &Hash,
-        index: usize,
-        path: &Path,
-        is_root: impl FnOnce(&Hash) -> bool,
-    ) -> bool {
-        if path_length(index, self.size) != Some(path.length) {
-            return false;
+    /// # Errors
+    /// It is not to be had.
+    fn node(&self, height: u32, index: u64) -> Result<Hash, Self::Error>;
+}
+
+/// The hash of leaves `low..high`, which begin where a subtree of their size would.
+fn range<N: Nodes + ?Sized>(nodes: &N, mut low: u64, high: u64) -> Result<Hash, N::Error> {
+    let mut lefts = Vec::new();
+    loop {
+        let count = high - low;
+        if count.is_power_of_two() {
+            let height = count.trailing_zeros();
+            let last = nodes.node(height, low >> height)?;
+            return Ok(lefts.iter().rev().fold(last, |right, left| node_hash(left, &right)));
         }
-        let mut found = [(0usize, [0u8; 32]); 2 * PATH_MAX + 1];
-        let mut places = found.iter_mut();
-        let (mut at, mut width, mut start, mut hash) = (index, self.size, 0, *leaf);
-        let mut siblings = path.hashes().iter();
-        let mut is_linked = false;
-        loop {
-            let known = self.known.get(start + at).copied().flatten();
-            if let Some(known) = known {
-                if known != hash {
-                    return false;
-                }
-                is_linked = true;
-            } else if let Some(place) = places.next() {
-                *place = (start + at, hash);
-            }
-            if width <= 1 {
-                break;
-            }
-            if at ^ 1 < width {
-                let Some(sibling) = siblings.next() else { return false };
-                let beside = start + (at ^ 1);
-                match self.known.get(beside).copied().flatten() {
-                    Some(known) if known != *sibling => return false,
-                    Some(_) => {}
-                    None => {
-                        if let Some(place) = places.next() {
-                            *place = (beside, *sibling);
-                        }
-                    }
-                }
-                let above = self.known.get(start + width + at / 2).copied().flatten();
-                hash = match above.filter(|_| is_linked) {
-                    Some(above) => above, // proven together with both nodes below it
-                    None if at & 1 == 0 => node_hash(&hash, sibling),
-                    None => node_hash(sibling, &hash),
-                };
-            }
-            start += width;
-            (at, width) = (at / 2, width.div_ceil(2));
+        let half = split(count);
+        lefts.push(nodes.node(half.trailing_zeros(), low >> half.trailing_zeros())?);
+        low += half;
+    }
+}
+
+/// The root of the first `size` leaves.
+///
+/// # Errors
+/// A node is not to be had.
+pub fn root<N: Nodes + ?Sized>(nodes: &N, size: u64) -> Result<Hash, N::Error> {
+    if size == 0 { Ok(sha256(&[])) } else { range(nodes, 0, size) }
+}
+
+/// The hashes that lead from leaf `index` to the root of the first `size` leaves; `index < size`.
+///
+/// # Errors
+/// A node is not to be had.
+pub fn prove_inclusion<N: Nodes + ?Sized>(nodes: &N, index: u64, size: u64) -> Result<Vec<Hash>, N::Error> {
+    let (mut low, mut high) = (0, size);
+    let mut path = Vec::new();
+    while high - low > 1 {
+        let middle = low + split(high - low);
+        if index < middle {
+            path.push(range(nodes, middle, high)?);
+            high = middle;
+        } else {
+            path.push(range(nodes, low, middle)?);
+            low = middle;
         }
-        if !is_linked && !is_root(&hash) {
-            return false;
+    }
+    path.reverse();
+    Ok(path)
+}
+
+/// The hashes that show that the first `old` leaves are still the first of `new`; `old <= new`.
+///
+/// # Errors
+/// A node is not to be had.
+pub fn prove_consistency<N: Nodes + ?Sized>(nodes: &N, old: u64, new: u64) -> Result<Vec<Hash>, N::Error> {
+    let (mut low, mut high, mut whole) = (0, new, true);
+    let mut path = Vec::new();
+    if old == 0 || old == new {
+        return Ok(path);
+    }
+    while old != high {
+        let middle = low + split(high - low);
+        if old <= middle {
+            path.push(range(nodes, middle, high)?);
+            high = middle;
+        } else {
+            path.push(range(nodes, low, middle)?);
+            low = middle;
+            whole = false;
         }
-        let unused = places.len();
-        for (place, hash) in found.iter().take(found.len() - unused) {
-            if let Some(known) = self.known.get_mut(*place) {
-                *known = Some(*hash);
+    }
+    if !whole {
+        path.push(range(nodes, low, high)?);
+    }
+    path.reverse();
+    Ok(path)
+}
+
+/// The root that `path` leads to from leaf `index` of `size` (M2).
+fn climb(leaf: &Hash, index: u64, size: u64, path: &[Hash]) -> Result<Hash, ProofError> {
+    if index >= size {
+        return Err(ProofError("the tree has no such leaf"));
+    }
+    let (mut at, mut last, mut hash) = (index, size - 1, *leaf);
+    for sibling in path {
+        if last == 0 {
+            return Err(ProofError("the proof has too many hashes"));
+        }
+        if at & 1 == 1 || at == last {
+            hash = node_hash(sibling, &hash);
+            while at & 1 == 0 && at != 0 {
+                (at, last) = (at >> 1, last >> 1);
             }
+        } else {
+            hash = node_hash(&hash, sibling);
         }
-        true
+        (at, last) = (at >> 1, last >> 1);
+    }
+    if last != 0 {
+        return Err(ProofError("the proof has too few hashes"));
+    }
+    Ok(hash)
+}
+
+/// Checks that `leaf` is number `index` of the `size` leaves under `root` (M2).
+///
+/// # Errors
+/// [`ProofError`].
+pub fn check_inclusion(
+    leaf: &Hash,
+    index: u64,
+    size: u64,
+    path: &[Hash],
+    root: &Hash,
+) -> Result<(), ProofError> {
+    if climb(leaf, index, size, path)? == *root {
+        Ok(())
+    } else {
+        Err(ProofError("the proof does not lead to the root"))
+    }
+}
+
+/// Checks that the tree of `new` leaves begins with that of `old` (M2).
+///
+/// # Errors
+/// [`ProofError`].
+pub fn check_consistency(
+    old: u64,
+    new: u64,
+    old_root: &Hash,
+    new_root: &Hash,
+    path: &[Hash],
+) -> Result<(), ProofError> {
+    let differ = ProofError("the trees differ");
+    if old > new {
+        return Err(ProofError("the tree has become smaller"));
+    }
+    if old == 0 || old == new {
+        let same = if old == 0 { *old_root == sha256(&[]) } else { old_root == new_root };
+        return match (path.is_empty(), same) {
+            (true, true) => Ok(()),
+            (false, _) => Err(ProofError("the proof has too many hashes")),
+            (_, false) => Err(differ),
+        };
+    }
+    let (mut at, mut last) = (old - 1, new - 1);
+    while at & 1 == 1 {
+        (at, last) = (at >> 1, last >> 1);
+    }
+    let mut rest = path.iter();
+    let first = if old.is_power_of_two() { Some(old_root) } else { rest.next() };
+    let Some(first) = first else { return Err(ProofError("the proof has too few hashes")) };
+    let (mut before, mut after) = (*first, *first);
+    for hash in rest {
+        if last == 0 {
+            return Err(ProofError("the proof has too many hashes"));
+        }
+        if at & 1 == 1 || at == last {
+            before = node_hash(hash, &before);
+            after = node_hash(hash, &after);
+            while at & 1 == 0 && at != 0 {
+                (at, last) = (at >> 1, last >> 1);
+            }
+        } else {
+            after = node_hash(&after, hash);
+        }
+        (at, last) = (at >> 1, last >> 1);
+    }
+    if last != 0 {
+        return Err(ProofError("the proof has too few hashes"));
+    }
+    if before == *old_root && after == *new_root { Ok(()) } else { Err(differ) }
+}
+
+/// Complete nodes in memory: what a trail without a store of them is proven from.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryNodes {
+    levels: Vec<Vec<Hash>>,
+}
+
+impl MemoryNodes {
+    /// Adds a leaf.
+    pub fn push(&mut self, leaf: Hash) {
+        let mut node = leaf;
+        for height in 0.. {
+            if self.levels.len() == height {
+                self.levels.push(Vec::new());
+            }
+            let Some(level) = self.levels.get_mut(height) else { return };
+            level.push(node);
+            let [.., left, right] = level.as_slice() else { return };
+            if level.len() % 2 == 1 {
+                return;
+            }
+            node = node_hash(left, right);
+        }
+    }
+
+    /// How many leaves.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.levels.first().map_or(0, |leaves| leaves.len() as u64)
+    }
+}
+
+impl Nodes for MemoryNodes {
+    type Error = ProofError;
+
+    fn node(&self, height: u32, index: u64) -> Result<Hash, ProofError> {
+        let level = self.levels.get(usize::try_from(height).unwrap_or(usize::MAX));
+        let node = level.and_then(|level| level.get(usize::try_from(index).unwrap_or(usize::MAX)));
+        node.copied().ok_or(ProofError("the tree has no such node"))
     }
 }
 
@@ -260,20 +345,48 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// MTH of RFC 6962, section 2.1, as it is written there: split at the largest power of two.
+    const SIZE_MAX: u64 = 130;
+
+    fn leaves(count: u64) -> Vec<Hash> {
+        (0..count).map(|at| leaf_hash_of(&at.to_be_bytes(), b"leaf")).collect()
+    }
+
+    fn memory(leaves: &[Hash]) -> MemoryNodes {
+        let mut nodes = MemoryNodes::default();
+        leaves.iter().for_each(|leaf| nodes.push(*leaf));
+        nodes
+    }
+
+    /// MTH as RFC 6962 writes it.
     fn reference(leaves: &[Hash]) -> Hash {
         match leaves {
             [] => sha256(&[]),
             [one] => *one,
             more => {
-                let half = more.len().next_power_of_two() / 2;
-                node_hash(&reference(&more[..half]), &reference(&more[half..]))
+                let (left, right) = more.split_at(split(more.len() as u64) as usize);
+                node_hash(&reference(left), &reference(right))
             }
         }
     }
 
+    /// PATH as RFC 6962 writes it.
+    fn reference_path(index: usize, leaves: &[Hash]) -> Vec<Hash> {
+        if leaves.len() <= 1 {
+            return Vec::new();
+        }
+        let half = split(leaves.len() as u64) as usize;
+        let (left, right) = leaves.split_at(half);
+        let (mut path, sibling) = if index < half {
+            (reference_path(index, left), reference(right))
+        } else {
+            (reference_path(index - half, right), reference(left))
+        };
+        path.push(sibling);
+        path
+    }
+
     #[test]
-    fn t1_the_roots_are_those_that_certificate_transparency_knows() {
+    fn a5_roots_are_those_that_certificate_transparency_knows() {
         let data: [&[u8]; 8] = [
             b"",
             b"\x00",
@@ -284,101 +397,104 @@ mod tests {
             b"\x50\x51\x52\x53\x54\x55\x56\x57",
             b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
         ];
-        let roots =
-            ["6e340b9c", "fac54203", "aeb6bcfe", "d37ee418", "4e3bbb1f", "76e67dad", "ddb89be4", "5dc9da79"];
-        let mut tree = MerkleTree::default();
-        for (size, root) in (1..).zip(roots) {
-            assert!(tree.build(data.iter().take(size).map(|one| leaf_hash(one))));
-            assert_eq!(hex(&tree.root()[..4]), root, "{size}");
-        }
-    }
-
-    #[test]
-    fn t1_every_path_of_every_size_leads_to_the_root_and_to_no_other() {
-        let leaves: Vec<Hash> = (0..LEAVES_MAX).map(|at| leaf_hash(&at.to_be_bytes())).collect();
-        let mut tree = MerkleTree::default();
-        for size in 1..=LEAVES_MAX {
-            assert!(tree.build(leaves.iter().take(size).copied()));
-            assert_eq!(tree.root(), reference(&leaves[..size]), "{size}");
-            for (index, leaf) in leaves.iter().enumerate().take(size) {
-                let path = tree.path(index).unwrap();
-                assert_eq!(root_of(leaf, index, size, &path), Some(tree.root()), "{index} of {size}");
+        let known = [
+            ("e3b0c442", "b855"),
+            ("6e340b9c", "a01d"),
+            ("fac54203", "c125"),
+            ("aeb6bcfe", "6e77"),
+            ("d37ee418", "14b7"),
+            ("4e3bbb1f", "64d4"),
+            ("76e67dad", "87ef"),
+            ("ddb89be4", "4c8c"),
+            ("5dc9da79", "4328"),
+        ];
+        let mut frontier = Frontier::default();
+        let mut nodes = MemoryNodes::default();
+        for (size, (begin, end)) in (0u64..).zip(known) {
+            assert!(
+                hex(&frontier.root()).starts_with(begin) && hex(&frontier.root()).ends_with(end),
+                "{size}"
+            );
+            assert_eq!(root(&nodes, size).unwrap(), frontier.root());
+            if let Some(data) = data.get(size as usize) {
+                frontier.push(leaf_hash(data));
+                nodes.push(leaf_hash(data));
             }
         }
+        let whole = "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328";
+        assert_eq!(hex(&frontier.root()), whole);
     }
 
     #[test]
-    fn t1_a_path_of_another_place_size_leaf_or_hash_is_refused() {
-        let leaves: Vec<Hash> = (0..40usize).map(|at| leaf_hash(&at.to_be_bytes())).collect();
-        let mut tree = MerkleTree::default();
-        for size in 1..=leaves.len() {
-            assert!(tree.build(leaves.iter().take(size).copied()));
-            let root = Some(tree.root());
+    fn a5_every_inclusion_to_130_is_proven_and_nothing_else() {
+        let leaves = leaves(SIZE_MAX);
+        let nodes = memory(&leaves);
+        let (mut good, mut refused) = (0, 0);
+        for size in 1..=SIZE_MAX {
+            let top = reference(&leaves[..size as usize]);
+            assert_eq!(root(&nodes, size).unwrap(), top);
             for index in 0..size {
-                let path = tree.path(index).unwrap();
-                for other in (0..size).filter(|other| *other != index) {
-                    assert_ne!(root_of(&leaves[index], other, size, &path), root);
-                    assert_ne!(root_of(&leaves[other], index, size, &path), root);
+                let leaf = &leaves[index as usize];
+                let path = prove_inclusion(&nodes, index, size).unwrap();
+                assert_eq!(path, reference_path(index as usize, &leaves[..size as usize]));
+                assert_eq!(check_inclusion(leaf, index, size, &path, &top), Ok(()));
+                good += 1;
+                let mut bad = |leaf: &Hash, index, size, path: &[Hash], root: &Hash| {
+                    assert!(check_inclusion(leaf, index, size, path, root).is_err(), "{index} of {size}");
+                    refused += 1;
+                };
+                if size > 1 {
+                    bad(&top, index, size, &path, leaf);
                 }
-                for bad in 0..path.hashes().len() {
-                    let mut hashes = path.hashes().to_vec();
-                    hashes[bad][index % 32] ^= 1;
-                    let changed = Path::from_hashes(&hashes).unwrap();
-                    assert_ne!(root_of(&leaves[index], index, size, &changed), root);
-                    hashes.remove(bad);
-                    let cut = Path::from_hashes(&hashes).unwrap();
-                    assert_eq!(root_of(&leaves[index], index, size, &cut), None);
+                bad(leaf, index ^ 1, size, &path, &top);
+                bad(leaf, size, size, &path, &top);
+                bad(leaf, index, size, &[path.as_slice(), &[top]].concat(), &top);
+                if let Some((_, cut)) = path.split_last() {
+                    bad(leaf, index, size, cut, &top);
+                    let mut flipped = path.clone();
+                    let at = (index + size) as usize % path.len();
+                    flipped[at][index as usize % 32] ^= 1 << (size % 8);
+                    bad(leaf, index, size, &flipped, &top);
                 }
             }
         }
+        assert!(good == 8_515 && refused > 50_000, "{good} {refused}");
     }
 
     #[test]
-    fn t3_paths_that_share_their_work_are_judged_as_each_alone() {
-        let mut random = 7u64;
-        let mut draw = move |below: usize| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            usize::try_from(random >> 33).unwrap() % below
-        };
-        let mut tree = MerkleTree::default();
-        let mut proven = ProvenTree::default();
-        for _ in 0..300 {
-            let size = 1 + draw(LEAVES_MAX);
-            assert!(tree.build((0..size).map(|at| leaf_hash(&at.to_be_bytes()))));
-            proven.begin(size);
-            for _ in 0..40 {
-                let index = draw(size);
-                let (mut leaf, mut path) = (tree.leaf(index).unwrap(), tree.path(index).unwrap());
-                match draw(4) {
-                    0 => leaf[draw(32)] ^= 1 << draw(8),
-                    1 if 0 < path.length => path.nodes[draw(path.length)][draw(32)] ^= 1 << draw(8),
-                    _ => {}
+    fn a5_every_pair_of_sizes_to_130_is_consistent_and_no_other_pair_of_roots() {
+        let leaves = leaves(SIZE_MAX);
+        let nodes = memory(&leaves);
+        let roots: Vec<Hash> = (0..=SIZE_MAX).map(|size| root(&nodes, size).unwrap()).collect();
+        let (mut good, mut refused) = (0, 0);
+        for new in 0..=SIZE_MAX {
+            for old in 0..=new {
+                let path = prove_consistency(&nodes, old, new).unwrap();
+                let (before, after) = (&roots[old as usize], &roots[new as usize]);
+                assert_eq!(check_consistency(old, new, before, after, &path), Ok(()), "{old} to {new}");
+                good += 1;
+                let mut bad = |old, new, before: &Hash, after: &Hash, path: &[Hash]| {
+                    assert!(check_consistency(old, new, before, after, path).is_err(), "{old} to {new}");
+                    refused += 1;
+                };
+                bad(new + 1, new, before, after, &path);
+                bad(old, new, before, after, &[path.as_slice(), &[*after]].concat());
+                if old > 0 {
+                    let mut other = *before;
+                    other[new as usize % 32] ^= 0x10;
+                    bad(old, new, &other, after, &path);
+                    bad(old, new, before, &other, &path);
                 }
-                let alone = root_of(&leaf, index, size, &path) == Some(tree.root());
-                assert_eq!(proven.proves(&leaf, index, &path, |root| *root == tree.root()), alone);
+                for at in 0..path.len() {
+                    let mut flipped = path.clone();
+                    flipped[at][old as usize % 32] ^= 1 << (new % 8);
+                    bad(old, new, before, after, &flipped);
+                    let mut shorter = path.clone();
+                    shorter.remove(at);
+                    bad(old, new, before, after, &shorter);
+                }
             }
-            assert!(!proven.proves(&tree.leaf(0).unwrap(), size, &tree.path(0).unwrap(), |_| true));
         }
-    }
-
-    #[test]
-    fn there_is_no_tree_of_none_and_none_of_more_than_the_bound() {
-        let mut tree = MerkleTree::default();
-        assert!(!tree.build([]));
-        assert!(!tree.build((0..=LEAVES_MAX).map(|_| [0; 32])));
-        assert_eq!(
-            (tree.size(), tree.path(0), path_length(0, 0), path_length(0, 257)),
-            (0, None, None, None)
-        );
-        assert_eq!(Path::from_hashes(&[[0; 32]; 9]), None);
-    }
-
-    #[test]
-    fn t2_a_tree_that_is_built_again_keeps_its_memory() {
-        let mut tree = MerkleTree::default();
-        assert!(tree.build((0..LEAVES_MAX).map(|_| [1; 32])));
-        let before = tree.nodes.capacity();
-        assert!(tree.build((0..LEAVES_MAX).map(|_| [2; 32])) && !tree.build([]) && tree.build([[3; 32]]));
-        assert_eq!(tree.nodes.capacity(), before);
+        assert!(good == 8_646 && refused > 100_000, "{good} {refused}");
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use crate::forms::{Form, Forms, compile, regex};
-use crate::trace::{Needs, Trace};
+use crate::trace::{Needs, Trace, any, any_with_digits};
 use crate::{Class, Hit, checks};
 
 const fn form(kind: &'static str, needs: Needs, pattern: &'static str, holds: fn(&str) -> bool) -> Form {
@@ -24,7 +24,7 @@ static FORMS: [Form; 14] = [
     form("card", Needs::Digits(13), r"\b\d(?:[ \-]?\d){12,18}\b", checks::card),
     form(
         "birth_date",
-        Needs::Words(&["dob", "d.o.b", "birth", "born", "geb", "naissance"]),
+        any_with_digits(&["dob", "d.o.b", "birth", "born", "geb", "naissance"], 4),
         concat!(
             r"(?i)(?:\b(?:dob|d\.o\.b|date[ _]of[ _]birth|birth[ _]?date|born(?: on)?|geburtsdatum|geb|date de naissance)\b\.?)[\x22']?[ \t]*[:=,]?[ \t]*[\x22']?(?P<x>",
             date!(),
@@ -34,63 +34,58 @@ static FORMS: [Form; 14] = [
     ),
     form(
         "person_name",
-        Needs::Words(&[
-            "patient",
-            "name",
-            "next of kin",
-            "emergency contact",
-            "guardian",
-            "insured",
-            "employee",
-        ]),
+        any(&["patient", "name", "next of kin", "emergency contact", "guardian", "insured", "employee"]),
         r"(?:(?i:\b(?:patient(?:'s|_| )?(?:full[ _])?(?:name)?|name of patient|full[ _]?name|first[ _]?name|last[ _]?name|surname|given[ _]?name|family[ _]?name|next of kin|emergency contact|guardian|insured|employee(?:[ _]name)?|customer[ _]name))[\x22']?[ \t]*[:=][ \t]*[\x22']?(?:(?:Mr|Mrs|Ms|Dr|Prof)\.? )?)(?P<x>(?u:\p{Lu}[\p{L}\p{M}'’.\-]+(?:,? \p{Lu}[\p{L}\p{M}'’.\-]*){0,4}))",
         |text| 2 < text.len(),
     ),
     form(
         "person_name",
-        Needs::Words(&["patient"]),
+        any(&["patient"]),
         r"(?i:\bpatients?)[ \t]+(?:(?:Mr|Mrs|Ms|Miss)\.? )(?P<x>(?u:\p{Lu}[\p{L}\p{M}'’\-]+(?: \p{Lu}[\p{L}\p{M}'’\-]+){0,3}))",
         |_| true,
     ),
     form(
         "medical_record",
-        Needs::Words(&["mrn", "medical", "patient", "hospital", "chart", "case"]),
+        any_with_digits(&["mrn", "medical", "patient", "hospital", "chart", "case"], 3),
         r"(?i)\b(?:mrn|medical[ _]record(?:[ _](?:number|no|nr|id))?|patient[ _](?:id|no|number|nr)|hospital (?:no|number)|chart (?:no|number)|case (?:no|number))\b\.?[\x22']?[ \t]*[:#=]?[ \t]*#?[\x22']?(?P<x>[a-z]{0,4}[\-/]?\d[a-z0-9\-/]{2,20})",
         |text| checks::digits(text, 3),
     ),
     form(
         "identity_number",
-        Needs::Words(&[
-            "ssn",
-            "social security",
-            "national",
-            "nhs",
-            "passport",
-            "tax",
-            "insurance",
-            "policy holder",
-            "driver",
-            "steuer",
-            "personalausweis",
-        ]),
+        any_with_digits(
+            &[
+                "ssn",
+                "social security",
+                "national",
+                "nhs",
+                "passport",
+                "tax",
+                "insurance",
+                "policy holder",
+                "driver",
+                "steuer",
+                "personalausweis",
+            ],
+            5,
+        ),
         r"(?i)\b(?:ssn|social security(?: (?:number|no))?|national (?:id|insurance)(?: (?:number|no))?|nhs(?: (?:number|no))?|passport(?: (?:number|no))?|tax (?:id|number)|insurance (?:number|no|id)|policy holder id|driver'?s? licen[cs]e(?: (?:number|no))?|steuer-?id|personalausweis)\b\.?[\x22']?[ \t]*[:#=]?[ \t]*#?[\x22']?(?P<x>[a-z]{0,3}[ \-]?\d[a-z0-9 \-]{3,18}[a-z0-9])",
         |text| checks::digits(text, 5),
     ),
     form(
         "address",
-        Needs::Words(&["address"]),
+        any_with_digits(&["address"], 1),
         r"(?i)\b(?:home |street |postal |mailing |billing |residential )?address[\x22']?[ \t]*[:=][ \t]*[\x22']?(?P<x>\d{1,5}[a-z]?,? (?u:\p{L}[^\r\n\x22']+))",
         |text| !text.contains("://"),
     ),
     form(
         "address",
-        Needs::Words(&["address"]),
+        any_with_digits(&["address"], 1),
         r"(?i)\b(?:home |street |postal |mailing |billing |residential )address[\x22']?[ \t]*[:=][ \t]*[\x22']?(?P<x>(?u:\p{L}[^\r\n\x22']+\d[^\r\n\x22']*))",
         |text| !text.contains("://"),
     ),
     form(
         "health_insurance",
-        Needs::Words(&["member", "subscriber", "beneficiary", "medicare", "medicaid"]),
+        any_with_digits(&["member", "subscriber", "beneficiary", "medicare", "medicaid"], 4),
         r"(?i)\b(?:member|subscriber|beneficiary|medicare|medicaid)[ _](?:id|number|no)\b\.?[\x22']?[ \t]*[:#=][ \t]*[\x22']?(?P<x>[a-z0-9][a-z0-9\-]{4,20})",
         |text| checks::digits(text, 4),
     ),
@@ -98,7 +93,7 @@ static FORMS: [Form; 14] = [
     form("phone", Needs::Digits(10), r"(?:\(\d{3}\) ?|\b\d{3}[ .\-])\d{3}[ .\-]\d{4}\b", checks::phone),
     form(
         "phone",
-        Needs::Words(&["phone", "tel", "mobile", "cell", "fax"]),
+        any_with_digits(&["phone", "tel", "mobile", "cell", "fax"], 7),
         r"(?i)\b(?:phone|telephone|tel|mobile|cell|fax)\b\.?(?: (?:no|number|nr))?\.?[\x22']?[ \t]*[:=#]?[ \t]*[\x22']?(?P<x>\+?\(?\d[\d \t().\-/]{5,20}\d)",
         checks::phone,
     ),
@@ -125,11 +120,6 @@ pub(crate) fn search(text: &str, trace: &Trace, found: &mut Vec<Hit>) {
             });
         }
     }
-}
-
-#[cfg(test)]
-pub(crate) fn needs() -> impl Iterator<Item = Needs> {
-    FORMS.iter().map(|form| form.needs)
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::forms::{Form, Forms, compile, regex};
-use crate::trace::{Needs, Trace};
+use crate::trace::{Needs, Trace, any};
 use crate::{Class, Hit, checks};
 
 const fn form(kind: &'static str, needs: &'static [&'static str], pattern: &'static str) -> Form {
-    Form { class: Class::Secret, kind, pattern, needs: Needs::Words(needs), holds: |_| true }
+    Form { class: Class::Secret, kind, pattern, needs: any(needs), holds: |_| true }
 }
 
 /// Tokens that say themselves what they are.
@@ -44,7 +44,7 @@ static FORMS: [Form; 18] = [
     Form {
         class: Class::Secret,
         kind: "url_password",
-        needs: Needs::Words(&["://"]),
+        needs: any(&["://"]),
         pattern: r"\b[A-Za-z][A-Za-z0-9+.\-]{1,20}://(?u:[^\s/:@\x22'<>])*:(?P<x>(?u:[^\s/@\x22'<>])+)@",
         holds: |text| {
             2 < text.len()
@@ -78,7 +78,7 @@ static KEY_MARKS: LazyLock<Option<(Regex, Regex)>> =
     LazyLock::new(|| Some((regex(KEY_BEGIN)?, regex(KEY_END)?)));
 
 /// Without one of these there is no `ASSIGNMENT`: each of its names has one in it.
-pub(crate) const ASSIGNED_NEEDS: Needs = Needs::Words(&[
+const ASSIGNED_NEEDS: Needs = any(&[
     "passw",
     "passphrase",
     "passcode",
@@ -93,7 +93,7 @@ pub(crate) const ASSIGNED_NEEDS: Needs = Needs::Words(&[
     "_dsn",
     "_auth",
 ]);
-pub(crate) const KEY_NEEDS: Needs = Needs::Words(&["-----begin"]);
+const KEY_NEEDS: Needs = any(&["-----begin"]);
 
 pub(crate) fn search(text: &str, trace: &Trace, found: &mut Vec<Hit>) {
     if trace.has(KEY_NEEDS) {
@@ -144,11 +144,6 @@ fn assignments(text: &str, found: &mut Vec<Hit>) {
             found.push(Hit { class: Class::Secret, kind: "assigned_secret", start, end });
         }
     }
-}
-
-#[cfg(test)]
-pub(crate) fn needs() -> impl Iterator<Item = Needs> {
-    FORMS.iter().map(|form| form.needs).chain([ASSIGNED_NEEDS, KEY_NEEDS])
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! At least once: what was handed out is kept, sealed, until its reader acknowledges it.
 //!
-//! Not here: when something is handed out again (`symbi_bus::Deliveries`), messages kept in the trail (`durable`).
+//! Not here: when something is handed out again (`symbi_bus::Deliveries`), messages kept in the trail (`durable`), what
+//! becomes of dead letters (`dead_letters`).
 //!
 //! Invariants
 //! - K154 an acknowledgement is recorded once; a message that was acknowledged is not handed out again (AL2).
@@ -11,15 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use symbi_audit::Event;
-use symbi_bus::{BusError, Dead, DeadReason, Finished, Header};
+use symbi_bus::{BusError, Dead, DeadReason, Finished, Header, Topic};
 use symbi_types::{AgentId, LabelSet, MessageId};
 
-use crate::Principal;
-use crate::agents::AgentError;
 use crate::encoding::{keep, unkeep};
 use crate::json::Object;
 use crate::kernel::{Kernel, lock};
-use crate::messages::{MessageError, Received};
+use crate::mail::Item;
+use crate::messages::MessageError;
 use crate::messaging::NEVER;
 
 /// Deliveries that change their state in one call.
@@ -36,25 +36,8 @@ pub(crate) struct Keeping {
     pub(crate) labels: LabelSet,
     pub(crate) created_us: u64,
     pub(crate) in_reply_to: Option<MessageId>,
-    pub(crate) topic: Option<String>,
+    pub(crate) topic: Option<Topic>,
     pub(crate) sealed: String,
-}
-
-/// A dead letter, as it is shown.
-#[derive(Clone, Debug)]
-pub struct DeadLetter {
-    /// The message.
-    pub id: MessageId,
-    /// The mailbox it was for: an agent's, or a subscription's.
-    pub mailbox: AgentId,
-    /// Why it was given up.
-    pub reason: DeadReason,
-    /// How often it was handed out.
-    pub attempts: u32,
-    /// Who sent it, its name, and when, where it was ever handed out.
-    pub sent: Option<(AgentId, String, u64)>,
-    /// The topic it was published under.
-    pub topic: Option<String>,
 }
 
 impl Kernel {
@@ -68,8 +51,8 @@ impl Kernel {
             labels: header.labels.clone(),
             created_us: header.created_us,
             in_reply_to: header.in_reply_to,
-            topic: header.topic().map(|topic| topic.as_str().to_owned()),
-            sealed: self.seal(&keep(header.content_type, encoded)),
+            topic: header.topic().cloned(),
+            sealed: self.seal_for(&header.labels, &keep(header.content_type, encoded)),
         }))
     }
 
@@ -79,20 +62,20 @@ impl Kernel {
         id: MessageId,
         attempt: u32,
         Kept(kept): &Kept,
-    ) -> Option<Received> {
-        let payload = unkeep(&self.unseal(&kept.sealed)?)?;
-        self.may_read(agent, &kept.labels, None)?;
+    ) -> Option<Item> {
+        let body = unkeep(self.unseal(&kept.sealed)?)?;
+        self.may_read(agent, &kept.labels, kept.sender)?;
         self.tell_due();
-        Some(Received {
+        Some(Item {
             id,
             sender: kept.sender,
-            sender_name: kept.sender_name.clone(),
+            sender_name: kept.sender_name.as_str().into(),
             labels: kept.labels.clone(),
             created_us: kept.created_us,
             in_reply_to: kept.in_reply_to,
             topic: kept.topic.clone(),
             attempt,
-            payload,
+            body,
         })
     }
 
@@ -122,9 +105,9 @@ impl Kernel {
         }
         let seq = match finished.as_slice() {
             [] => None,
-            finished => Some(self.record_finished(agent, finished)?), // K154
+            finished => Some(self.record_finished(agent, mailbox, finished)?), // K154
         };
-        self.forget_letters(&finished);
+        self.forget_letters(mailbox, &finished);
         self.has_room_again(mailbox);
         if let Some(message) = unknown {
             return Err(BusError::NotHandedOut { message }.into());
@@ -132,9 +115,15 @@ impl Kernel {
         Ok(seq)
     }
 
-    fn record_finished(&self, agent: AgentId, finished: &[MessageId]) -> Result<u64, MessageError> {
+    fn record_finished(
+        &self,
+        agent: AgentId,
+        mailbox: AgentId,
+        finished: &[MessageId],
+    ) -> Result<u64, MessageError> {
         let texts: Vec<String> = finished.iter().map(ToString::to_string).collect();
-        let details = Object::new().strings("messages", texts.iter().map(String::as_str)).finish();
+        let details = Object::new().strings("messages", texts.iter().map(String::as_str));
+        let details = self.name_letters(details, mailbox, finished).finish();
         let run = self.agents().get(agent).and_then(|known| known.running);
         let event = Event { agent_id: Some(agent), run, ..Event::new("message.finished", &details) };
         self.wait_for_share(agent)?;
@@ -200,71 +189,18 @@ impl Kernel {
         let details = Object::new()
             .display("message", dead.id)
             .string("reason", dead.reason.as_str())
-            .number("attempts", u64::from(dead.attempts))
-            .finish();
+            .number("attempts", u64::from(dead.attempts));
+        let details = self.name_letters(details, dead.mailbox, &[dead.id]).finish();
         let event = Event { agent_id: self.reads(dead.mailbox), ..Event::new("message.dead", &details) };
         let _ = self.log().append(&event); // a log that cannot write is red, and says so
-        self.forget_letters(&[dead.id]);
-    }
-
-    /// The dead letters, the oldest first, and how many were let go for younger ones.
-    #[must_use]
-    pub fn dead_letters(&self) -> (Vec<DeadLetter>, u64) {
-        let (dead, let_go) = lock(&self.messaging.deliveries).dead();
-        let shown = dead.into_iter().map(|dead| DeadLetter {
-            id: dead.id,
-            mailbox: dead.mailbox,
-            reason: dead.reason,
-            attempts: dead.attempts,
-            sent: dead
-                .content
-                .as_ref()
-                .map(|Kept(kept)| (kept.sender, kept.sender_name.clone(), kept.created_us)),
-            topic: dead.content.as_ref().and_then(|Kept(kept)| kept.topic.clone()),
-        });
-        (shown.collect(), let_go)
-    }
-
-    /// Puts a dead letter back into its mailbox, as if it had never been handed out: decided and recorded as the host's
-    /// own sending.
-    ///
-    /// # Errors
-    /// Refused; no such dead letter; it was never handed out, so nothing was kept of it; its reader is gone.
-    pub fn revive(&self, by: Principal, message: MessageId) -> Result<u64, MessageError> {
-        let (dead, _) = lock(&self.messaging.deliveries).dead();
-        let dead =
-            dead.into_iter().find(|dead| dead.id == message).ok_or(BusError::NotHandedOut { message })?;
-        let Some(content) = dead.content.clone() else {
-            return Err(BusError::NotHandedOut { message }.into());
-        };
-        let agent = self.reads(dead.mailbox).ok_or(AgentError::Absent("agent"))?;
-        let entity = {
-            let mut agents = self.agents();
-            let known = agents.get_mut(agent).ok_or(AgentError::Absent("agent"))?;
-            known.entity(agent).map_err(AgentError::from)?
-        };
-        let asked = self.ask(by, "message.send", entity)?;
-        let asked = crate::monitor::Asked { labels: content.0.labels.clone(), ..asked };
-        let granted = self.decide(&asked)?;
-        let extra = |details: Object| details.display("recipient", agent).display("revived", message);
-        let (_, seq) = self.record_internal(&asked, granted, extra)?;
-        let now_us = self.moment().wall_us;
-        {
-            let mut deliveries = lock(&self.messaging.deliveries);
-            if deliveries.take_dead(dead.mailbox, message).is_some() {
-                let times = (0, now_us.saturating_add(crate::messages::LIFETIME_US), now_us);
-                deliveries.restore(dead.mailbox, message, content, times);
-            }
-        }
-        self.pass_deliveries();
-        Ok(seq)
+        self.forget_letters(dead.mailbox, &[dead.id]);
     }
 
     /// A mailbox is closed: what was not finished in it is given up, except what the trail keeps.
     pub(crate) fn close_deliveries(&self, mailbox: AgentId) {
         let unfinished = lock(&self.messaging.deliveries).close(mailbox);
         for (id, attempts, content) in unfinished {
-            if self.park_letter(id) {
+            if self.park_letter(mailbox, id) {
                 continue;
             }
             let dead = Dead { mailbox, id, reason: DeadReason::Gone, attempts, content };

@@ -41,9 +41,8 @@ const fn brake(name: &'static str) -> Action {
 }
 
 /// All actions (K1).
-pub const ACTIONS: [Action; 24] = [
+pub const ACTIONS: [Action; 23] = [
     internal("agent.create"),
-    internal("agent.configure"),
     internal("agent.run"),
     internal("agent.resume"),
     brake("agent.suspend"),
@@ -52,7 +51,7 @@ pub const ACTIONS: [Action; 24] = [
     internal("message.send"),
     internal("message.publish"),
     internal("message.subscribe"),
-    internal("resource.allocate"),
+    internal("message.read"),
     internal("limit.breach"),
     external("tool.call"),
     internal("data.read"),

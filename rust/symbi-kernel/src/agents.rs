@@ -8,13 +8,14 @@
 use std::sync::Arc;
 
 use symbi_audit::Event;
-use symbi_policy::{Entity, EntityError, vocabulary};
+use symbi_policy::{Approval, Entity, EntityError, vocabulary};
 use symbi_scheduler::{Cause, State};
 use symbi_supervisor::Supervision;
 use symbi_types::{AgentId, LabelSet, OperationId};
 
 use crate::Principal;
 use crate::action::action;
+use crate::content::{self, Showing};
 use crate::json::Object;
 use crate::kernel::{Kernel, lock};
 use crate::monitor::{Asked, Barred, Granted};
@@ -138,10 +139,12 @@ impl Kernel {
     ) -> Result<(Vec<AgentId>, u64), AgentError> {
         let mut permitted: Vec<Permitted> = Vec::with_capacity(count);
         for _ in 0..count {
-            match self.permit_agent(by, spec) {
+            // Persons who agree to so many agents agree to each of them.
+            let agreed = permitted.first().and_then(|one| one.granted.terms.approval.clone());
+            match self.permit_agent(by, spec, (count, agreed)) {
                 Ok(one) => permitted.push(one),
                 Err(error) => {
-                    permitted.iter().for_each(|one| self.release(one.granted.reservations())); // K21, K120
+                    self.undo_all(permitted.iter().map(|one| &one.granted)); // K21, K120
                     return Err(error);
                 }
             }
@@ -162,15 +165,20 @@ impl Kernel {
     }
 
     /// Decides whether one more agent may be. Refused, it never became one: nothing moves to Failed.
-    fn permit_agent(&self, by: Principal, spec: &Arc<AgentSpec>) -> Result<Permitted, AgentError> {
+    fn permit_agent(
+        &self,
+        by: Principal,
+        spec: &Arc<AgentSpec>,
+        (count, agreed): (usize, Option<Approval>),
+    ) -> Result<Permitted, AgentError> {
         let id = AgentId::random(self.entropy());
         let mut agent = Agent::new(Arc::clone(spec), State::Initializing);
         let asked = self.ask(by, "agent.create", agent.entity(id)?)?;
         agent.read(&asked.labels); // what it is made of was written by who made it
         check_labels(&agent.labels)?;
-        let asked = Asked { agent: Some(id), resource: agent.entity(id)?, ..asked };
+        let asked = Asked { agent: Some(id), resource: agent.entity(id)?, agreed, ..asked };
         agent.forget_entity();
-        let granted = self.decide(&asked)?;
+        let granted = self.decide_showing(&asked, Some(&|| content::of_agents(spec, count)))?;
         agent.step(Cause::Validated)?;
         let details = describe_supervision(spec.supervision.as_ref(), self.describe(&asked, &granted))
             .string("name", &spec.name)
@@ -221,7 +229,7 @@ impl Kernel {
             return Err(AgentError::Invalid("too many notes; slow down".to_owned()));
         }
         self.wait_for_share(agent)?;
-        let details = Object::new().string("sealed", &self.seal(text.as_bytes())).finish();
+        let details = Object::new().string("sealed", &self.seal_for(&labels, text.as_bytes())).finish();
         let event =
             Event { agent_id: Some(agent), run, labels: &labels, ..Event::new("agent.note", &details) };
         let seq = self.log().append(&event).map_err(|_| self.unavailable())?.seq;
@@ -275,6 +283,7 @@ impl Kernel {
             attributes: Vec::new(),
             amounts: Vec::new(),
             arguments: None,
+            agreed: None,
             agent: None,
             run: None,
             expected: None,
@@ -305,16 +314,16 @@ impl Kernel {
     pub(crate) fn refuse_absent(&self, asked: &Asked<'_>) -> Refusal {
         match self.admit(asked) {
             Err(refusal) => refusal,
-            Ok(()) => self.refuse_absent_admitted(asked),
+            Ok(()) => self.refuse_absent_admitted(asked, None),
         }
     }
 
     /// As [`Kernel::refuse_absent`], for whoever was admitted.
-    pub(crate) fn refuse_absent_admitted(&self, asked: &Asked<'_>) -> Refusal {
-        match self.decide_admitted(asked) {
+    pub(crate) fn refuse_absent_admitted(&self, asked: &Asked<'_>, showing: Showing<'_>) -> Refusal {
+        match self.decide_admitted(asked, showing) {
             Err(refusal) => refusal,
             Ok(granted) => {
-                self.release(granted.reservations()); // K21
+                self.undo(&granted.held()); // K21
                 self.refuse(asked, RefusalCode::Denied, None, "not allowed")
             }
         }

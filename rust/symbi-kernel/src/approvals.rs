@@ -13,7 +13,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value as Json, json};
-use symbi_types::{AgentId, LabelSet, OperationId, RunId};
+use symbi_types::{AgentId, Label, LabelSet, OperationId, RunId};
 
 /// Operations of one principal that wait at once.
 pub(crate) const WAITING_OF_ONE_MAX: usize = 64;
@@ -101,7 +101,7 @@ pub struct Waiting {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// It is approved, and used now (K105).
-    Used(OperationId),
+    Used(Box<Waiting>),
     /// It is approved with other arguments: only those may be used (K108).
     Changed(OperationId),
     /// It waits already.
@@ -110,6 +110,19 @@ pub(crate) enum Found {
     Denied(OperationId),
     /// Nobody was asked.
     Nothing,
+}
+
+impl Found {
+    /// Of several: what is denied comes before what waits.
+    const fn weight(&self) -> u8 {
+        match self {
+            Self::Nothing => 0,
+            Self::Waits(_) => 1,
+            Self::Changed(_) => 2,
+            Self::Denied(_) => 3,
+            Self::Used(_) => 4,
+        }
+    }
 }
 
 /// Why a person's word does not count.
@@ -138,30 +151,40 @@ pub enum Word {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Approvals {
     waiting: HashMap<OperationId, Waiting>,
-    /// By what they are bound to.
-    bound: HashMap<String, OperationId>,
+    /// By what they are bound to: several, where the same was asked for while one was being used.
+    bound: HashMap<String, Vec<OperationId>>,
 }
 
 impl Approvals {
     /// Looks for an approval of exactly this, and uses it (K105).
     pub(crate) fn look(&mut self, binding: &str, now_us: u64) -> Found {
-        let Some(one) = self.bound.get(binding).and_then(|id| self.waiting.get(id)) else {
-            return Found::Nothing;
-        };
-        let id = one.id;
-        if one.expires_us <= now_us {
-            self.remove(id); // K107
-            return Found::Nothing;
-        }
-        match one.state {
-            ApprovalState::Waiting => Found::Waits(id),
-            ApprovalState::Denied => Found::Denied(id),
-            ApprovalState::Approved if one.binding != binding => Found::Changed(id),
-            ApprovalState::Approved => {
-                self.remove(id);
-                Found::Used(id)
+        let ids = self.bound.get(binding).cloned().unwrap_or_default();
+        let mut found = Found::Nothing;
+        for id in ids {
+            let Some(one) = self.waiting.get(&id) else { continue };
+            if one.expires_us <= now_us {
+                self.remove(id); // K107
+                continue;
+            }
+            let fresh = match one.state {
+                ApprovalState::Waiting => Found::Waits(id),
+                ApprovalState::Denied => Found::Denied(id),
+                ApprovalState::Approved if one.binding != binding => Found::Changed(id),
+                ApprovalState::Approved => match self.remove(id) {
+                    Some(used) => return Found::Used(Box::new(used)),
+                    None => continue,
+                },
+            };
+            if found.weight() < fresh.weight() {
+                found = fresh;
             }
         }
+        found
+    }
+
+    /// What it was to let through did not happen: it is there again (K105).
+    pub(crate) fn put_back(&mut self, one: Waiting) {
+        self.insert(one);
     }
 
     /// Whether one more of this principal may wait.
@@ -171,14 +194,24 @@ impl Approvals {
     }
 
     pub(crate) fn insert(&mut self, one: Waiting) {
-        self.bound.insert(one.binding.clone(), one.id);
+        self.bind(&one.binding, one.id);
         self.waiting.insert(one.id, one);
+    }
+
+    fn bind(&mut self, binding: &str, id: OperationId) {
+        let ids = self.bound.entry(binding.to_owned()).or_default();
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
     }
 
     pub(crate) fn remove(&mut self, id: OperationId) -> Option<Waiting> {
         let one = self.waiting.remove(&id)?;
-        if self.bound.get(&one.binding) == Some(&id) {
-            self.bound.remove(&one.binding);
+        if let Some(ids) = self.bound.get_mut(&one.binding) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.bound.remove(&one.binding);
+            }
         }
         Some(one)
     }
@@ -223,9 +256,10 @@ impl Approvals {
             one.modified = true;
             one.sealed = sealed;
             // Who asks again with what was asked first finds it by that too.
-            self.bound.insert(binding.clone(), id);
-            one.binding = binding;
+            one.binding.clone_from(&binding);
+            self.bind(&binding, id);
         }
+        let one = self.waiting.get_mut(&id)?;
         one.votes.push(vote);
         one.state = match () {
             () if deny => ApprovalState::Denied,
@@ -240,8 +274,17 @@ impl Approvals {
         let over = self.waiting.values().filter(|one| one.expires_us <= now_us);
         let ids: Vec<OperationId> = over.map(|one| one.id).collect();
         let gone: Vec<Waiting> = ids.into_iter().filter_map(|id| self.remove(id)).collect();
-        self.bound.retain(|_, id| self.waiting.contains_key(id));
+        self.bound.retain(|_, ids| {
+            ids.retain(|id| self.waiting.contains_key(id));
+            !ids.is_empty()
+        });
         gone
+    }
+
+    /// Those that carry this label.
+    pub(crate) fn of_label(&self, label: &Label) -> Vec<OperationId> {
+        let carry = self.waiting.values().filter(|one| one.labels.contains(label.as_str()));
+        carry.map(|one| one.id).collect()
     }
 
     /// All, oldest first.
@@ -258,10 +301,9 @@ impl Approvals {
     /// For a snapshot.
     pub(crate) fn rows(&self) -> Vec<Json> {
         let mut rows: Vec<Json> = self.waiting.values().map(Waiting::to_json).collect();
-        let names = self
-            .bound
-            .iter()
-            .filter(|(binding, id)| self.waiting.get(id).is_some_and(|one| one.binding != **binding));
+        let pairs = self.bound.iter().flat_map(|(binding, ids)| ids.iter().map(move |id| (binding, id)));
+        let names =
+            pairs.filter(|(binding, id)| self.waiting.get(id).is_some_and(|one| one.binding != **binding));
         rows.extend(names.map(|(binding, id)| json!({"also": binding, "id": id.to_string()})));
         rows
     }
@@ -270,7 +312,7 @@ impl Approvals {
     pub(crate) fn load(&mut self, row: &Json) -> Option<()> {
         if let Some(also) = row.get("also").and_then(Json::as_str) {
             let id = row.get("id")?.as_str()?.parse().ok()?;
-            self.bound.insert(also.to_owned(), id);
+            self.bind(also, id);
         } else {
             self.insert(Waiting::from_json(row)?);
         }
@@ -390,8 +432,31 @@ mod tests {
         assert_eq!(all.look("b", 20), Found::Waits(id));
         assert_eq!(all.look("c", 20), Found::Nothing, "of nothing else");
         assert_eq!(all.vote(id, by("ann"), false, None), Some(ApprovalState::Approved));
-        assert_eq!(all.look("b", 20), Found::Used(id));
+        let Found::Used(used) = all.look("b", 20) else { panic!("it is approved") };
+        assert_eq!(used.id, id);
         assert_eq!(all.look("b", 20), Found::Nothing, "K105");
+        all.put_back(*used);
+        assert!(matches!(all.look("b", 20), Found::Used(again) if again.id == id), "it did not happen");
+    }
+
+    #[test]
+    fn k105_of_several_that_are_bound_alike_each_lets_one_through_and_a_no_counts() {
+        let mut all = Approvals::default();
+        let (first, second, third) = (one(1, &[]), one(1, &[]), one(1, &[]));
+        let ids = [first.id, second.id, third.id];
+        [first, second, third].into_iter().for_each(|one| all.insert(one));
+        for id in &ids[..2] {
+            all.vote(*id, by("ann"), false, None);
+        }
+        let mut used = Vec::new();
+        for _ in 0..2 {
+            let Found::Used(one) = all.look("b", 20) else { panic!("two are approved") };
+            used.push(one.id);
+        }
+        assert_eq!(used, ids[..2]);
+        assert_eq!(all.look("b", 20), Found::Waits(ids[2]));
+        all.vote(ids[2], by("ann"), true, None);
+        assert_eq!(all.look("b", 20), Found::Denied(ids[2]));
     }
 
     #[test]
@@ -449,6 +514,6 @@ mod tests {
             Found::Changed(id),
             "K108: what was asked first is not what was approved"
         );
-        assert_eq!(all.look("other", 20), Found::Used(id));
+        assert!(matches!(all.look("other", 20), Found::Used(used) if used.id == id));
     }
 }

@@ -1,6 +1,7 @@
 //! Asking persons, and taking their word: each a record, each under policy.
 //!
-//! Not here: where an approval stands (`approvals`), who the person is (the control socket checks user id and token).
+//! Not here: where an approval stands (`approvals`), what a person is shown (`content`), who the person is (the control
+//! socket checks user id and token).
 //!
 //! Invariants
 //! - K109 an operation that waits holds no reservation, and is decided again when it comes back.
@@ -11,15 +12,16 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use symbi_audit::Event;
 use symbi_policy::{Approval, vocabulary};
-use symbi_types::{DecisionId, OperationId};
+use symbi_types::{DecisionId, LabelSet, OperationId};
 
 use crate::Principal;
 use crate::agents::AgentError;
 use crate::approvals::{Approvals, Found, NoVote, Vote, Waiting, Word};
-use crate::journal;
+use crate::content;
+use crate::content::Showing;
 use crate::json::Object;
 use crate::kernel::{Kernel, lock};
-use crate::monitor::Asked;
+use crate::monitor::{Asked, Granted, Held};
 use crate::operators::OperatorError;
 use crate::refusal::{Refusal, RefusalCode};
 
@@ -36,13 +38,17 @@ impl Kernel {
         &self,
         asked: &Asked<'_>,
         approval: &Approval,
-        rules: &[String],
-        policy: &str,
-    ) -> Result<OperationId, Box<Refusal>> {
+        (rules, policy): (&[String], &str),
+        showing: Showing<'_>,
+    ) -> Result<Box<Waiting>, Box<Refusal>> {
         self.expire_approvals();
-        let arguments = asked.arguments.unwrap_or_default();
-        let (subject, resource) = (asked.subject.uid().to_string(), asked.resource.uid().to_string());
-        let binding = self.binding([&subject, asked.action.name, &resource], arguments);
+        let made = match (asked.arguments, showing) {
+            (None, Some(show)) => show(),
+            _ => Vec::new(),
+        };
+        let arguments = asked.arguments.unwrap_or(&made);
+        let (subject, resource) = (asked.subject.uid().to_string(), content::resource(asked));
+        let binding = self.binding([&subject, asked.action.name, &resource], arguments, &asked.labels);
         let now_us = self.log().now();
         let found = lock(&self.approvals).look(&binding, now_us);
         let known = |id: OperationId| Object::new().display("approval", id);
@@ -51,7 +57,7 @@ impl Kernel {
             Box::new(Refusal { approval: Some(id), ..refusal })
         };
         match found {
-            Found::Used(id) => return Ok(id),
+            Found::Used(used) => return Ok(used),
             Found::Waits(id) | Found::Changed(id) => {
                 return Err(again(id, RefusalCode::NeedsApproval, WAITS));
             }
@@ -69,7 +75,7 @@ impl Kernel {
         let id = OperationId::random(self.entropy());
         let decision = DecisionId::random(self.entropy());
         let expires_us = now_us.saturating_add(approval.expires_s.saturating_mul(1_000_000));
-        let sealed = self.seal(arguments);
+        let sealed = self.seal_for(&asked.labels, arguments);
         let details = Object::new()
             .string("action", asked.action.name)
             .display("principal", asked.principal)
@@ -127,22 +133,17 @@ impl Kernel {
         }))
     }
 
-    /// What an approval is bound to: who, what, to what, and the very arguments; in hex. Of a tool call, those that its
-    /// tool will see: in one spelling, without the labels, which grow while it waits.
-    fn binding(&self, of: [&str; 3], arguments: &[u8]) -> String {
+    /// What an approval is bound to: who, what, to what, and the very content, in one spelling; in hex. Keyed by the persons
+    /// that it concerns.
+    fn binding(&self, of: [&str; 3], arguments: &[u8], labels: &LabelSet) -> String {
         let [_, action, resource] = of;
-        let call = || {
-            let whole: Json = serde_json::from_slice(arguments).ok()?;
-            let parts = serde_json::from_value::<Vec<symbi_types::Part>>(whole.get("parts")?.clone()).ok()?;
-            Some(journal::spelling(resource, whole.get("arguments")?, &parts))
-        };
-        let spelled = if action == "tool.call" { call() } else { None };
+        let spelled = content::spelling(action, resource, arguments);
         let mut text = Vec::new();
         for part in of.map(str::as_bytes).into_iter().chain([spelled.as_deref().unwrap_or(arguments)]) {
             text.extend_from_slice(&(part.len() as u64).to_be_bytes());
             text.extend_from_slice(part);
         }
-        self.digest(&text)
+        self.digest_for(labels, &text)
     }
 
     /// Operations that wait for a person, or have an answer that was not used yet; oldest first.
@@ -221,7 +222,7 @@ impl Kernel {
         let seq = match written {
             Ok(receipt) => receipt.seq,
             Err(error) => {
-                self.release(granted.reservations()); // K21
+                self.undo(&granted.held()); // K21
                 return Err(error.into());
             }
         };
@@ -253,20 +254,27 @@ impl Kernel {
         Err(AgentError::from(self.refuse(asked, RefusalCode::Denied, Some(details), text)).into())
     }
 
-    /// The same call with other arguments: what it is bound to then, and its text, sealed. None where it cannot be.
+    /// The same operation with other content: what it is bound to then, and its text, sealed. None where it cannot be.
     fn changed(&self, waiting: &Waiting, arguments: &[u8]) -> Option<(String, String)> {
-        if waiting.action != "tool.call" {
-            return None;
-        }
-        let arguments: Json = serde_json::from_slice(arguments).ok()?;
-        let mut whole: Json = serde_json::from_slice(&self.unseal(&waiting.sealed)?).ok()?;
-        if !arguments.is_object() {
-            return None;
-        }
-        *whole.get_mut("arguments")? = arguments;
-        let text = serde_json::to_vec(&whole).ok()?;
+        let text = content::changed(&waiting.action, &self.unseal(&waiting.sealed)?, arguments)?;
         let of = [waiting.subject.as_str(), waiting.action.as_str(), waiting.resource.as_str()];
-        (text.len() <= SHOWN_BYTES_MAX).then(|| (self.binding(of, &text), self.seal(&text)))
+        (text.len() <= SHOWN_BYTES_MAX).then(|| {
+            let labels = &waiting.labels;
+            (self.binding(of, &text, labels), self.seal_for(labels, &text))
+        })
+    }
+
+    /// What was held for an operation that does not happen: what it reserved, and the approval that it used.
+    pub(crate) fn undo(&self, held: &Held) {
+        self.release(&held.reservations);
+        if let Some(approval) = &held.approved {
+            lock(&self.approvals).put_back(Waiting::clone(approval));
+        }
+    }
+
+    /// As [`Kernel::undo`], of each.
+    pub(crate) fn undo_all<'a>(&self, grants: impl IntoIterator<Item = &'a Granted>) {
+        grants.into_iter().for_each(|granted| self.undo(&granted.held()));
     }
 
     /// What has waited too long waits no more, which is recorded (K107).
@@ -331,7 +339,7 @@ fn refused_vote(no: NoVote) -> OperatorError {
         NoVote::Again => "this person has approved it already",
         NoVote::Requester => "whoever asked cannot approve it",
         NoVote::NotNamed => "the rule names other persons for this",
-        NoVote::Unchangeable => "only the arguments of a tool call can be changed, to a JSON object",
+        NoVote::Unchangeable => content::CHANGEABLE,
     };
     AgentError::Invalid(text.to_owned()).into()
 }

@@ -135,7 +135,10 @@ impl Kernel {
         let details = if breach.text.is_empty() {
             details
         } else {
-            details.string("sealed", &self.seal(clip(&breach.text)))
+            details.string(
+                "sealed",
+                &self.seal_for(&asked.labels.union(&self.agent_labels(breach.agent)), clip(&breach.text)),
+            )
         };
         let details = weighed.describe_reservations(details).finish();
         let event = Event {

@@ -59,7 +59,7 @@ impl Kernel {
         let asked = match by {
             // Two instances of one name are one entity to policy.
             Principal::Agent(other) if same => {
-                let both = self.agents().both(other, agent).ok_or(AgentError::Absent("agent"))??;
+                let both = self.agents().both(other, agent)?.ok_or(AgentError::Absent("agent"))?;
                 Asked { subject: both.clone(), resource: both, ..asked }
             }
             _ => asked,

@@ -25,6 +25,11 @@ use crate::monitor::Asked;
 
 /// What tells agents of one name apart: it stands with the operation, so that clones share one description.
 pub(crate) const INSTANCE: &str = "instance";
+/// Whether what policies see of this thing names persons.
+pub(crate) fn names_persons(entity: &Entity) -> bool {
+    SEALED.contains(&entity.uid().type_name().as_str())
+}
+
 /// Types of entities that take part in many operations.
 const OFTEN: [&str; 3] = ["Agent", "Tool", "Document"];
 /// Types whose attributes name who owns and who reads: those may be persons.
@@ -59,7 +64,8 @@ impl Kernel {
             details.raw("context", &context.finish())
         };
         match &asked.call {
-            Some(call) => details.string("call_sealed", &self.seal(call.to_json().to_string().as_bytes())),
+            Some(call) => details
+                .string("call_sealed", &self.seal_for(&asked.labels, call.to_json().to_string().as_bytes())),
             None => details,
         }
     }
@@ -81,7 +87,7 @@ impl Kernel {
             return details.raw(whole, &text);
         }
         // Where the log cannot write, the operation's own record fails, too.
-        let Some(seq) = self.describe_entity(&text, SEALED.contains(&kind.as_str())) else { return details };
+        let Some(seq) = self.describe_entity(&text, names_persons(entity)) else { return details };
         entity.note_record(seq);
         details.number(number, seq)
     }

@@ -17,16 +17,19 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use symbi_audit::Record;
-use symbi_bus::{BusError, ContentType, Known, Outgoing};
-use symbi_types::{AgentId, LabelSet, MessageId, OperationId};
+use symbi_bus::{BusError, ContentType, Known};
+use symbi_types::{AgentId, Label, LabelSet, MessageId, OperationId};
 
 use crate::acknowledge::{Keeping, Kept};
 use crate::action::{Action, Class};
 use crate::agents::AgentError;
+use crate::durable_topics::{Route, read_routes};
 use crate::encoding::keep;
 use crate::exit::Payload;
 use crate::kernel::{Kernel, lock};
-use crate::messages::{Composed, Guarantee, LIFETIME_US, MessageError, Recipient, SendOptions, Sent};
+use crate::messages::{
+    Composed, Guarantee, LIFETIME_US, MessageError, Recipient, Sealable, SendOptions, Sent,
+};
 use crate::monitor::{Asked, PERMIT_MS};
 use crate::permit::{Outcome, Permit};
 
@@ -41,20 +44,32 @@ static DURABLE_SEND: Action = Action { name: "message.send", class: Class::Exter
 /// One message that is kept.
 #[derive(Clone)]
 pub(crate) struct Letter {
-    operation: Option<OperationId>,
-    recipient_name: String,
-    /// In whose mailbox it is; none: it waits for somebody of the name.
-    mailbox: Option<AgentId>,
-    expires_us: u64,
-    kept: Kept,
+    pub(crate) operation: Option<OperationId>,
+    pub(crate) recipient_name: String,
+    /// In which mailbox it is; none: it waits for somebody of the name.
+    pub(crate) mailbox: Option<AgentId>,
+    pub(crate) expires_us: u64,
+    pub(crate) kept: Kept,
+    /// Of a message that was published; none: the agent's own mail.
+    pub(crate) route: Option<Route>,
 }
 
 /// All of them.
 #[derive(Clone, Default)]
 pub(crate) struct Letters {
-    open: HashMap<MessageId, Letter>,
-    /// Finished in earlier openings: the recipient's name, and the message's end.
-    finished: HashMap<MessageId, (String, u64)>,
+    pub(crate) open: HashMap<MessageId, Letter>,
+    /// Finished in earlier openings.
+    pub(crate) finished: HashMap<MessageId, Done>,
+    /// Letters of topics, by mailbox and the message that their readers see.
+    pub(crate) routed: HashMap<(AgentId, MessageId), MessageId>,
+}
+
+/// A letter that was finished: the recipient's name, the message's end, and its route.
+#[derive(Clone)]
+pub(crate) struct Done {
+    pub(crate) recipient_name: String,
+    pub(crate) expires_us: u64,
+    pub(crate) route: Option<Route>,
 }
 
 impl Letters {
@@ -63,8 +78,11 @@ impl Letters {
         let text = |key: &str| details.get(key).and_then(Json::as_str);
         match record.event_type.as_str() {
             "operation.intent" => {
-                let Some((id, letter)) = read(record, details) else { return };
-                self.open.insert(id, letter);
+                if details.get("routes").is_some() {
+                    self.open.extend(read_routes(record, details));
+                } else if let Some((id, letter)) = read(record, details) {
+                    self.open.insert(id, letter);
+                }
             }
             "operation.outcome" if matches!(text("outcome"), Some("failed" | "released")) => {
                 self.open
@@ -72,14 +90,18 @@ impl Letters {
             }
             "message.finished" | "message.dead" => {
                 let one = text("message").into_iter();
-                let many = details.get("messages").and_then(Json::as_array).into_iter().flatten();
-                for id in one.chain(many.filter_map(Json::as_str)).filter_map(|text| text.parse().ok()) {
+                let lists =
+                    ["messages", "letters"].into_iter().filter_map(|key| details.get(key)?.as_array());
+                for id in
+                    one.chain(lists.flatten().filter_map(Json::as_str)).filter_map(|text| text.parse().ok())
+                {
                     let Some(letter) = self.open.remove(&id) else { continue };
                     if REMEMBERED_MAX <= self.finished.len() {
-                        self.finished.retain(|_, (_, until_us)| record.timestamp_us <= *until_us);
+                        self.finished.retain(|_, done| record.timestamp_us <= done.expires_us);
                     }
                     if record.event_type == "message.finished" && self.finished.len() < REMEMBERED_MAX {
-                        self.finished.insert(id, (letter.recipient_name, letter.expires_us));
+                        let Letter { recipient_name, expires_us, route, .. } = letter;
+                        self.finished.insert(id, Done { recipient_name, expires_us, route });
                     }
                 }
             }
@@ -89,6 +111,12 @@ impl Letters {
 }
 
 impl Letters {
+    /// Those that carry this label.
+    pub(crate) fn of_label(&self, label: &Label) -> Vec<MessageId> {
+        let carries = |letter: &Letter| letter.kept.0.labels.contains(label.as_str());
+        self.open.iter().filter(|(_, letter)| carries(letter)).map(|(id, _)| *id).collect()
+    }
+
     /// All of it, for a snapshot.
     pub(crate) fn rows(&self) -> Vec<Json> {
         let open = self.open.iter().map(|(id, letter)| {
@@ -99,11 +127,13 @@ impl Letters {
                 "to": letter.recipient_name, "until": letter.expires_us, "from": kept.sender.to_string(),
                 "name": kept.sender_name, "labels": labels, "at": kept.created_us,
                 "reply": kept.in_reply_to.map(|id| id.to_string()), "letter": kept.sealed,
+                "route": letter.route.as_ref().map(Route::to_json), "topic": kept.topic.as_ref().map(ToString::to_string),
             })
         });
-        let finished = self.finished.iter();
-        let finished =
-            finished.map(|(id, (to, until))| json!({"id": id.to_string(), "to": to, "until": until}));
+        let finished = self.finished.iter().map(|(id, done)| {
+            let route = done.route.as_ref().map(Route::to_json);
+            json!({"id": id.to_string(), "to": done.recipient_name, "until": done.expires_us, "route": route})
+        });
         open.chain(finished).collect()
     }
 
@@ -112,8 +142,9 @@ impl Letters {
         let text = |key: &str| row.get(key).and_then(Json::as_str);
         let number = |key: &str| row.get(key).and_then(Json::as_u64);
         let (id, to, until) = (text("id")?.parse().ok()?, text("to")?.to_owned(), number("until")?);
+        let route = row.get("route").and_then(Route::from_json);
         let Some(letter) = text("letter") else {
-            self.finished.insert(id, (to, until));
+            self.finished.insert(id, Done { recipient_name: to, expires_us: until, route });
             return Some(());
         };
         let labels = row.get("labels")?.as_array()?.iter().filter_map(Json::as_str);
@@ -123,11 +154,11 @@ impl Letters {
             labels: labels.filter_map(|label| label.parse().ok()).collect(),
             created_us: number("at")?,
             in_reply_to: text("reply").and_then(|id| id.parse().ok()),
-            topic: None,
+            topic: text("topic").and_then(|topic| topic.parse().ok()),
             sealed: letter.to_owned(),
         }));
         let operation = text("op").and_then(|operation| operation.parse().ok());
-        let letter = Letter { operation, recipient_name: to, mailbox: None, expires_us: until, kept };
+        let letter = Letter { operation, recipient_name: to, mailbox: None, expires_us: until, kept, route };
         self.open.insert(id, letter);
         Some(())
     }
@@ -146,6 +177,7 @@ fn read(record: &Record, details: &Json) -> Option<(MessageId, Letter)> {
         sealed: text("letter")?.to_owned(),
     }));
     let letter = Letter {
+        route: None,
         operation: record.operation(),
         recipient_name: text("recipient_name")?.to_owned(),
         mailbox: None,
@@ -199,7 +231,7 @@ impl Kernel {
         let composed = self.compose(sender, (asked, to), payload)?;
         let Composed { asked, granted, to, labels, content_type, encoded } = composed;
         let give_back = |error: MessageError| {
-            self.release(granted.reservations());
+            self.undo(&granted.held());
             Err(error)
         };
         if DURABLE_BYTES_MAX < encoded.len() {
@@ -218,7 +250,7 @@ impl Kernel {
             known
         };
         if known != Known::Fresh || lock(&self.messaging.letters).open.contains_key(&id) {
-            self.release(granted.reservations());
+            self.undo(&granted.held());
             return Ok(Durable::Repeated(id)); // K167
         }
         if !self.bus().has_room(to, encoded.len()) {
@@ -234,12 +266,13 @@ impl Kernel {
             (name(sender), name(to))
         };
         let expires_us = now_us.saturating_add(options.lifetime_us.unwrap_or(LIFETIME_US));
-        let sealed = self.seal(&keep(content_type, &encoded));
+        let sealed = self.seal_for(&labels, &keep(content_type, &encoded));
         let letter = Letter {
             operation: Some(granted.operation),
             recipient_name: recipient_name.clone(),
             mailbox: Some(to),
             expires_us,
+            route: None,
             kept: Kept(Arc::new(Keeping {
                 sender,
                 sender_name: sender_name.clone(),
@@ -280,30 +313,21 @@ impl Kernel {
         let encoded = match permit.take() {
             Ok(encoded) => encoded,
             Err(error) => {
-                self.forget_letters(&[id]);
+                self.forget_letters(to, &[id]);
                 return Err(AgentError::Invalid(error.to_string()).into());
             }
         };
         let now_us = self.moment().wall_us;
         self.expect(to, id, &options, now_us);
-        let outgoing = Outgoing {
-            sender,
-            recipient: to,
-            payload: &encoded,
-            content_type,
-            labels: &labels,
-            in_reply_to: options.in_reply_to,
-            expects_reply: options.expects_reply,
-            lifetime_us: options.lifetime_us,
-            id: Some(id),
-        };
+        let what = Sealable { payload: &encoded, content_type, labels: &labels };
+        let outgoing = what.outgoing((sender, to), Some(id), &options);
         if self.bus().seal_and_deliver(&outgoing, now_us).is_err() {
             // It is taken (K165): it goes to its reader from here, or waits for the next one of the name.
             lock(&self.messaging.deliveries).forget(to, id);
             if self.agents().has(to) {
                 self.hand_over(id, to);
             } else {
-                self.park_letter(id);
+                self.park_letter(to, id);
             }
         } else if let Some(request) = options.in_reply_to {
             self.request_over(request, Some(sender));
@@ -314,16 +338,28 @@ impl Kernel {
     }
 
     /// Finished, dead, or never taken: not kept any more.
-    pub(crate) fn forget_letters(&self, ids: &[MessageId]) {
+    pub(crate) fn forget_letters(&self, mailbox: AgentId, ids: &[MessageId]) {
         let mut letters = lock(&self.messaging.letters);
         for id in ids {
-            letters.open.remove(id);
+            let letter = letters.routed.remove(&(mailbox, *id)).unwrap_or(*id);
+            letters.open.remove(&letter);
         }
     }
 
+    /// Of a person who was erased: none of these letters is kept, wherever it lies.
+    pub(crate) fn drop_letters(&self, names: &[MessageId]) {
+        let mut letters = lock(&self.messaging.letters);
+        for name in names {
+            letters.open.remove(name);
+        }
+        letters.routed.retain(|_, letter| !names.contains(letter));
+    }
+
     /// Its reader is gone: it waits for the next one of the name (K166). False where it is not kept.
-    pub(crate) fn park_letter(&self, id: MessageId) -> bool {
-        match lock(&self.messaging.letters).open.get_mut(&id) {
+    pub(crate) fn park_letter(&self, mailbox: AgentId, id: MessageId) -> bool {
+        let mut letters = lock(&self.messaging.letters);
+        let letter = letters.routed.remove(&(mailbox, id)).unwrap_or(id);
+        match letters.open.get_mut(&letter) {
             Some(letter) => {
                 letter.mailbox = None;
                 true
@@ -334,17 +370,28 @@ impl Kernel {
 
     /// Somebody of this name is there: what waits for the name is its (K166).
     pub(crate) fn claim_letters(&self, agent: AgentId, name: &str) {
+        self.claim(agent, name, None);
+    }
+
+    /// Likewise for a mailbox: an agent's own, or that of its subscription to a pattern.
+    pub(crate) fn claim(&self, agent: AgentId, name: &str, pattern: Option<&str>) {
+        let of_route = |route: Option<&Route>| route.map(|route| route.pattern.as_str()) == pattern;
         let (mine, finished): (Vec<MessageId>, Vec<(MessageId, u64)>) = {
             let letters = lock(&self.messaging.letters);
             if letters.open.is_empty() && letters.finished.is_empty() {
                 return;
             }
-            let waits = |letter: &Letter| letter.mailbox.is_none() && letter.recipient_name == name;
+            let waits = |letter: &Letter| {
+                letter.mailbox.is_none() && letter.recipient_name == name && of_route(letter.route.as_ref())
+            };
             let mut mine: Vec<_> = letters.open.iter().filter(|(_, letter)| waits(letter)).collect();
             mine.sort_by_key(|(id, letter)| (letter.kept.0.created_us, **id));
             let mine = mine.into_iter().map(|(id, _)| *id).collect();
-            let known = letters.finished.iter().filter(|(_, (other, _))| other == name);
-            (mine, known.map(|(id, (_, until_us))| (*id, *until_us)).collect())
+            let known = letters.finished.iter();
+            let known =
+                known.filter(|(_, done)| done.recipient_name == name && of_route(done.route.as_ref()));
+            let seen = |id: &MessageId, done: &Done| done.route.as_ref().map_or(*id, |route| route.message);
+            (mine, known.map(|(id, done)| (seen(id, done), done.expires_us)).collect())
         };
         {
             let mut deliveries = lock(&self.messaging.deliveries);
@@ -357,18 +404,24 @@ impl Kernel {
         }
     }
 
-    fn hand_over(&self, id: MessageId, agent: AgentId) {
+    pub(crate) fn hand_over(&self, id: MessageId, agent: AgentId) {
         let now_us = self.moment().wall_us;
-        let Some((kept, expires_us)) = ({
+        let Some((seen, kept, expires_us)) = ({
             let mut letters = lock(&self.messaging.letters);
-            letters.open.get_mut(&id).map(|letter| {
+            let found = letters.open.get_mut(&id).map(|letter| {
                 letter.mailbox = Some(agent);
-                (letter.kept.clone(), letter.expires_us)
-            })
+                let seen = letter.route.as_ref().map(|route| route.message);
+                (seen, letter.kept.clone(), letter.expires_us)
+            });
+            if let Some((Some(seen), ..)) = &found {
+                letters.routed.insert((agent, *seen), id);
+            }
+            found
         }) else {
             return;
         };
-        lock(&self.messaging.deliveries).restore(agent, id, kept, (0, expires_us, now_us));
+        let (seen, sent_us) = (seen.unwrap_or(id), kept.0.created_us.min(now_us)); // in the order of their sending
+        lock(&self.messaging.deliveries).restore(agent, seen, kept, (0, expires_us, sent_us));
         lock(&self.ready_mailboxes).push(agent);
         self.tell_due();
         self.ring();

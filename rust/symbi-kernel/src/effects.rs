@@ -267,7 +267,7 @@ impl Kernel {
 
     /// An obligation to redact, on bytes that nobody can look into: refused (design: on opaque bytes it denies).
     pub(crate) fn refuse_opaque(&self, asked: &Asked<'_>, granted: &Granted) -> Refusal {
-        self.release(granted.reservations());
+        self.undo(&granted.held());
         let text = "this may leave only in parts, so that what must be redacted can be";
         self.refuse(asked, RefusalCode::Denied, None, text)
     }

@@ -3,10 +3,10 @@
 //! What is kept for a second hand-out has the kind in its first byte.
 
 use symbi_bus::ContentType;
-use symbi_types::Part;
 
 use crate::agents::AgentError;
 use crate::exit::{PARTS_MAX, PAYLOAD_BYTES_MAX, Payload};
+use crate::mail::{Body, body};
 
 pub(crate) const fn content_type(payload: &Payload) -> ContentType {
     match payload {
@@ -38,13 +38,6 @@ pub(crate) fn encode(payload: Payload) -> Result<Vec<u8>, AgentError> {
     }
 }
 
-pub(crate) fn decode(kind: ContentType, bytes: &[u8]) -> Option<Payload> {
-    match kind {
-        ContentType::Parts => serde_json::from_slice::<Vec<Part>>(bytes).ok().map(Payload::Parts),
-        ContentType::Bytes | ContentType::Text | ContentType::Json => Some(Payload::Bytes(bytes.to_vec())),
-    }
-}
-
 /// As it is kept.
 pub(crate) fn keep(kind: ContentType, bytes: &[u8]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(1 + bytes.len());
@@ -53,7 +46,8 @@ pub(crate) fn keep(kind: ContentType, bytes: &[u8]) -> Vec<u8> {
     kept
 }
 
-pub(crate) fn unkeep(kept: &[u8]) -> Option<Payload> {
-    let (kind, bytes) = kept.split_first()?;
-    decode(if *kind == 1 { ContentType::Parts } else { ContentType::Bytes }, bytes)
+pub(crate) fn unkeep(mut kept: Vec<u8>) -> Option<Body> {
+    let kind = if *kept.first()? == 1 { ContentType::Parts } else { ContentType::Bytes };
+    kept.remove(0);
+    body(kind, kept.into())
 }

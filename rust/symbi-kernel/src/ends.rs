@@ -5,14 +5,17 @@
 //! Invariants
 //! - K28 every run that was recorded as started is recorded as finished, unless the process died.
 
+use std::collections::BTreeMap;
+
 use symbi_audit::Event;
 use symbi_scheduler::{Cause, State};
 use symbi_supervisor::Verdict;
-use symbi_types::{AgentId, RunId};
+use symbi_types::{AgentId, LabelSet, RunId};
 
 use crate::agents::AgentError;
 use crate::json::Object;
 use crate::kernel::Kernel;
+use crate::monitor::counting::TIME_MS;
 use crate::moves::Moves;
 use crate::registry::Registry;
 use crate::supervise::Aftermath;
@@ -82,21 +85,34 @@ impl Kernel {
             (ended, transitions)
         };
         let judged = self.settle_attempt(run, agent, outcome);
+        let persons = self.agent_labels(agent).subjects();
         let details = match outcome {
             RunOutcome::Done if judged.class.is_some() => {
-                self.describe_error("unknown_effect", "").string("outcome", "failed") // K97
+                self.describe_error(&LabelSet::default(), "unknown_effect", "").string("outcome", "failed") // K97
             }
             RunOutcome::Done => Object::new().string("outcome", "done"),
             RunOutcome::Cancelled => Object::new().string("outcome", "cancelled"),
-            RunOutcome::Failed { kind, text } => self.describe_error(kind, text).string("outcome", "failed"),
+            RunOutcome::Failed { kind, text } => {
+                self.describe_error(&persons, kind, text).string("outcome", "failed")
+            }
         };
-        let took_ns = self.moment().mono_ns.saturating_sub(ended.started_ns);
+        let now_ns = self.moment().mono_ns;
+        let took_ns = now_ns.saturating_sub(ended.started_ns);
+        let details = match &ended.timed {
+            Some(timed) => {
+                let used = BTreeMap::from([(TIME_MS.to_owned(), ended.worked_ns(now_ns) / 1_000_000)]);
+                self.adjust(&mut timed.reservations.clone(), &used); // K176
+                let used = used.iter().fold(Object::new(), |all, (name, amount)| all.number(name, *amount));
+                details.raw("used", &used.finish()) // K103
+            }
+            None => details,
+        };
         let details = judged
             .describe(details)
             .number("took_us", if ended.phase.is_begun() { took_ns / 1_000 } else { 0 })
             .strings("transitions", transitions)
             .finish();
-        Ok(Over { agent: ended.agent, run, judged, details })
+        Ok(Over { agent: ended.agent, run, judged, persons, details })
     }
 }
 
@@ -105,12 +121,19 @@ struct Over {
     agent: AgentId,
     run: RunId,
     judged: Aftermath,
+    /// Whose data its agent has read.
+    persons: LabelSet,
     details: String,
 }
 
 impl Over {
     fn event(&self) -> Event<'_> {
-        Event { agent_id: Some(self.agent), run: Some(self.run), ..Event::new("run.finished", &self.details) }
+        Event {
+            agent_id: Some(self.agent),
+            run: Some(self.run),
+            labels: &self.persons,
+            ..Event::new("run.finished", &self.details)
+        }
     }
 }
 

@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use symbi_types::{AgentId, OperationId, RunId};
+use symbi_types::{AgentId, LabelSet, OperationId, RunId};
 
 use crate::Principal;
 use crate::calls::Watch;
+use crate::counters::Reservation;
 use crate::kernel::lock;
-use crate::window::Reservation;
 
 /// External operations that one agent may have under way at once; the rest of the log's room is for others.
 pub const IN_FLIGHT_MAX: usize = 256;
@@ -58,6 +58,8 @@ impl Drop for Place {
 #[derive(Clone)]
 pub(crate) struct Intent {
     pub(crate) principal: Principal,
+    /// The persons that it concerns.
+    pub(crate) persons: LabelSet,
     pub(crate) agent: Option<AgentId>,
     pub(crate) run: Option<RunId>,
     pub(crate) seq: u64,
@@ -163,6 +165,7 @@ mod tests {
         let mut flight = InFlight::default();
         let run = RunId::random(&SystemEntropy);
         let intent = |run| Intent {
+            persons: LabelSet::default(),
             principal: Principal::Host,
             agent: None,
             run: Some(run),

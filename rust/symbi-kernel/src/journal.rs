@@ -127,6 +127,20 @@ impl Journal {
         self.bytes - before
     }
 
+    /// The results go: what was done stays done, and there will be no retry. Answers how many there were.
+    pub(crate) fn lose_results(&mut self) -> usize {
+        let mut gone = 0;
+        for call in &mut self.calls {
+            if let Fate::Done(operation, Some(_)) = call.fate {
+                call.fate = Fate::Done(operation, None);
+                gone += 1;
+            }
+        }
+        self.lost |= gone > 0;
+        self.bytes = 0;
+        gone
+    }
+
     /// Where the call of this operation stands, of which nobody knows.
     pub(crate) fn doubt(&self, operation: OperationId) -> Option<Slot> {
         self.calls.iter().position(|call| call.fate == Fate::Unknown(operation)).map(Slot)

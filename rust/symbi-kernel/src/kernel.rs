@@ -8,10 +8,11 @@
 //!
 //! Invariants
 //! - K25 locks of data are taken one at a time, except that the agents may be locked within the turns; none is held over a
-//!   call into the log, except that changes of policy wait for one another, and receivers for the record of what they
-//!   are handed (K150).
+//!   call into the log, except that changes of policy wait for one another, receivers for the record of what they
+//!   are handed (K150), and who needs an agent's key for the record of its certificate (K202).
 //! - K26 after `close` nothing can be asked for, and everything that was recorded is on disk.
 
+mod erasing;
 mod in_force;
 mod opening;
 mod sealing;
@@ -34,9 +35,11 @@ use crate::approvals::Approvals;
 use crate::brakes::LateBrakes;
 use crate::canary::Canary;
 use crate::collect::Collector;
+use crate::counters::Counters;
 use crate::denials::Denials;
 use crate::described::Descriptions;
 use crate::effects::Tool;
+use crate::erasure::Persons;
 use crate::flight::{InFlight, Place, Places};
 use crate::knowledge::Unapplied;
 use crate::messaging::Messaging;
@@ -47,14 +50,14 @@ use crate::recovery::{Recovery, Unknown};
 use crate::registry::Registry;
 use crate::share::Shares;
 use crate::snapshot::Snapshots;
+use crate::subjects::Subjects;
 use crate::supervise::Handler;
 use crate::turns::Turns;
 use crate::wake::Wake;
-use crate::window::Counters;
 
 pub use in_force::Policies;
 pub(crate) use in_force::{ActivePolicies, compile_given};
-pub use opening::{KernelError, KernelOptions, Opened};
+pub use opening::{KeepingOptions, KernelError, KernelOptions, Opened};
 use sealing::Sealing;
 pub(crate) use sealing::{seal_key, unseal};
 
@@ -62,8 +65,10 @@ pub(crate) use sealing::{seal_key, unseal};
 pub struct Kernel {
     log: Arc<Log>,
     trail: PathBuf,
+    pub(crate) key_directory: PathBuf,
     opened: Opened,
-    log_options: LogOptions,
+    /// As it was opened, but for the key, which is the one whose turn it is.
+    pub(crate) log_options: Mutex<LogOptions>,
     policies: RwLock<Arc<ActivePolicies>>,
     /// Held from the record of a change to the change, so that the records stand in the order of the changes.
     pub(crate) changing_policies: Mutex<()>,
@@ -72,6 +77,8 @@ pub struct Kernel {
     entropy: Pool,
     digest_key: [u8; 32],
     sealing: Sealing,
+    /// Persons and their keys; shared with the store.
+    subjects: Arc<Subjects>,
     /// How far earlier openings saw the wall clock set forwards: counters do not move on that (K38).
     earlier_jumps_us: u64,
     admission: Mutex<Admission>,
@@ -91,6 +98,8 @@ pub struct Kernel {
     store: Store,
     pub(crate) unapplied: Mutex<Unapplied>,
     pub(crate) approvals: Mutex<Approvals>,
+    /// Who was erased, and whom a legal hold protects.
+    pub(crate) persons: Mutex<Persons>,
     pub(crate) notices: Mutex<Notices>,
     pub(crate) canary: Canary,
     /// Why policies that were to be put in force are not.
@@ -133,7 +142,7 @@ impl Kernel {
     /// The log could not be closed in order.
     pub fn close(&self) -> Result<(), symbi_audit::LogError> {
         if self.closed.swap(true, Ordering::SeqCst) {
-            self.record_late_brakes(&self.log_options); // the disk may have room by now
+            self.record_late_brakes(&lock(&self.log_options).clone()); // the disk may have room by now
             return Ok(());
         }
         self.snapshots.stop();
@@ -141,7 +150,7 @@ impl Kernel {
         self.flush_denials(true);
         self.catch_up();
         let closed = self.log.close();
-        self.record_late_brakes(&self.log_options);
+        self.record_late_brakes(&lock(&self.log_options).clone());
         self.wake.ring();
         closed
     }
@@ -236,6 +245,10 @@ impl Kernel {
         &self.snapshots
     }
 
+    pub(crate) fn provider(&self) -> symbi_crypto::Provider {
+        self.sealing.provider()
+    }
+
     /// The trail, for reading.
     pub(crate) fn reader(&self) -> Result<Reader, symbi_audit::LogError> {
         Reader::with_storage(&self.trail, Arc::clone(&self.storage))
@@ -243,7 +256,7 @@ impl Kernel {
 
     /// Recovery reads on, to what is on disk now.
     pub(crate) fn read_again(&self, reader: &Reader, state: &mut Recovery) -> Result<(), KernelError> {
-        state.read_on(reader, self.durable(), self.sealing.keys())
+        state.read_on(reader, self.durable(), &self.subjects)
     }
 
     pub(crate) fn wake(&self) -> &Wake {
@@ -268,6 +281,11 @@ impl Kernel {
 
     pub(crate) fn entropy(&self) -> &dyn Entropy {
         &self.entropy
+    }
+
+    /// Randomness for secrets: asked of the system each time.
+    pub(crate) fn secrets(&self) -> Arc<dyn Entropy> {
+        Arc::clone(&lock(&self.log_options).entropy)
     }
 
     pub(crate) fn admission(&self) -> MutexGuard<'_, Admission> {
@@ -311,11 +329,16 @@ impl Kernel {
         &self.bus
     }
 
+    /// Persons and their keys.
+    pub(crate) fn subjects(&self) -> &Subjects {
+        &self.subjects
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
-    pub(crate) fn release(&self, reservations: &[crate::window::Reservation]) {
+    pub(crate) fn release(&self, reservations: &[crate::counters::Reservation]) {
         if !reservations.is_empty() {
             let mut counters = self.counters();
             reservations.iter().for_each(|reservation| counters.release(reservation));

@@ -102,7 +102,7 @@ impl Keys {
     }
 }
 
-fn read_or_make(
+pub(crate) fn read_or_make(
     path: &Path,
     must_exist: bool,
     entropy: &dyn Entropy,
@@ -131,7 +131,7 @@ fn read_or_make(
 }
 
 /// Whole or not at all (K10).
-fn write(
+pub(crate) fn write(
     path: &Path,
     key: &[u8; KEY_BYTES],
     entropy: &dyn Entropy,

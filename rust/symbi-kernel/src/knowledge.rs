@@ -17,6 +17,7 @@ use symbi_store::{DocumentAdded, HITS_MAX, Hit, NewChunk, Projection, SearchRequ
 use symbi_types::{AgentId, DocumentId, Label, LabelSet, Part, PartSource};
 
 use crate::agents::{AgentError, check_labels};
+use crate::content;
 use crate::exit::{Chunks, Source};
 use crate::kernel::{Kernel, lock};
 use crate::monitor::Asked;
@@ -84,6 +85,8 @@ impl From<Refusal> for KnowledgeError {
 pub(crate) struct Unapplied {
     projections: VecDeque<(u64, Projection)>,
     contents: HashMap<String, Content>,
+    /// What an agent wrote and could not make a document of, by what it is: it is not brought in again.
+    written: HashMap<String, String>,
     /// How many of them each agent brought in.
     brought: HashMap<AgentId, usize>,
 }
@@ -112,7 +115,17 @@ impl Unapplied {
         }
     }
 
+    /// Contents that carry this label and that no document names yet; how many they were. Documents whose record is not
+    /// applied yet keep their title out of the clear by their own labels.
+    pub(crate) fn forget_label(&mut self, label: &Label) -> usize {
+        let of = self.contents.iter().filter(|(_, content)| content.labels.contains(label.as_str()));
+        let digests: Vec<String> = of.map(|(digest, _)| digest.clone()).collect();
+        digests.iter().for_each(|digest| self.forget(digest));
+        digests.len()
+    }
+
     fn forget(&mut self, digest: &str) {
+        self.written.retain(|_, content| content != digest);
         let Some(gone) = self.contents.remove(digest) else { return };
         if let Some(count) = self.brought.get_mut(&gone.by) {
             *count -= 1; // counted when it was remembered
@@ -171,22 +184,26 @@ impl Kernel {
             chunks.push(chunk);
         }
         check_labels(&labels)?;
+        // K39 holds for titles too.
+        let secret: LabelSet =
+            labels.iter().filter(|label| label.as_str() == Label::SECRET).cloned().collect();
+        let title = symbi_detect::redact(title, &secret);
         let asked = Asked { labels: labels.clone(), bytes, ..asked };
-        let granted = self.decide(&asked)?;
+        let show = || {
+            let passages: Vec<_> = chunks.iter().map(|chunk| chunk.passage.clone()).collect();
+            content::of_document(&title, None, &passages)
+        };
+        let granted = self.decide_showing(&asked, Some(&show))?;
         let content = match self.store().put_content(&chunks) {
             Ok(content) => content,
             Err(error) => {
-                self.release(granted.reservations()); // K21
+                self.undo(&granted.held()); // K21
                 return Err(error.into());
             }
         };
         let (_, seq) = self.record_internal(&asked, granted, |details| {
             details.string("content", &content.digest).number("passages", chunks.len() as u64)
         })?;
-        // K39 holds for titles too.
-        let secret: LabelSet =
-            labels.iter().filter(|label| label.as_str() == Label::SECRET).cloned().collect();
-        let title = symbi_detect::redact(title, &secret);
         let of_author = carried.union(&symbi_detect::labels(&title));
         lock(&self.unapplied).remember(&content.digest, Content { by, title, labels, of_author });
         Ok((content.digest, seq))
@@ -201,7 +218,9 @@ impl Kernel {
         let labels = labels.union(carried);
         let kept = match (passage.text, passage.digest) {
             (Some(text), _) if !labels.contains(Label::SECRET) => symbi_store::Passage::Text(text),
-            (Some(text), _) => symbi_store::Passage::Withheld { digest: self.digest(text.as_bytes()) },
+            (Some(text), _) => {
+                symbi_store::Passage::Withheld { digest: self.digest_for(&labels, text.as_bytes()) }
+            }
             // What is withheld could stand in the place of its digest.
             (None, Some(digest)) if digest.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
                 symbi_store::Passage::Withheld { digest }
@@ -234,17 +253,22 @@ impl Kernel {
                 .map_err(invalid)?;
         let asked = self.ask(Principal::Agent(by), "data.write", resource)?;
         let asked = Asked { labels: known.labels.clone(), ..asked };
-        let granted = self.decide(&asked)?;
+        let show = || {
+            let passages = self.store().passages(content).unwrap_or_default();
+            content::of_document(&known.title, Some(readers), &passages)
+        };
+        let granted = self.decide_showing(&asked, Some(&show))?;
         let projection = Projection::DocumentAdded(DocumentAdded {
             document,
             title: known.title,
             owner,
             readers: readers.to_vec(),
+            title_labels: known.labels.subjects(),
             labels: known.of_author, // beside what each passage has of its own
             content_digest: content.to_owned(),
             added_us: self.log().now(),
         });
-        let sealed = self.seal(&serde_json::to_vec(&projection).map_err(invalid)?);
+        let sealed = self.seal_for(&known.labels, &serde_json::to_vec(&projection).map_err(invalid)?);
         let (_, seq) = self.record_internal(&asked, granted, |details| {
             details.string("content", content).string("projection", &sealed)
         })?;
@@ -265,7 +289,22 @@ impl Kernel {
         text: &str,
         readers: &[String],
     ) -> Result<(DocumentId, u64), KnowledgeError> {
-        let carried = self.agent_labels(by);
+        self.write_labelled(by, title, text, readers, &LabelSet::default())
+    }
+
+    /// As [`Kernel::write_document`]; it carries these labels besides.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_labelled(
+        &self,
+        by: AgentId,
+        title: &str,
+        text: &str,
+        readers: &[String],
+        labels: &LabelSet,
+    ) -> Result<(DocumentId, u64), KnowledgeError> {
+        let carried = self.agent_labels(by).union(labels);
         let mut start = 0;
         let mut passages = Vec::new();
         for piece in pieces(text) {
@@ -274,8 +313,26 @@ impl Kernel {
             passages.push(Passage { text, digest: None, labels: carried.clone(), start, end });
             start = end;
         }
-        let (content, _) = self.ingest(by, title, passages)?;
-        self.store_document(by, &content, readers)
+        let written = self.written(by, title, text)?;
+        let known = lock(&self.unapplied).written.get(&written).cloned();
+        let content = match known {
+            Some(content) => content,
+            None => self.ingest(by, title, passages)?.0,
+        };
+        let stored = self.store_document(by, &content, readers);
+        let mut unapplied = lock(&self.unapplied);
+        if stored.is_err() && unapplied.contents.contains_key(&content) {
+            unapplied.written.insert(written, content);
+        }
+        stored
+    }
+
+    /// What is the same where the same agent writes the same, having read no more.
+    fn written(&self, by: AgentId, title: &str, text: &str) -> Result<String, AgentError> {
+        let name = self.name_of(by)?;
+        let labels = self.agent_labels(by).iter().map(Label::to_string).collect::<Vec<_>>().join(",");
+        let whole = [name.as_str(), &labels, title, text].map(|piece| format!("{}:{piece}", piece.len()));
+        Ok(self.digest(whole.concat().as_bytes()))
     }
 
     /// Applies the documents whose record is on disk (K40).

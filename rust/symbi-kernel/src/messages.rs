@@ -1,18 +1,20 @@
-//! Messages between agents, behind the monitor.
+//! Messages between agents, behind the monitor: asked for, decided on, sealed, recorded, laid into a mailbox.
+//!
+//! Not here: reading them (`receiving`), many in one call (`sending_many`).
 //!
 //! Invariants
 //! - K30 the sender is the one the channel says, never a name in the message.
-//! - K31 whoever reads a message has read what it carries: its labels become the reader's.
 //! - K32 a recipient that does not exist and one that may not be reached are refused alike.
 //! - K153 a message for which there is no room leaves nothing behind but a bell that rings when there is.
 
 use symbi_audit::Event;
-use symbi_bus::{BusError, ContentType, Header, Known, Opened, Outgoing, Reply, SecureMessage, SendError};
+use symbi_bus::{BusError, ContentType, Known, Outgoing, SecureMessage, SendError};
 use symbi_policy::{Entity, Uid};
 use symbi_types::{AgentId, LabelSet, MessageId, OperationId, RunId};
 
 use crate::agents::{AgentError, check_labels};
-use crate::encoding::{check_size, content_type, decode, encode};
+use crate::content;
+use crate::encoding::{check_size, content_type, encode};
 use crate::exit::Payload;
 use crate::json::Object;
 use crate::kernel::{Kernel, lock};
@@ -21,7 +23,7 @@ use crate::refusal::{Refusal, RefusalCode};
 use crate::{Principal, exit};
 
 /// Who a message is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Recipient {
     /// This very instance.
     Agent(AgentId),
@@ -44,29 +46,6 @@ impl From<crate::Refusal> for MessageError {
     fn from(refusal: crate::Refusal) -> Self {
         Self::Agent(refusal.into())
     }
-}
-
-/// A message that was received and opened.
-#[derive(Clone, Debug)]
-pub struct Received {
-    /// Its id.
-    pub id: MessageId,
-    /// Who sent it.
-    pub sender: AgentId,
-    /// The sender's name.
-    pub sender_name: String,
-    /// What it carries.
-    pub labels: LabelSet,
-    /// When it was sent, microseconds since the epoch.
-    pub created_us: u64,
-    /// The message it answers.
-    pub in_reply_to: Option<MessageId>,
-    /// The topic it was published under.
-    pub topic: Option<String>,
-    /// The how-manyth hand-out this is, where it is to be acknowledged; 0 where it is not.
-    pub attempt: u32,
-    /// What it says.
-    pub payload: Payload,
 }
 
 /// How sure a sender wants to be.
@@ -113,6 +92,36 @@ pub(crate) struct Composed {
     pub(crate) labels: LabelSet,
     pub(crate) content_type: ContentType,
     pub(crate) encoded: Vec<u8>,
+}
+
+/// What of a message is sealed, or stands on its envelope as it was decided on.
+#[derive(Clone, Copy)]
+pub(crate) struct Sealable<'a> {
+    pub(crate) payload: &'a [u8],
+    pub(crate) content_type: ContentType,
+    pub(crate) labels: &'a LabelSet,
+}
+
+impl<'a> Sealable<'a> {
+    /// As the bus takes it.
+    pub(crate) const fn outgoing(
+        self,
+        (sender, recipient): (AgentId, AgentId),
+        id: Option<MessageId>,
+        options: &SendOptions,
+    ) -> Outgoing<'a> {
+        Outgoing {
+            sender,
+            recipient,
+            id,
+            payload: self.payload,
+            content_type: self.content_type,
+            labels: self.labels,
+            in_reply_to: options.in_reply_to,
+            expects_reply: options.expects_reply,
+            lifetime_us: options.lifetime_us,
+        }
+    }
 }
 
 /// How long a message lives that does not say it, in microseconds.
@@ -190,8 +199,8 @@ impl Kernel {
                 let both = self
                     .agents()
                     .both(sender, to)
-                    .ok_or(AgentError::Absent("agent"))?
-                    .map_err(AgentError::from)?;
+                    .map_err(AgentError::from)?
+                    .ok_or(AgentError::Absent("agent"))?;
                 Ok((Asked { subject: both.clone(), resource: both, ..asked }, Some(to)))
             }
             to => Ok((asked, to)),
@@ -220,19 +229,20 @@ impl Kernel {
         check_labels(&labels)?;
         let asked = Asked { labels, bytes: payload.len() as u64, ..asked };
         self.within_rate(sender, &asked)?;
+        let show = || content::of_message(&payload);
         let Some(to) = to else {
-            return Err(self.refuse_absent_admitted(&asked).into()); // K32
+            return Err(self.refuse_absent_admitted(&asked, Some(&show)).into()); // K32
         };
-        let granted = self.decide_admitted(&asked)?;
+        let granted = self.decide_admitted(&asked, Some(&show))?;
         if !self.agents().get(to).is_some_and(|known| known.has_room_for(&asked.labels)) {
-            self.release(granted.reservations()); // K21
+            self.undo(&granted.held()); // K21
             let text = "the recipient cannot take on more labels";
             return Err(self.refuse(&asked, RefusalCode::Denied, None, text).into());
         }
         self.redacted(&asked, &granted, &mut payload, &labelled)?;
         let labels = remaining(&payload, &asked.labels);
         let content_type = content_type(&payload);
-        let encoded = encode(payload).inspect_err(|_| self.release(granted.reservations()))?; // K21
+        let encoded = encode(payload).inspect_err(|_| self.undo(&granted.held()))?; // K21
         Ok(Composed { asked, granted, to, labels, content_type, encoded })
     }
 
@@ -283,20 +293,11 @@ impl Kernel {
         let id = options.id.unwrap_or_else(|| MessageId::random(self.entropy()));
         let now_us = self.moment().wall_us;
         if options.guarantee == Guarantee::AtLeastOnce && !self.expect(to, id, options, now_us) {
-            self.release(granted.reservations()); // K21: it is on its way, or done
+            self.undo(&granted.held()); // K21: it is on its way, or done
             return Ok(Sent { id, seq: None, is_repeated: true });
         }
-        let outgoing = Outgoing {
-            sender,
-            recipient: to,
-            payload: &encoded,
-            content_type,
-            labels: &labels,
-            in_reply_to: options.in_reply_to,
-            expects_reply: options.expects_reply,
-            lifetime_us: options.lifetime_us,
-            id: Some(id),
-        };
+        let what = Sealable { payload: &encoded, content_type, labels: &labels };
+        let outgoing = what.outgoing((sender, to), Some(id), options);
         match self.deliver(&outgoing, (&asked, granted), Some(to), now_us) {
             Ok(seq) => {
                 self.touch(to);
@@ -325,7 +326,7 @@ impl Kernel {
         recipient: Option<AgentId>,
         now_us: u64,
     ) -> Result<Option<u64>, MessageError> {
-        let reservations = granted.reservations().to_vec();
+        let held = granted.held();
         let operation = granted.operation;
         let (mut granted, mut seq, mut recorded) = (Some(granted), None, false);
         let mut attempt = || {
@@ -348,7 +349,7 @@ impl Kernel {
                 if recorded {
                     self.record_undelivered((outgoing.sender, asked.run), operation, error.code());
                 } else {
-                    self.release(&reservations); // K21
+                    self.undo(&held); // K21
                 }
                 Err(error.into())
             }
@@ -363,7 +364,7 @@ impl Kernel {
         message: &SecureMessage,
     ) -> Result<Option<u64>, Refusal> {
         if !granted.is_counted() {
-            self.gather((sender, recipient), asked, &granted, (message.id(), message.leaf()))?;
+            self.gather((sender, recipient), asked, &granted, [(message.id(), message.leaf())])?;
             return Ok(None);
         }
         let (_, seq) = self.record_internal(asked, granted, |details| match recipient {
@@ -388,174 +389,6 @@ impl Kernel {
             ..Event::new("operation.outcome", &details)
         };
         let _ = self.log().append(&event);
-    }
-
-    /// Takes up to `limit` messages from a mailbox, each verified and opened (K31): an agent's, or a subscription's.
-    ///
-    /// # Errors
-    /// No such agent. A message that does not verify is dropped and recorded, never handed over.
-    pub fn receive_many(&self, mailbox: AgentId, limit: usize) -> Result<Vec<Received>, MessageError> {
-        let agent = self.reads(mailbox).ok_or(AgentError::Absent("agent"))?;
-        let now_us = self.moment().wall_us;
-        let (again, room) = {
-            let mut deliveries = lock(&self.messaging.deliveries);
-            (deliveries.again(mailbox, limit, now_us), deliveries.room(mailbox))
-        };
-        let mut received: Vec<Received> = again
-            .into_iter()
-            .filter_map(|(id, attempt, kept)| self.reread(agent, id, attempt, &kept))
-            .collect();
-        let taken = self.bus().receive_many(mailbox, room.min(limit - received.len().min(limit)), now_us)?;
-        self.record_before_hand_out(mailbox, &taken.opened)?;
-        self.touch(agent);
-        for refused in &taken.refused {
-            self.record_refused_message(agent, refused.reason.code());
-        }
-        for one in taken.opened {
-            received.extend(self.hand_out(mailbox, agent, &one, now_us));
-        }
-        self.has_room_again(mailbox);
-        self.tell_missed(mailbox, agent);
-        Ok(received)
-    }
-
-    /// As [`Kernel::receive_many`], from a mailbox that the agent names: its own, or that of a subscription of its.
-    ///
-    /// # Errors
-    /// It is another's, or there is none: the two look alike.
-    pub fn receive_from(
-        &self,
-        agent: AgentId,
-        mailbox: AgentId,
-        limit: usize,
-    ) -> Result<Vec<Received>, MessageError> {
-        self.owns(agent, mailbox)?;
-        self.receive_many(mailbox, limit)
-    }
-
-    /// Whether the agent may read a mailbox.
-    pub(crate) fn owns(&self, agent: AgentId, mailbox: AgentId) -> Result<(), AgentError> {
-        if self.reads(mailbox) == Some(agent) {
-            return Ok(());
-        }
-        Err(AgentError::Absent(if agent == mailbox { "agent" } else { "subscription" }))
-    }
-
-    /// K150.
-    fn record_before_hand_out(&self, mailbox: AgentId, opened: &[Opened]) -> Result<(), Refusal> {
-        let mut last = None;
-        for one in opened {
-            let sender = one.message.header().sender;
-            if last != Some(sender) {
-                self.close_traffic(sender, Some(mailbox))?;
-                last = Some(sender);
-            }
-        }
-        Ok(())
-    }
-
-    fn hand_out(&self, mailbox: AgentId, agent: AgentId, one: &Opened, now_us: u64) -> Option<Received> {
-        let header = one.message.header();
-        let payload = decode(header.content_type, &one.payload)?;
-        let expected = lock(&self.messaging.deliveries).expects(mailbox, header.id);
-        let kept = expected.then(|| self.keep(header, &one.payload));
-        let mut received = self.read(agent, header, payload)?;
-        if let Some(kept) = kept {
-            received.attempt = lock(&self.messaging.deliveries)
-                .hand_out(mailbox, header.id, kept, now_us)
-                .unwrap_or_default();
-            self.tell_due();
-        }
-        Some(received)
-    }
-
-    /// Takes the answer to `request`, if it is there.
-    ///
-    /// # Errors
-    /// Nobody waits for it.
-    pub fn take_reply(&self, agent: AgentId, request: MessageId) -> Result<Option<Received>, MessageError> {
-        match self.bus().take_reply(agent, request, self.moment().wall_us)? {
-            Reply::Opened(one) => {
-                self.record_before_hand_out(agent, std::slice::from_ref(&one))?;
-                let header = one.message.header();
-                let payload = decode(header.content_type, &one.payload);
-                Ok(payload.and_then(|payload| self.read(agent, header, payload)))
-            }
-            Reply::Pending => Ok(None),
-            Reply::Refused(refused) => {
-                self.record_refused_message(agent, refused.reason.code());
-                Ok(None)
-            }
-        }
-    }
-
-    /// Nobody waits for the answer to `request` any more.
-    pub fn forget_reply(&self, agent: AgentId, request: MessageId) {
-        if self.bus().forget_reply(agent, request).is_ok() {
-            self.request_over(request, None);
-        }
-    }
-
-    fn read(&self, agent: AgentId, header: &Header, payload: Payload) -> Option<Received> {
-        let sender_name = self.may_read(agent, &header.labels, Some(header.sender))?;
-        Some(Received {
-            id: header.id,
-            sender: header.sender,
-            sender_name,
-            labels: header.labels.clone(),
-            created_us: header.created_us,
-            in_reply_to: header.in_reply_to,
-            topic: header.topic().map(|topic| topic.as_str().to_owned()),
-            attempt: 0,
-            payload,
-        })
-    }
-
-    /// The reader takes on the labels (K31), and is told the sender's name. None where they would grow past their bound:
-    /// then it was not read, and that is recorded.
-    pub(crate) fn may_read(
-        &self,
-        agent: AgentId,
-        labels: &LabelSet,
-        sender: Option<AgentId>,
-    ) -> Option<String> {
-        let sender_name = {
-            let mut agents = self.agents();
-            let known = agents.get_mut(agent)?;
-            let room = known.has_room_for(labels);
-            if room {
-                known.read(labels); // K31
-            }
-            let name = |sender| agents.get(sender).map(|known| known.spec.name.clone());
-            room.then(|| sender.and_then(name).unwrap_or_default())
-        };
-        if sender_name.is_none() {
-            self.record_refused_message(agent, "too_many_labels");
-        }
-        sender_name
-    }
-
-    pub(crate) fn record_refused_message(&self, agent: AgentId, code: &str) {
-        let details = Object::new().string("code", code).finish();
-        let event = Event {
-            agent_id: Some(agent),
-            decision: Some("deny"),
-            ..Event::new("message.refused", &details)
-        };
-        let _ = self.log().append(&event);
-    }
-
-    /// Something was read from a mailbox that had no room for somebody (K153).
-    pub(crate) fn has_room_again(&self, mailbox: AgentId) {
-        if lock(&self.messaging.full).remove(&mailbox) {
-            lock(&self.messaging.roomy).push(mailbox);
-            self.ring();
-        }
-    }
-
-    /// The mailboxes that had no room for somebody and have some again.
-    pub fn drain_rooms(&self) -> Vec<AgentId> {
-        std::mem::take(&mut *lock(&self.messaging.roomy))
     }
 
     /// False where the message is on its way already, or finished.

@@ -41,6 +41,8 @@ pub(crate) struct Messaging {
     pub(crate) traffic: Traffic,
     pub(crate) decided: Decided,
     pub(crate) letters: Mutex<Letters>,
+    /// Held while the key that vouches is exchanged.
+    pub(crate) exchanging: Mutex<()>,
     /// Messages that a subscription had no room for, since its reader was last told.
     pub(crate) missed: Mutex<HashMap<AgentId, u64>>,
 }
@@ -57,6 +59,7 @@ impl Messaging {
             traffic: Traffic::default(),
             decided: Decided::default(),
             letters: Mutex::new(letters),
+            exchanging: Mutex::default(),
             missed: Mutex::default(),
         }
     }

@@ -27,23 +27,28 @@ use symbi_types::{LabelSet, OperationId};
 
 use crate::Principal;
 use crate::action::Class;
+use crate::approvals::Waiting;
 use crate::calls::Watch;
+use crate::content::Showing;
+use crate::counters::Reservation;
 use crate::flight::{Intent, Pending, Place};
 use crate::json::Object;
 use crate::kernel::{ActivePolicies, Kernel, lock};
 use crate::obligations::{FULL_BYTES_MAX, Notice, Terms, terms};
 use crate::permit::Permit;
 use crate::refusal::{Refusal, RefusalCode};
-use crate::window::Reservation;
 
 pub(crate) use asked::request;
 pub(crate) use asked::{Asked, Barred};
-use counting::Spent;
+use counting::{Spent, TIME_MS};
 
 /// How long a permit may be used after it was given, unless the caller asks for less.
 pub const PERMIT_MS: u64 = 30_000;
 /// What a breaker that is open says: a constant, so that its denials are one record.
 const SHUT: &str = "it has failed again and again; try again later";
+/// What whoever carries data of an erased person is told.
+const ERASED: &str =
+    "this carries data of a person who was erased; stop the agent that has read it, and schedule it anew";
 /// Longest arguments that are kept, sealed, in the record of an external operation; of longer ones only the digest.
 const SEALED_BYTES_MAX: usize = 4_096;
 
@@ -55,6 +60,8 @@ pub(crate) struct Weighed {
     counters: Vec<(String, u64)>,
     /// A cap that does not hold it.
     spent: Option<Spent>,
+    /// How long the run may take, where a budget of time bounds it (K176).
+    allowance_ms: Option<u64>,
 }
 
 /// An operation that may happen.
@@ -68,13 +75,36 @@ pub(crate) struct Granted {
     place: Option<Place>,
     counters: Vec<(String, u64)>,
     enforced: bool,
+    allowance_ms: Option<u64>,
     /// Those that decided; others may be in force by the time it is recorded.
     policies: Arc<ActivePolicies>,
 }
 
+/// The time of a run.
+#[derive(Clone)]
+pub(crate) struct Timed {
+    pub(crate) reservations: Vec<Reservation>,
+    /// None: no budget bounds it.
+    pub(crate) allowance_ms: Option<u64>,
+}
+
+/// What a grant took, to be given back where its operation does not happen.
+#[derive(Clone, Default)]
+pub(crate) struct Held {
+    pub(crate) reservations: Vec<Reservation>,
+    pub(crate) approved: Option<Arc<Waiting>>,
+}
+
 impl Granted {
-    pub(crate) fn reservations(&self) -> &[Reservation] {
-        &self.reservations
+    /// Of a run: the time that it has reserved, and how much of it it may take.
+    pub(crate) fn timed(&self) -> Option<Timed> {
+        let timed = self.reservations.iter().filter(|one| one.measure == TIME_MS);
+        let reservations: Vec<Reservation> = timed.cloned().collect();
+        (!reservations.is_empty()).then_some(Timed { reservations, allowance_ms: self.allowance_ms })
+    }
+
+    pub(crate) fn held(&self) -> Held {
+        Held { reservations: self.reservations.clone(), approved: self.terms.approved.clone() }
     }
 
     /// Digest of the policies that decided.
@@ -106,21 +136,16 @@ impl Granted {
 
     /// The same permission with what was counted for it, for the one record of it.
     pub(crate) fn counted_once(&self) -> Self {
-        let (counters, reservations) = (self.counters.clone(), self.reservations.clone());
-        Self { counters, reservations, ..self.of_one() }
-    }
-
-    /// The same permission for one of several acts that it stands for; what it reserved stays here.
-    pub(crate) fn of_one(&self) -> Self {
         Self {
             operation: self.operation,
             redact: self.redact.clone(),
             terms: self.terms.clone(),
             rules: self.rules.clone(),
-            reservations: Vec::new(),
+            reservations: self.reservations.clone(),
             place: None,
-            counters: Vec::new(),
+            counters: self.counters.clone(),
             enforced: self.enforced,
+            allowance_ms: self.allowance_ms,
             policies: Arc::clone(&self.policies),
         }
     }
@@ -130,8 +155,13 @@ impl Kernel {
     /// Admits, reserves and decides (K20). A refusal is recorded here; a grant is recorded by the caller's next
     /// step, [`Kernel::record_internal`] or [`Kernel::permit`].
     pub(crate) fn decide(&self, asked: &Asked<'_>) -> Result<Granted, Refusal> {
+        self.decide_showing(asked, None)
+    }
+
+    /// As [`Kernel::decide`]; where persons must agree, they are shown what `showing` makes.
+    pub(crate) fn decide_showing(&self, asked: &Asked<'_>, showing: Showing<'_>) -> Result<Granted, Refusal> {
         self.admit(asked)?;
-        self.decide_admitted(asked)
+        self.decide_admitted(asked, showing)
     }
 
     /// Lets a principal ask, if it has not asked too often and its records do not wait for the disk. Several that are asked
@@ -155,7 +185,11 @@ impl Kernel {
     }
 
     /// What [`Kernel::decide`] does for whom was admitted.
-    pub(crate) fn decide_admitted(&self, asked: &Asked<'_>) -> Result<Granted, Refusal> {
+    pub(crate) fn decide_admitted(
+        &self,
+        asked: &Asked<'_>,
+        showing: Showing<'_>,
+    ) -> Result<Granted, Refusal> {
         let place = match asked.action.class {
             Class::Internal => None,
             Class::External => match self.place(asked.principal) {
@@ -176,31 +210,39 @@ impl Kernel {
             };
             return Err(self.refuse(asked, code, None, text));
         }
+        if !self.subjects().can_seal(&asked.labels) {
+            return Err(self.refuse(asked, RefusalCode::Denied, None, ERASED)); // ER6
+        }
         if asked.expected.as_ref().is_some_and(|expected| self.is_shut(expected)) {
             return Err(self.refuse(asked, RefusalCode::Unavailable, None, SHUT)); // K95
         }
-        let Weighed { policies, decision, reservations, counters, spent } = self.weigh(asked);
-        self.sample(asked, &counters, &decision);
-        if !decision.is_denied() || !self.enforce() {
-            let weighed = Weighed { policies, decision, reservations, counters, spent };
-            return Ok(Granted { place, ..self.granted(asked, weighed)? });
+        let weighed = self.weigh(asked);
+        self.sample(asked, &weighed.counters, &weighed.decision);
+        if !weighed.decision.is_denied() || !self.enforce() {
+            return Ok(Granted { place, ..self.granted(asked, weighed, showing)? });
         }
-        if policies.broken() {
+        if weighed.policies.broken() {
             let text = "no policy is in force";
-            return Err(self.refuse_under(&policies, asked, RefusalCode::Unavailable, None, text));
+            return Err(self.refuse_under(&weighed.policies, asked, RefusalCode::Unavailable, None, text));
         }
-        Err(self.refuse_by_policy(asked, &policies, &decision, &counters))
+        Err(self.refuse_weighed(asked, &weighed))
     }
 
     /// What was weighed and may happen, on its terms.
-    pub(crate) fn granted(&self, asked: &Asked<'_>, weighed: Weighed) -> Result<Granted, Refusal> {
-        let Weighed { policies, decision, reservations, counters, spent } = weighed;
+    pub(crate) fn granted(
+        &self,
+        asked: &Asked<'_>,
+        weighed: Weighed,
+        showing: Showing<'_>,
+    ) -> Result<Granted, Refusal> {
+        let Weighed { policies, decision, reservations, counters, spent, allowance_ms } = weighed;
         let enforced = !decision.is_denied();
         let rules: Vec<String> = decision.determining.iter().map(|rule| rule.id.clone()).collect();
-        match self.bind(asked, &decision, &rules, spent, &policies.digest) {
+        match self.bind(asked, &decision, (&rules, &policies.digest), spent, showing) {
             Ok(terms) => {
                 let granted = self.grant(terms, rules, &policies);
-                Ok(Granted { reservations, counters, enforced, ..granted })
+                let allowance_ms = allowance_ms.filter(|_| self.enforce());
+                Ok(Granted { reservations, counters, enforced, allowance_ms, ..granted })
             }
             Err(refusal) => {
                 self.release(&reservations); // K21
@@ -224,6 +266,7 @@ impl Kernel {
             place: None,
             counters: Vec::new(),
             enforced: true,
+            allowance_ms: None,
             policies: Arc::clone(policies),
         }
     }
@@ -245,7 +288,7 @@ impl Kernel {
                 Ok((granted.operation, seq))
             }
             None => {
-                self.release(&granted.reservations); // K21
+                self.undo(&granted.held()); // K21
                 Err(self.unavailable())
             }
         }
@@ -266,7 +309,7 @@ impl Kernel {
         let kept_bytes_max = if granted.terms.full { FULL_BYTES_MAX } else { SEALED_BYTES_MAX };
         let details = match asked.arguments {
             Some(arguments) if arguments.len() <= kept_bytes_max => {
-                details.string("sealed", &self.seal(arguments))
+                details.string("sealed", &self.seal_for(&asked.labels, arguments))
             }
             _ => details,
         };
@@ -276,13 +319,13 @@ impl Kernel {
             None => None,
             Some(Some(watch)) => Some(watch),
             Some(None) => {
-                self.release(&granted.reservations); // K21
+                self.undo(&granted.held()); // K21
                 return Err(self.refuse(asked, RefusalCode::Unavailable, None, SHUT)); // K95
             }
         };
         let journaled = watch.as_ref().is_some_and(Watch::is_journaled) || granted.terms.full;
         let Some(seq) = self.append(operation, "operation.intent", &granted, asked, &details) else {
-            self.release(&granted.reservations); // K21
+            self.undo(&granted.held()); // K21
             if let Some(watch) = watch {
                 self.watched(watch, operation, None, false, None);
             }
@@ -292,6 +335,7 @@ impl Kernel {
         let intent = Intent {
             full: granted.terms.full,
             principal: asked.principal,
+            persons: asked.labels.subjects(),
             agent: asked.agent,
             run: asked.run,
             seq,
@@ -334,12 +378,12 @@ impl Kernel {
         &self,
         asked: &Asked<'_>,
         decision: &Decision,
-        rules: &[String],
+        (rules, policy): (&[String], &str),
         spent: Option<Spent>,
-        policy: &str,
+        showing: Showing<'_>,
     ) -> Result<Terms, Box<Refusal>> {
         if !self.enforce() {
-            return Ok(terms(asked, decision).unwrap_or_default());
+            return Ok(terms(asked, decision, showing.is_some()).unwrap_or_default());
         }
         if let Some(Spent { name, count, cap }) = spent {
             let text = format!("the budget `{name}` is spent");
@@ -350,11 +394,11 @@ impl Kernel {
                 .number("cap", cap);
             return Err(Box::new(self.refuse(asked, RefusalCode::OverBudget, Some(details), &text))); // K102
         }
-        let mut terms =
-            terms(asked, decision).map_err(|unmet| Box::new(self.refuse_unmet(asked, unmet, rules)))?;
+        let mut terms = terms(asked, decision, showing.is_some())
+            .map_err(|unmet| Box::new(self.refuse_unmet(asked, unmet, rules)))?;
         if let (Some(approval), false) = (&terms.approval, asked.replays) {
-            let approved = self.approved(asked, approval, rules, policy)?;
-            terms.approved = Some(approved);
+            let approved = self.approved(asked, approval, (rules, policy), showing)?;
+            terms.approved = Some(Arc::from(approved));
         }
         Ok(terms)
     }

@@ -9,22 +9,24 @@
 //! - K104 each obligation of a decision is met, or the operation is refused: there is no third.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 use symbi_policy::{Approval, Decision, Obligation, is_measured};
 use symbi_types::{LabelSet, OperationId};
 
+use crate::approvals::Waiting;
 use crate::kernel::{Kernel, lock};
 use crate::monitor::Asked;
 
 /// Actions whose payload the kernel takes apart and can blank out.
-const REDACTS: [&str; 2] = ["tool.call", "message.send"];
+const REDACTS: [&str; 3] = ["tool.call", "message.send", "message.publish"];
 /// Those whose arguments have fields.
 const HAS_FIELDS: [&str; 1] = ["tool.call"];
 /// Those of which arguments and result can be kept.
 const RECORDS: [&str; 3] = ["tool.call", "sandbox.start", "data.search"];
 /// Those that change nothing.
-const READS: [&str; 3] = ["data.read", "data.search", "message.subscribe"];
+const READS: [&str; 4] = ["data.read", "data.search", "message.subscribe", "message.read"];
 /// Longest arguments, request and result that are kept whole, sealed, where a rule asks for it; together they fit a record.
 pub(crate) const FULL_BYTES_MAX: usize = 49_152;
 /// Notices that wait for the host; past it the oldest are let go, and counted. All of them are in the trail.
@@ -44,7 +46,7 @@ pub(crate) struct Terms {
     /// Persons who must agree.
     pub(crate) approval: Option<Approval>,
     /// The approval that was used.
-    pub(crate) approved: Option<OperationId>,
+    pub(crate) approved: Option<Arc<Waiting>>,
     /// All obligations, by name.
     pub(crate) names: Vec<&'static str>,
 }
@@ -88,7 +90,7 @@ fn attribute(entity: &symbi_policy::Entity, name: &str) -> Option<Json> {
 
 /// Whether what runs, or is started, is in a sandbox of at least this tier.
 fn has_tier(asked: &Asked<'_>, least: u8) -> bool {
-    let of_resource = ["sandbox.start", "agent.create", "agent.configure", "agent.run"];
+    let of_resource = ["sandbox.start", "agent.create", "agent.run"];
     let entity = if of_resource.contains(&asked.action.name) { &asked.resource } else { &asked.subject };
     let contained = attribute(entity, "isolation").is_none_or(|isolation| isolation == "sandbox");
     let tier = attribute(entity, "tier").and_then(|tier| tier.as_u64());
@@ -103,8 +105,9 @@ fn only_reads(asked: &Asked<'_>) -> bool {
     }
 }
 
-/// K104. Approvals are looked at last: nobody is asked about what would be refused all the same.
-pub(crate) fn terms(asked: &Asked<'_>, decision: &Decision) -> Result<Terms, Unmet> {
+/// K104. Approvals are looked at last: nobody is asked about what would be refused all the same. `shown`: there is
+/// something that a person can be shown besides the arguments.
+pub(crate) fn terms(asked: &Asked<'_>, decision: &Decision, shown: bool) -> Result<Terms, Unmet> {
     let mut terms = Terms::default();
     for obligation in decision.obligations() {
         let name = obligation.name();
@@ -124,7 +127,10 @@ pub(crate) fn terms(asked: &Asked<'_>, decision: &Decision) -> Result<Terms, Unm
                 if approval.is_impossible() {
                     return unmet("nobody may approve");
                 }
-                if asked.arguments.is_none() {
+                if asked.agreed.as_ref() == Some(approval) {
+                    continue; // persons have agreed to the whole that this is a part of
+                }
+                if asked.arguments.is_none() && !shown {
                     return unmet("nothing binds an approval to this operation");
                 }
                 terms.approval = Some(approval.clone());

@@ -15,6 +15,7 @@ use symbi_types::OperationId;
 use crate::Principal;
 use crate::agents::AgentError;
 use crate::canary::{Flip, SHOWN};
+use crate::content::{self, Showing};
 use crate::flight::Intent;
 use crate::json::Object;
 use crate::kernel::{Kernel, Policies, compile_given, lock};
@@ -42,6 +43,9 @@ pub enum OperatorError {
     /// The policies do not compile; the last good ones stay in force.
     #[error("{} problem(s) in the policies; those in force stay", .0.len())]
     Policies(Vec<Diagnostic>),
+    /// The trail did not do it.
+    #[error(transparent)]
+    Trail(symbi_audit::LogError),
     /// Too much of what was decided lately would fall otherwise.
     #[error("{} of the operations decided lately would fall otherwise; the policies in force stay", .0.len())]
     Flips(Vec<Flip>),
@@ -85,18 +89,20 @@ impl Kernel {
         let compiled = compile_given(policies);
         let after = compiled.as_ref().map_or_else(|_| String::new(), |active| active.digest.clone());
         let resource = bare("PolicySet", "active")?;
-        let asked = Asked { arguments: Some(after.as_bytes()), ..self.ask(by, "policy.change", resource)? };
-        let granted = self.decide(&asked).map_err(AgentError::from)?;
+        let asked = self.ask(by, "policy.change", resource)?;
+        let show = || content::of_policies(&self.policy_digest(), &after, policies);
+        let showing: Showing<'_> = if compiled.is_ok() { Some(&show) } else { None };
+        let granted = self.decide_showing(&asked, showing).map_err(AgentError::from)?;
         let active = match compiled {
             Ok(active) => active,
             Err(diagnostics) => {
-                self.release(granted.reservations()); // K21
+                self.undo(&granted.held()); // K21
                 return Err(OperatorError::Policies(diagnostics));
             }
         };
         let (sampled, flips) = self.compare(&self.policies().engine, &active.engine);
         if flips_max.is_some_and(|most| most < flips.len()) {
-            self.release(granted.reservations()); // K21
+            self.undo(&granted.held()); // K21
             return Err(OperatorError::Flips(flips));
         }
         let one_after_the_other = lock(&self.changing_policies);
@@ -181,7 +187,7 @@ impl Kernel {
         let granted = self.decide(&asked).map_err(AgentError::from)?;
         // Taken out before it is recorded: of two that resolve it at once, one finds nothing, and gives nothing back.
         let Some(unknown) = lock(&self.unknown).remove(&operation) else {
-            self.release(granted.reservations()); // K21
+            self.undo(&granted.held()); // K21
             return Err(absent());
         };
         let word = match resolution {
@@ -201,7 +207,7 @@ impl Kernel {
             ..Event::new("operation.resolved", &details)
         };
         let Ok(receipt) = self.log().append(&event) else {
-            self.release(granted.reservations()); // K21
+            self.undo(&granted.held()); // K21
             lock(&self.unknown).insert(operation, unknown); // K36
             return Err(AgentError::from(self.unavailable()).into());
         };
@@ -222,6 +228,7 @@ impl Kernel {
             resource: intent.resource.clone(),
             at_us: self.log().now(),
             reservations: intent.reservations.clone(),
+            kept: false,
         };
         lock(&self.unknown).insert(operation, unknown);
     }

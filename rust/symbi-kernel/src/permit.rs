@@ -150,6 +150,12 @@ impl Permit {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The kernel that gave it.
+    #[must_use]
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
     /// The operation this permit is for.
     #[must_use]
     pub fn operation(&self) -> OperationId {

@@ -35,13 +35,14 @@ impl Kernel {
     /// # Errors
     /// No such run, or it has not started.
     pub fn run_suspended(&self, run: RunId) -> Result<Moves, AgentError> {
+        let now_ns = self.moment().mono_ns; // before the locks (K25)
         let (stood, mut moves) = self.turn(|turns, agents| {
             let known = turns.runs.get_mut(&run).ok_or(AgentError::Absent("run"))?;
             match known.phase {
                 Phase::Waiting | Phase::SetAside => return Err(not_started()),
                 Phase::Running => return Ok(Stood::Unwanted),
                 Phase::Suspended | Phase::Resuming => return Ok(Stood::Late), // K75
-                Phase::Suspending => known.phase = Phase::Suspended,
+                Phase::Suspending => known.stands(now_ns),
             }
             let (id, agent, urgent) = (known.task.id, known.agent, known.urgent);
             let holder = agents.get(agent).and_then(|known| known.holds.first());
@@ -79,6 +80,7 @@ impl Kernel {
     /// # Errors
     /// No such run, it has not started, or nobody told it to go on.
     pub fn run_resumed(&self, run: RunId) -> Result<(), AgentError> {
+        let now_ns = self.moment().mono_ns; // before the locks (K25)
         let moved = {
             let mut turns = self.turns();
             let known = turns.runs.get_mut(&run).ok_or(AgentError::Absent("run"))?;
@@ -90,7 +92,7 @@ impl Kernel {
                     ));
                 }
                 Phase::Running | Phase::Suspending => return Ok(()), // K75
-                Phase::Resuming => known.phase = Phase::Running,
+                Phase::Resuming => known.goes_on(now_ns),
             }
             let agent = known.agent;
             let moved = self.agents().get_mut(agent).is_some_and(|known| known.step(Cause::Cleared).is_ok());

@@ -15,11 +15,12 @@ use std::collections::{HashMap, HashSet};
 
 use symbi_audit::Event;
 use symbi_bus::{BusError, Pattern, Publication, Routes, SUBSCRIPTIONS_MAX, SendError, Topic};
-use symbi_policy::{Entity, vocabulary};
+use symbi_policy::{Entity, Obligation, vocabulary};
 use symbi_types::{AgentId, LabelSet, MessageId};
 
 use crate::Principal;
 use crate::agents::{AgentError, check_labels};
+use crate::content;
 use crate::encoding::{check_size, content_type, encode};
 use crate::exit::Payload;
 use crate::json::Object;
@@ -78,7 +79,7 @@ impl Kernel {
             let mine = all.by_agent.get(&agent).map_or(0, Vec::len);
             if limit <= mine || SUBSCRIPTIONS_MAX <= all.routes.len() {
                 drop(all);
-                self.release(granted.reservations());
+                self.undo(&granted.held());
                 return Err(BusError::TooManySubscriptions { limit }.into());
             }
             all.by_agent.entry(agent).or_default().push(mailbox);
@@ -96,6 +97,8 @@ impl Kernel {
             Ok(seq) => {
                 let added = lock(&self.messaging.subscriptions).routes.add(mailbox, &pattern);
                 debug_assert!(added, "counted above");
+                let name = self.agents().get(agent).map(|known| known.spec.name.clone());
+                self.claim(mailbox, &name.unwrap_or_default(), Some(pattern.as_str())); // K207
                 Ok((mailbox, seq))
             }
             Err(error) => {
@@ -171,8 +174,14 @@ impl Kernel {
         lock(&self.messaging.subscriptions).by_mailbox.get(&mailbox).map(|one| one.agent)
     }
 
+    /// What a subscription hears.
+    pub(crate) fn pattern_of(&self, mailbox: AgentId) -> Option<String> {
+        let all = lock(&self.messaging.subscriptions);
+        all.by_mailbox.get(&mailbox).map(|one| one.pattern.as_str().to_owned())
+    }
+
     /// The entity of a topic; one of those published lately is not made again.
-    fn topic(&self, name: &str) -> Result<Entity, AgentError> {
+    pub(crate) fn topic(&self, name: &str) -> Result<Entity, AgentError> {
         let mut all = lock(&self.messaging.subscriptions);
         if let Some(known) = all.topics.get(name) {
             return Ok(known.clone());
@@ -206,11 +215,13 @@ impl Kernel {
         check_labels(&labels)?;
         let asked = Asked { labels, bytes: payload.len() as u64, ..asked };
         self.within_rate(sender, &asked)?;
-        let granted = self.decide(&asked)?;
+        let granted = self.decide_showing(&asked, Some(&|| content::of_message(&payload)))?;
+        // Persons who agree to a publication agree to each way that it goes.
+        let asked = Asked { agreed: granted.terms.approval.clone(), ..asked };
         self.redacted(&asked, &granted, &mut payload, &labelled)?;
         let labels = remaining(&payload, &asked.labels);
         let content_type = content_type(&payload);
-        let encoded = encode(payload).inspect_err(|_| self.release(granted.reservations()))?;
+        let encoded = encode(payload).inspect_err(|_| self.undo(&granted.held()))?;
         let id = options.id.unwrap_or_else(|| MessageId::random(self.entropy()));
         let mut mailboxes = Vec::new();
         for (mailbox, agent) in self.routes(topic.as_str(), only) {
@@ -237,14 +248,14 @@ impl Kernel {
             labels: &labels,
             lifetime_us: options.lifetime_us,
         };
-        let reservations = granted.reservations().to_vec();
+        let held = granted.held();
         let published = self.bus().publish_recorded(&publication, now_us, |message| {
             self.record_message(&asked, granted, (sender, None), message).map(drop)
         });
         let laid = match published {
             Ok(published) => published.laid,
             Err(error) => {
-                self.release(&reservations); // K21
+                self.undo(&held); // K21
                 mailboxes.iter().for_each(|mailbox| lock(&self.messaging.deliveries).forget(*mailbox, id));
                 return Err(match error {
                     SendError::Bus(error) => error.into(),
@@ -284,7 +295,7 @@ impl Kernel {
     }
 
     /// Who hears of a topic: mailbox and agent.
-    fn routes(&self, topic: &str, only: Option<&[AgentId]>) -> Vec<(AgentId, AgentId)> {
+    pub(crate) fn routes(&self, topic: &str, only: Option<&[AgentId]>) -> Vec<(AgentId, AgentId)> {
         let all = lock(&self.messaging.subscriptions);
         let wanted = |mailbox: &AgentId| only.is_none_or(|only| only.contains(mailbox));
         let found = all.routes.of(topic).into_iter().filter(wanted);
@@ -292,7 +303,7 @@ impl Kernel {
     }
 
     /// Gives a subscription the topic's key, once. False where it has just ended.
-    fn joins(&self, mailbox: AgentId, topic: &Topic) -> bool {
+    pub(crate) fn joins(&self, mailbox: AgentId, topic: &Topic) -> bool {
         let mut all = lock(&self.messaging.subscriptions);
         let Some(one) = all.by_mailbox.get_mut(&mailbox) else { return false };
         if one.joined.insert(topic.clone()) {
@@ -302,7 +313,7 @@ impl Kernel {
     }
 
     /// K157.
-    fn may_go(
+    pub(crate) fn may_go(
         &self,
         asked: &Asked<'_>,
         labels: &LabelSet,
@@ -321,16 +332,14 @@ impl Kernel {
         let Ok(hears) = self.ask(Principal::Agent(agent), "message.subscribe", topic.clone()) else {
             return Ok(false);
         };
-        let hears = Asked { labels: labels.clone(), bytes: asked.bytes, run: None, ..hears };
+        let part =
+            |one| Asked { labels: labels.clone(), bytes: asked.bytes, agreed: asked.agreed.clone(), ..one };
+        let hears = Asked { run: None, ..part(hears) };
         let Principal::Agent(sender) = asked.principal else { return Ok(false) };
-        let reaches = self.ask(asked.principal, "message.send", entity)?;
-        let reaches = Asked { labels: labels.clone(), bytes: asked.bytes, ..reaches };
+        let reaches = part(self.ask(asked.principal, "message.send", entity)?);
         let reaches = if reaches.subject.uid() == reaches.resource.uid() {
-            match self.agents().both(sender, agent) {
-                Some(both) => {
-                    let both = both.map_err(AgentError::from)?;
-                    Asked { subject: both.clone(), resource: both, ..reaches }
-                }
+            match self.agents().both(sender, agent).map_err(AgentError::from)? {
+                Some(both) => Asked { subject: both.clone(), resource: both, ..reaches },
                 None => return Ok(false),
             }
         } else {
@@ -347,8 +356,9 @@ impl Kernel {
             self.refuse_weighed(asked, &weighed);
             return Ok(false);
         }
-        let met = weighed.decision.obligations().is_empty() || !self.enforce();
-        let Ok(granted) = self.granted(asked, weighed) else { return Ok(false) };
+        let agreed = |one: &Obligation| matches!(one, Obligation::Approval(approval) if asked.agreed.as_ref() == Some(approval));
+        let met = weighed.decision.obligations().iter().all(agreed) || !self.enforce();
+        let Ok(granted) = self.granted(asked, weighed, None) else { return Ok(false) };
         if !met {
             let _ = self.refuse_opaque(asked, &granted);
             return Ok(false);

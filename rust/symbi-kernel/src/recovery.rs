@@ -14,16 +14,17 @@ use std::collections::HashMap;
 use memchr::memmem;
 use serde_json::{Value as Json, json};
 use symbi_audit::{Reader, Record};
-use symbi_crypto::Provider;
+use symbi_crypto::{KeyId, Provider};
 use symbi_store::{Projection, Store, StoreError};
-use symbi_types::{AgentId, OperationId};
+use symbi_types::{AgentId, OperationId, RunId};
 
 use crate::approvals::Approvals;
+use crate::counters::{Counters, Reservation};
 use crate::durable::Letters;
-use crate::kernel::{KernelError, unseal};
-use crate::keys::Keys;
-use crate::monitor::counting::{reserve_again, reserved_at, write_reservations};
-use crate::window::{Counters, Reservation};
+use crate::erasure::Persons;
+use crate::kernel::KernelError;
+use crate::monitor::counting::{TIME_MS, reserve_again, reserved_at, write_reservations};
+use crate::subjects::Subjects;
 
 /// An operation of which nobody knows whether it happened.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Unknown {
     /// When, microseconds since the epoch.
     pub at_us: u64,
     pub(crate) reservations: Vec<Reservation>,
+    /// A message that the trail keeps (K165): it is taken, and nobody is asked what became of it.
+    pub(crate) kept: bool,
 }
 
 /// What the records say, up to one of them.
@@ -59,6 +62,12 @@ pub(crate) struct Recovery {
     pub(crate) read: u64,
     /// Messages that are kept until they are acknowledged (K165).
     pub(crate) letters: Letters,
+    /// Persons who were erased, or are held (ER5).
+    pub(crate) persons: Persons,
+    /// The time that runs have reserved which are not over.
+    runs: HashMap<RunId, Vec<Reservation>>,
+    /// The key that vouches for agents, where it was ever exchanged (K200).
+    pub(crate) message_key: Option<KeyId>,
     documents: Vec<(u64, Projection)>,
     /// Number of the last record that makes a document, and one more.
     documents_end: u64,
@@ -77,14 +86,17 @@ pub(crate) fn concerns(line: &[u8]) -> bool {
         || rest.starts_with(b"approval.")
         || rest.starts_with(b"message.finished")
         || rest.starts_with(b"message.dead")
+        || rest.starts_with(b"key.exchanged")
         || rest.starts_with(b"clock.")
         || rest.starts_with(b"limit.")
+        || rest.starts_with(b"subject.")
+        || (rest.starts_with(b"run.finished") && memmem::find(rest, b"\"used\":{").is_some())
         || (rest.starts_with(b"operation\"") && says_more(rest))
 }
 
-/// Whether an internal operation was counted, made a document, or used an approval.
+/// Whether an internal operation was counted, made a document, used an approval, or was about a person.
 fn says_more(line: &[u8]) -> bool {
-    [&b"\"reserved\":["[..], b"\"projection\":\"", b"\"approval\":\""]
+    [&b"\"reserved\":["[..], b"\"projection\":\"", b"\"approval\":\"", b"\"person\":\""]
         .into_iter()
         .any(|needle| memmem::find(line, needle).is_some())
 }
@@ -101,19 +113,24 @@ impl Recovery {
         reader: &Reader,
         end: u64,
         applied: u64,
-        keys: &Keys,
+        subjects: &Subjects,
     ) -> Result<(), KernelError> {
         if let Some(found) = crate::snapshot::last(reader, self.provider)? {
             *self = found;
         }
         if applied < self.documents_end {
-            self.read_documents(reader, applied, keys)?; // the store's file is older than the snapshot
+            self.read_documents(reader, applied, subjects)?; // the store's file is older than the snapshot
         }
-        self.read_on(reader, end, keys)
+        self.read_on(reader, end, subjects)
     }
 
     /// Reads on from where it stands.
-    pub(crate) fn read_on(&mut self, reader: &Reader, end: u64, keys: &Keys) -> Result<(), KernelError> {
+    pub(crate) fn read_on(
+        &mut self,
+        reader: &Reader,
+        end: u64,
+        subjects: &Subjects,
+    ) -> Result<(), KernelError> {
         for record in reader.records_that(self.next, concerns) {
             let record = record?;
             if record.seq >= end {
@@ -125,7 +142,7 @@ impl Recovery {
                     record.seq.checked_sub(1).and_then(|seq| reader.records(seq).next()).transpose()?;
                 self.jump(&details(&record)?, before.map_or(0, |before| before.timestamp_us));
             } else {
-                self.take(&record, keys)?;
+                self.take(&record, subjects)?;
             }
         }
         self.read += end.saturating_sub(self.next);
@@ -133,7 +150,7 @@ impl Recovery {
         Ok(())
     }
 
-    fn read_documents(&mut self, reader: &Reader, from: u64, keys: &Keys) -> Result<(), KernelError> {
+    fn read_documents(&mut self, reader: &Reader, from: u64, subjects: &Subjects) -> Result<(), KernelError> {
         let makes_one = |line: &[u8]| says_more(line);
         for record in reader.records_that(from, makes_one) {
             let record = record?;
@@ -142,13 +159,13 @@ impl Recovery {
             }
             if record.event_type == "operation" {
                 let details = details(&record)?;
-                self.document(&record, &details, keys);
+                self.document(&record, &details, subjects);
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, record: &Record, keys: &Keys) -> Result<(), KernelError> {
+    fn take(&mut self, record: &Record, subjects: &Subjects) -> Result<(), KernelError> {
         let details = details(record)?;
         match record.event_type.as_str() {
             "operation.intent" => {
@@ -161,10 +178,18 @@ impl Recovery {
                 self.letters.take(record, &details);
             }
             "message.finished" | "message.dead" => self.letters.take(record, &details),
+            "subject.erased" => self.persons.take(record, &details),
+            "run.finished" => self.end_run(record, &details),
             "operation" => {
                 self.approvals.take(record, &details);
-                self.count(record.timestamp_us, &details);
-                self.document(record, &details, keys);
+                self.persons.take(record, &details);
+                let reservations = self.count(record.timestamp_us, &details);
+                self.begin_run(record, &details, reservations);
+                self.document(record, &details, subjects);
+            }
+            "key.exchanged" => {
+                let after = details.get("after").and_then(Json::as_str);
+                self.message_key = after.and_then(|after| after.parse().ok()).or(self.message_key);
             }
             "limit.breach" => drop(self.count(record.timestamp_us, &details)),
             other if other.starts_with("approval.") => self.approvals.take(record, &details),
@@ -182,8 +207,7 @@ impl Recovery {
 
     fn intend(&mut self, record: &Record, details: &Json) {
         let reservations = self.count(record.timestamp_us, details);
-        // A message that the trail keeps is taken, whatever became of it after (K165).
-        let Some(operation) = record.operation().filter(|_| details.get("letter").is_none()) else { return };
+        let Some(operation) = record.operation() else { return };
         let text = |key: &str| details.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
         let unknown = Unknown {
             operation,
@@ -194,22 +218,20 @@ impl Recovery {
             resource: text("resource"),
             at_us: record.timestamp_us,
             reservations,
+            kept: details.get("letter").is_some(),
         };
         self.unknown.insert(operation, unknown);
     }
 
     fn end(&mut self, record: &Record, details: &Json) {
+        let now_us = record.timestamp_us.saturating_sub(self.jumped_us);
         let Some(operation) = record.operation() else { return };
         let outcome = details.get("outcome").and_then(Json::as_str).unwrap_or_default();
         if let (Some(used), Some(known)) = (details.get("used"), self.unknown.get_mut(&operation)) {
-            for reservation in &mut known.reservations {
-                let spent = used.get(&reservation.measure).and_then(Json::as_u64);
-                let Some(spent) = spent else { continue };
-                self.counters.adjust(reservation, spent);
-                reservation.added = crate::window::Added::Amount(spent);
-            }
+            spend(&mut self.counters, &mut known.reservations, used, now_us);
         }
-        if outcome == "unknown" {
+        let doubt = details.get("doubt").and_then(Json::as_bool) == Some(true);
+        if outcome == "unknown" || doubt {
             return; // K37: known to be unknown is unknown
         }
         let gives_back =
@@ -220,6 +242,32 @@ impl Recovery {
         }
     }
 
+    /// A run that reserved time has begun.
+    fn begin_run(&mut self, record: &Record, details: &Json, reservations: Vec<Reservation>) {
+        let timed: Vec<Reservation> = reservations.into_iter().filter(|one| one.measure == TIME_MS).collect();
+        let is_run = details.get("action").and_then(Json::as_str) == Some("agent.run");
+        let run = record.run.as_deref().filter(|_| is_run && !timed.is_empty());
+        if let Some(run) = run.and_then(|run| run.parse().ok()) {
+            self.runs.insert(run, timed);
+        }
+    }
+
+    fn end_run(&mut self, record: &Record, details: &Json) {
+        let now_us = record.timestamp_us.saturating_sub(self.jumped_us);
+        let Some(run) = record.run.as_deref().and_then(|run| run.parse::<RunId>().ok()) else { return };
+        let Some(mut timed) = self.runs.remove(&run) else { return };
+        if let Some(used) = details.get("used") {
+            spend(&mut self.counters, &mut timed, used, now_us);
+        }
+    }
+
+    /// At an opening: no run of an earlier one goes on, and what it reserved it may have spent; nor is a message that is
+    /// kept about to be taken.
+    pub(crate) fn forget_earlier(&mut self) {
+        self.runs.clear();
+        self.unknown.retain(|_, one| !one.kept);
+    }
+
     /// K38.
     fn count(&mut self, at_us: u64, details: &Json) -> Vec<Reservation> {
         let at_us = at_us.saturating_sub(self.jumped_us);
@@ -228,9 +276,9 @@ impl Recovery {
             .map_or_else(Vec::new, |written| reserve_again(&mut self.counters, written, at_us))
     }
 
-    fn document(&mut self, record: &Record, details: &Json, keys: &Keys) {
+    fn document(&mut self, record: &Record, details: &Json, subjects: &Subjects) {
         let sealed = details.get("projection").and_then(Json::as_str);
-        let plain = sealed.and_then(|sealed| unseal(self.provider, keys, sealed));
+        let plain = sealed.and_then(|sealed| subjects.open_any(sealed).plain());
         let projection = plain.and_then(|plain| serde_json::from_slice::<Projection>(&plain).ok());
         if let Some(projection) = projection {
             self.documents.push((record.seq, projection));
@@ -253,6 +301,7 @@ impl Recovery {
     pub(crate) fn header(&self) -> Json {
         json!({
             "next": self.next, "jumped_us": self.jumped_us, "documents_end": self.documents_end,
+            "message_key": self.message_key.map(|key| key.to_string()),
         })
     }
 
@@ -263,19 +312,27 @@ impl Recovery {
             counters: self.counters.clone(),
             approvals: self.approvals.clone(),
             letters: self.letters.clone(),
+            persons: self.persons.clone(),
+            runs: self.runs.clone(),
             documents: Vec::new(),
             ..*self
         }
     }
 
     /// Everything else, in rows: `{"c": …}` of counters, `{"a": …}` of approvals, `{"u": …}` of unknown operations,
-    /// `{"l": …}` of messages that are kept.
+    /// `{"l": …}` of messages that are kept, `{"p": …}` of persons, `{"r": …}` of runs under way.
     pub(crate) fn rows(&self) -> Vec<Json> {
         let counters = self.counters.rows().into_iter().map(|row| json!({ "c": row }));
         let approvals = self.approvals.rows().into_iter().map(|row| json!({ "a": row }));
         let unknown = self.unknown.values().map(|one| json!({ "u": unknown_to_json(one) }));
         let letters = self.letters.rows().into_iter().map(|row| json!({ "l": row }));
-        counters.chain(approvals).chain(unknown).chain(letters).collect()
+        let persons = self.persons.rows().into_iter().map(|row| json!({ "p": row }));
+        let runs = self.runs.iter().map(|(run, timed)| {
+            let (reserved, buckets) = reservations_to_json(timed);
+            json!({ "r": [run.to_string(), reserved, buckets] })
+        });
+        let rest = letters.chain(persons).chain(runs);
+        counters.chain(approvals).chain(unknown).chain(rest).collect()
     }
 
     /// As [`Recovery::header`] and [`Recovery::rows`] tell it; none where they are not whole.
@@ -285,11 +342,24 @@ impl Recovery {
             next: number("next")?,
             jumped_us: number("jumped_us")?,
             documents_end: number("documents_end")?,
+            message_key: match header.get("message_key").and_then(Json::as_str) {
+                Some(key) => Some(key.parse().ok()?),
+                None => None,
+            },
             ..Self::by(provider)
         };
         for row in rows {
+            if let Some(row) = row.get("p") {
+                loaded.persons.load(row)?;
+                continue;
+            }
             if let Some(row) = row.get("l") {
                 loaded.letters.load(row)?;
+                continue;
+            }
+            if let Some(row) = row.get("r") {
+                let run = row.get(0)?.as_str()?.parse().ok()?;
+                loaded.runs.insert(run, reserved_at(row.get(1)?, row.get(2)?)?);
                 continue;
             }
             match (row.get("c"), row.get("a"), row.get("u")) {
@@ -310,13 +380,27 @@ fn details(record: &Record) -> Result<Json, KernelError> {
     serde_json::from_str(&record.details).map_err(|error| KernelError::Recovery(error.to_string()))
 }
 
+/// What an operation came to takes the place of what it had reserved.
+fn spend(counters: &mut Counters, reservations: &mut [Reservation], used: &Json, now_us: u64) {
+    for reservation in reservations {
+        let spent = used.get(&reservation.measure).and_then(Json::as_u64);
+        let Some(spent) = spent else { continue };
+        counters.adjust(reservation, spent, now_us);
+        reservation.added = crate::window::Added::Amount(spent);
+    }
+}
+
+fn reservations_to_json(reservations: &[Reservation]) -> (Json, Vec<u64>) {
+    let reserved: Json = serde_json::from_str(&write_reservations(reservations)).unwrap_or_default();
+    (reserved, reservations.iter().map(Reservation::bucket).collect())
+}
+
 fn unknown_to_json(one: &Unknown) -> Json {
-    let reserved: Json = serde_json::from_str(&write_reservations(&one.reservations)).unwrap_or_default();
-    let buckets: Vec<u64> = one.reservations.iter().map(Reservation::bucket).collect();
+    let (reserved, buckets) = reservations_to_json(&one.reservations);
     json!({
         "op": one.operation.to_string(), "seq": one.seq, "action": one.action, "principal": one.principal,
         "agent": one.agent.map(|agent| agent.to_string()), "resource": one.resource, "at_us": one.at_us,
-        "reserved": reserved, "buckets": buckets,
+        "reserved": reserved, "buckets": buckets, "kept": one.kept,
     })
 }
 
@@ -331,5 +415,6 @@ fn unknown_from_json(row: &Json) -> Option<Unknown> {
         resource: text("resource")?,
         at_us: row.get("at_us")?.as_u64()?,
         reservations: reserved_at(row.get("reserved")?, row.get("buckets")?)?,
+        kept: row.get("kept").and_then(Json::as_bool).unwrap_or(false),
     })
 }

@@ -112,6 +112,24 @@ pub(crate) struct Agent {
     born: u64,
     /// Its Cedar entity: made when first needed, again when its labels grow, dropped when it falls idle.
     entity: Option<Entity>,
+    /// The same together with the instance of its name that it last talked to.
+    pair: Option<Box<Pair>>,
+}
+
+/// Two instances of one name as policy sees them together, and the entities of each that it was made of.
+struct Pair {
+    other: AgentId,
+    mine: Entity,
+    theirs: Entity,
+    both: Entity,
+}
+
+impl Pair {
+    /// K191: an entity is made anew when anything about it changes, and the two are held here, so that nothing else can
+    /// come to lie at their place.
+    fn is_of(&self, other: AgentId, mine: &Entity, theirs: &Entity) -> bool {
+        self.other == other && self.mine.place() == mine.place() && self.theirs.place() == theirs.place()
+    }
 }
 
 /// An agent as `agents list` shows it.
@@ -154,6 +172,7 @@ impl Agent {
             listed: false,
             born: 0,
             entity: None,
+            pair: None,
         }
     }
 
@@ -177,6 +196,11 @@ impl Agent {
         }
     }
 
+    /// Whether it has read something of this label.
+    pub(crate) fn carries(&self, label: &str) -> bool {
+        self.labels.contains(label)
+    }
+
     /// A declassification: it counts as not having read these.
     pub(crate) fn lower(&mut self, labels: &LabelSet) {
         self.labels = self.labels.iter().filter(|label| !labels.contains(label.as_str())).cloned().collect();
@@ -195,6 +219,7 @@ impl Agent {
     /// An idle agent does not keep what can be made again.
     pub(crate) fn forget_entity(&mut self) {
         self.entity = None;
+        self.pair = None;
     }
 }
 
@@ -260,6 +285,12 @@ impl Registry {
         }
     }
 
+    /// Those that have read something of this label, with their names.
+    pub(crate) fn carriers(&self, label: &str) -> Vec<(AgentId, String)> {
+        let carry = self.agents.iter().filter(|(_, agent)| agent.carries(label));
+        carry.map(|(id, agent)| (*id, agent.spec.name.clone())).collect()
+    }
+
     pub(crate) fn has(&self, id: AgentId) -> bool {
         self.agents.contains_key(&id)
     }
@@ -287,8 +318,21 @@ impl Registry {
 
     /// Two instances of one name are one entity to policy, which knows agents by name. What it then sees is the
     /// more careful of both: all labels, the weaker containment, only the capabilities they share.
-    pub(crate) fn both(&self, one: AgentId, other: AgentId) -> Option<Result<Entity, EntityError>> {
-        let (left, right) = (self.get(one)?, self.get(other)?);
+    /// None where one of them is not there.
+    ///
+    /// # Errors
+    /// Their names make no entity.
+    pub(crate) fn both(&mut self, one: AgentId, other: AgentId) -> Result<Option<Entity>, EntityError> {
+        let Some(theirs) = self.get_mut(other).map(|agent| agent.entity(other)).transpose()? else {
+            return Ok(None);
+        };
+        let Some(mine) = self.get_mut(one).map(|agent| agent.entity(one)).transpose()? else {
+            return Ok(None);
+        };
+        let (Some(left), Some(right)) = (self.get(one), self.get(other)) else { return Ok(None) };
+        if let Some(known) = left.pair.as_ref().filter(|pair| pair.is_of(other, &mine, &theirs)) {
+            return Ok(Some(known.both.clone()));
+        }
         let shared = |capability: &String| right.spec.capabilities.contains(capability);
         let spec = AgentSpec {
             tier: left.spec.tier.min(right.spec.tier),
@@ -296,7 +340,11 @@ impl Registry {
             capabilities: left.spec.capabilities.iter().filter(|one| shared(one)).cloned().collect(),
             ..AgentSpec::clone(&left.spec)
         };
-        Some(agent_entity(&spec, one, &left.labels.union(&right.labels)))
+        let both = agent_entity(&spec, one, &left.labels.union(&right.labels))?;
+        if let Some(agent) = self.get_mut(one) {
+            agent.pair = Some(Box::new(Pair { other, mine, theirs, both: both.clone() }));
+        }
+        Ok(Some(both))
     }
 
     pub(crate) fn view(&self) -> Vec<AgentView> {

@@ -4,7 +4,8 @@
 //! (`turns`), and how it ends (`ends`).
 //!
 //! Invariants
-//! - K74 policy is asked before a run is given to the scheduler, and sees what the scheduler will go by.
+//! - K74 policy is asked before a run is given to the scheduler, and sees what the scheduler will go by: its urgency, and the
+//!   resources that it will hold.
 //! - K121 runs that are begun together are decided, recorded and queued as if they had been begun one after the other; one
 //!   that is refused keeps no other from beginning.
 
@@ -17,6 +18,7 @@ use symbi_types::{AgentId, LabelSet, ResourceVector, RunId};
 use crate::agents::{AgentError, check_labels};
 use crate::ends::RunOutcome;
 use crate::kernel::Kernel;
+use crate::monitor::counting::TIME_MS;
 use crate::monitor::{Asked, Granted};
 use crate::moves::Moves;
 use crate::registry::AgentSpec;
@@ -105,14 +107,23 @@ fn need(spec: &AgentSpec) -> ResourceVector {
 }
 
 /// What policy sees of it, besides the agent (K74).
-fn circumstances(urgency: &Urgency, tenant: &str) -> Vec<(&'static str, Value)> {
+fn circumstances(urgency: &Urgency, spec: &AgentSpec) -> Vec<(&'static str, Value)> {
     let long = |number: u64| Value::Long(i64::try_from(number).unwrap_or(i64::MAX));
     let mut seen = vec![
         ("tier", Value::String(urgency.tier.as_str().to_owned())),
         ("priority", long(urgency.priority.0.into())),
-        ("tenant", Value::String(tenant.to_owned())),
+        ("tenant", Value::String(spec.tenant.clone())),
     ];
     seen.extend(urgency.deadline_ms.map(|deadline_ms| ("deadline_ms", long(deadline_ms))));
+    let limits = &spec.limits;
+    let held = [
+        ("memory_mb", limits.memory_mb),
+        ("cpu_millicores", limits.cpu_millicores),
+        ("disk_io_mbps", limits.disk_io_mbps),
+        ("network_io_mbps", limits.network_io_mbps),
+        ("execution_timeout_ms", limits.execution_timeout_ms),
+    ];
+    seen.extend(held.into_iter().filter_map(|(name, limit)| Some((name, long(limit?)))));
     seen
 }
 
@@ -204,6 +215,13 @@ impl Kernel {
         BegunMany { runs, moves }
     }
 
+    /// How long the run may be at work, in milliseconds, where a budget of time bounds it: who carries it out ends it then,
+    /// as `over_budget` (K176).
+    #[must_use]
+    pub fn run_allowance_ms(&self, run: RunId) -> Option<u64> {
+        self.turns().runs.get(&run)?.timed.as_ref()?.allowance_ms
+    }
+
     fn queue_at(
         &self,
         permitted: &mut Vec<Permitted<'_>>,
@@ -235,7 +253,11 @@ impl Kernel {
             (known.entity(agent)?, Arc::clone(&known.spec))
         };
         let run = RunId::random(self.entropy());
-        let attempt = self.attempt_begins(run, agent, &spec, input, retry_of)?;
+        let carried = match by {
+            Principal::Agent(id) => labels.union(&self.agent_labels(id)),
+            Principal::Host | Principal::Operator(_) => labels.clone(),
+        };
+        let attempt = self.attempt_begins(run, agent, &spec, (input, &carried), retry_of)?;
         Ok(Asking { by, agent, run, resource, spec, input, labels, urgency, attempt, retry_of })
     }
 
@@ -252,7 +274,13 @@ impl Kernel {
             arguments: Some(input),
             agent: Some(agent),
             run: Some(run),
-            circumstances: circumstances(&urgency, &spec.tenant),
+            circumstances: circumstances(&urgency, &spec),
+            amounts: spec
+                .limits
+                .execution_timeout_ms
+                .map(|ms| (TIME_MS.to_owned(), ms))
+                .into_iter()
+                .collect(),
             ..asked
         };
         let task = self.task(agent, &spec, &urgency)?;
@@ -291,6 +319,9 @@ impl Kernel {
         let (submitted, mut moves) = self.turn(|turns, agents| {
             let mut submit = |one: &Permitted<'_>| {
                 turns.insert(one.run, one.agent, one.task);
+                if let (Some(timed), Some(run)) = (one.granted.timed(), turns.runs.get_mut(&one.run)) {
+                    run.timed = Some(Box::new(timed));
+                }
                 match agents.get_mut(one.agent) {
                     Some(known) if !known.state.is_final() && known.has_room_for(&one.labels) => {
                         known.read(&one.labels);

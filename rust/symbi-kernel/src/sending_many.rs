@@ -8,13 +8,16 @@
 //! - K169 what had no room is named, and nothing to the same recipient was delivered after it: sent again in their order,
 //!   the messages arrive in their order.
 
-use symbi_bus::{BusError, Outgoing, SecureMessage};
-use symbi_types::AgentId;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use symbi_bus::{BusError, Outgoing, SecureMessage, Share};
+use symbi_types::{AgentId, LabelSet};
 
 use crate::exit::Payload;
 use crate::kernel::{Kernel, lock};
-use crate::messages::{Composed, MessageError, Recipient, SendOptions, Sent};
-use crate::monitor::Asked;
+use crate::messages::{Composed, MessageError, Recipient, Sealable, SendOptions, Sent};
 use crate::refusal::Refusal;
 
 /// Messages in one call.
@@ -30,6 +33,105 @@ pub enum Signing {
     Each,
 }
 
+/// Messages to be sent together, in one piece of memory.
+#[derive(Debug, Default)]
+pub struct Parcel {
+    recipients: Vec<Recipient>,
+    places: HashMap<Recipient, usize>,
+    bytes: Vec<u8>,
+    rows: Vec<(usize, Says)>,
+}
+
+#[derive(Debug)]
+enum Says {
+    /// A range of the parcel's bytes.
+    Bytes(Range<usize>),
+    Other(Payload),
+}
+
+impl Parcel {
+    /// One for so many messages.
+    #[must_use]
+    pub fn with_capacity(messages: usize) -> Self {
+        Self { rows: Vec::with_capacity(messages), ..Self::default() }
+    }
+
+    /// The place of a recipient; one that was named before keeps its place.
+    pub fn recipient(&mut self, recipient: Recipient) -> usize {
+        let next = self.recipients.len();
+        let place = *self.places.entry(recipient.clone()).or_insert(next);
+        if place == next {
+            self.recipients.push(recipient);
+        }
+        place
+    }
+
+    /// Adds a message of bytes, for the recipient at that place.
+    pub fn add_bytes(&mut self, recipient: usize, bytes: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.rows.push((recipient, Says::Bytes(start..self.bytes.len())));
+    }
+
+    /// Adds a message of any kind, for the recipient at that place.
+    pub fn add(&mut self, recipient: usize, payload: Payload) {
+        match payload {
+            Payload::Bytes(bytes) => self.add_bytes(recipient, &bytes),
+            other @ Payload::Parts(_) => self.rows.push((recipient, Says::Other(other))),
+        }
+    }
+}
+
+/// Messages that were decided on.
+#[derive(Default)]
+struct Decided {
+    /// Each answer, with what the first message that got it says.
+    answers: Vec<Composed>,
+    rows: Vec<Row>,
+    bytes: Arc<Vec<u8>>,
+}
+
+/// One message: its answer, and where it stands in the parcel; none for the first of an answer.
+struct Row {
+    answer: usize,
+    says: Option<Range<usize>>,
+}
+
+/// A share of messages that detectors look through.
+struct Looking {
+    bytes: Arc<Vec<u8>>,
+    ranges: Vec<Option<Range<usize>>>,
+    /// Of each, that it is bytes in which nothing was found.
+    silent: Vec<bool>,
+}
+
+impl Share for Looking {
+    fn work(&mut self) {
+        let nothing = LabelSet::default();
+        let is_silent = |range: &Option<Range<usize>>| {
+            let bytes = range.clone().and_then(|range| self.bytes.get(range));
+            bytes.is_some_and(|bytes| crate::exit::label_bytes(bytes, &nothing).is_empty())
+        };
+        self.silent = self.ranges.iter().map(is_silent).collect();
+    }
+}
+
+/// Fewer messages than these are looked through faster here than divided.
+const LOOKED_TOGETHER_MIN: usize = 96;
+
+impl Decided {
+    fn rows(&self) -> impl Iterator<Item = (&Composed, &[u8])> {
+        self.rows.iter().filter_map(|row| {
+            let one = self.answers.get(row.answer)?;
+            let says = match &row.says {
+                Some(range) => self.bytes.get(range.clone())?,
+                None => &one.encoded,
+            };
+            Some((one, says))
+        })
+    }
+}
+
 impl Kernel {
     /// Sends messages of one agent, in order. Answers for each what became of it: it was taken, or there was no room.
     ///
@@ -41,163 +143,184 @@ impl Kernel {
         messages: Vec<(Recipient, Payload)>,
         signing: Signing,
     ) -> Result<Vec<Result<Sent, BusError>>, MessageError> {
-        let mut composed: Vec<Composed> = Vec::with_capacity(messages.len());
-        let result = self.compose_all(sender, messages, &mut composed);
-        if let Err(error) = result {
-            composed.iter().for_each(|one| self.release(one.granted.reservations())); // K21
+        let mut parcel = Parcel::with_capacity(messages.len());
+        for (recipient, payload) in messages {
+            let place = parcel.recipient(recipient);
+            parcel.add(place, payload);
+        }
+        self.send_parcel(sender, parcel, signing)
+    }
+
+    /// As [`Kernel::send_many`].
+    ///
+    /// # Errors
+    /// As [`Kernel::send_many`].
+    pub fn send_parcel(
+        &self,
+        sender: AgentId,
+        parcel: Parcel,
+        signing: Signing,
+    ) -> Result<Vec<Result<Sent, BusError>>, MessageError> {
+        let mut decided = Decided::default();
+        if let Err(error) = self.compose_all(sender, parcel, &mut decided) {
+            self.undo_all(decided.answers.iter().map(|one| &one.granted)); // K21
             return Err(error);
         }
         let options = SendOptions::default();
-        let outgoing: Vec<Outgoing<'_>> = composed
-            .iter()
-            .map(|one| Outgoing {
-                sender,
-                recipient: one.to,
-                id: None,
-                payload: &one.encoded,
-                content_type: one.content_type,
-                labels: &one.labels,
-                in_reply_to: options.in_reply_to,
-                expects_reply: options.expects_reply,
-                lifetime_us: options.lifetime_us,
+        let outgoing: Vec<Outgoing<'_>> = decided
+            .rows()
+            .map(|(one, payload)| {
+                let what = Sealable { payload, content_type: one.content_type, labels: &one.labels };
+                what.outgoing((sender, one.to), None, &options)
             })
             .collect();
         let now_us = self.moment().wall_us;
-        let record = |sealed: &[SecureMessage]| self.record_all(sender, &composed, sealed);
+        let record = |sealed: &[SecureMessage]| self.record_all(sender, &decided, sealed);
         let sent = match signing {
             Signing::Batch => self.bus().send_batch_recorded(&outgoing, now_us, record)?,
             Signing::Each => self.bus().send_each_recorded(&outgoing, now_us, record)?,
         };
-        self.settle_all(&composed, sent)
+        Ok(self.settle_all(&decided, sent))
     }
 
+    /// Decides on all. What asks the very same question as one before it gets its answer: to the same recipient, of the same
+    /// size, with nothing found in it, where no counter was read and no obligation laid on (as K162). Its rate is counted.
     fn compose_all(
         &self,
         sender: AgentId,
-        messages: Vec<(Recipient, Payload)>,
-        composed: &mut Vec<Composed>,
+        parcel: Parcel,
+        decided: &mut Decided,
     ) -> Result<(), MessageError> {
-        let mut last: Option<Recipient> = None;
-        for (at, (recipient, payload)) in messages.into_iter().enumerate() {
-            if at == 0 {
-                let asked = self.address(sender, &recipient, &payload)?.0;
-                self.admit(&asked)?; // one operation
-            }
-            let again = composed.last().filter(|_| last.as_ref() == Some(&recipient));
-            let one = match again.and_then(|before| self.compose_again(sender, before, &payload)) {
-                Some(one) => Composed { encoded: crate::encoding::encode(payload)?, ..one },
-                None => {
-                    let asked = self.address(sender, &recipient, &payload)?;
-                    self.compose_admitted(sender, asked, payload)?
-                }
+        let Parcel { recipients, rows, bytes, .. } = parcel;
+        let bytes = Arc::new(bytes);
+        let mut silent = self.look_through(&bytes, &rows).into_iter();
+        let mut alike: HashMap<(usize, usize), usize> = HashMap::new();
+        let mut last = ((usize::MAX, 0), 0);
+        decided.rows.reserve(rows.len());
+        for (at, (place, says)) in rows.into_iter().enumerate() {
+            let is_silent = silent.next().unwrap_or(false);
+            let plain = match &says {
+                Says::Bytes(range) if is_silent => Some((place, range.len())),
+                Says::Bytes(_) | Says::Other(_) => None,
             };
-            composed.push(one);
-            last = Some(recipient);
+            let known = plain.and_then(|question| {
+                if last.0 != question {
+                    last = (question, *alike.get(&question)?);
+                }
+                Some(last.1)
+            });
+            if let (Some(answer), Says::Bytes(range)) = (known, &says)
+                && let Some(one) = decided.answers.get(answer)
+            {
+                self.within_rate(sender, &one.asked)?;
+                decided.rows.push(Row { answer, says: Some(range.clone()) });
+                continue;
+            }
+            let payload = match says {
+                Says::Bytes(range) => Payload::Bytes(bytes.get(range).unwrap_or_default().to_vec()),
+                Says::Other(payload) => payload,
+            };
+            let recipient = recipients.get(place).ok_or(crate::AgentError::Absent("recipient"))?;
+            let asked = self.address(sender, recipient, &payload)?;
+            if at == 0 {
+                self.admit(&asked.0)?; // one operation
+            }
+            let one = self.compose_admitted(sender, asked, payload)?;
+            let answer = decided.answers.len();
+            if let Some(question) =
+                plain.filter(|_| !one.granted.is_counted() && one.granted.redact.is_none())
+            {
+                alike.insert(question, answer);
+            }
+            decided.rows.push(Row { answer, says: None });
+            decided.answers.push(one);
         }
+        decided.bytes = bytes;
         Ok(())
     }
 
-    /// The message before it, where this one asks the very same question: to the same recipient, of the same size, nothing
-    /// labelled, no counter read, no obligation (as K162). Its rate is counted, and what it says is looked through.
-    fn compose_again(&self, sender: AgentId, before: &Composed, payload: &Payload) -> Option<Composed> {
-        let Payload::Bytes(bytes) = payload else { return None };
-        let Composed { asked, granted, .. } = before;
-        let plain = asked.labels.is_empty() && !granted.is_counted() && granted.redact.is_none();
-        if !plain
-            || asked.bytes != bytes.len() as u64
-            || !crate::exit::label_bytes(bytes, &asked.labels).is_empty()
-        {
-            return None;
-        }
-        if self.messaging.rates.is_some() && self.within_rate(sender, asked).is_err() {
-            return None; // and it is refused when it is asked for by itself
-        }
-        Some(Composed {
-            asked: asked.again(),
-            granted: granted.of_one(),
-            to: before.to,
-            labels: before.labels.clone(),
-            content_type: before.content_type,
-            encoded: Vec::new(),
-        })
+    /// Of each message, whether it is bytes in which detectors find nothing.
+    fn look_through(&self, bytes: &Arc<Vec<u8>>, rows: &[(usize, Says)]) -> Vec<bool> {
+        let crew = self.bus().crew();
+        let hands = if rows.len() < LOOKED_TOGETHER_MIN { 1 } else { crew.hands() };
+        let share = |rows: &[(usize, Says)]| {
+            let range = |(_, says): &(usize, Says)| match says {
+                Says::Bytes(range) => Some(range.clone()),
+                Says::Other(_) => None,
+            };
+            let ranges = rows.iter().map(range).collect();
+            Some(Box::new(Looking { bytes: Arc::clone(bytes), ranges, silent: Vec::new() }))
+        };
+        let mut shares: Vec<_> = rows.chunks(rows.len().div_ceil(hands).max(1)).map(share).collect();
+        crew.divide(&mut shares);
+        shares.into_iter().flatten().flat_map(|share| share.silent).collect()
     }
 
     /// Before anybody can receive one of them (K150).
     fn record_all(
         &self,
         sender: AgentId,
-        composed: &[Composed],
+        decided: &Decided,
         sealed: &[SecureMessage],
     ) -> Result<(), Refusal> {
-        let mut places = composed.iter();
-        for message in sealed {
-            // Sealed in order; those without a place are left out.
+        let mut rows = decided.rows.iter();
+        // Sealed in order; those without a place are left out.
+        let mut answer_of = |message: &SecureMessage| {
             let recipient = message.header().recipient();
-            let Some(one) = places.find(|one| Some(one.to) == recipient) else { continue };
-            self.record_one(sender, one, message)?;
+            let is_its = |row: &&Row| decided.answers.get(row.answer).map(|one| one.to) == recipient;
+            rows.find(is_its).map(|row| row.answer)
+        };
+        let answers: Vec<Option<usize>> = sealed.iter().map(&mut answer_of).collect();
+        let mut rest = sealed;
+        for run in answers.chunk_by(|left, right| left == right) {
+            let (alike, others) = rest.split_at_checked(run.len()).unwrap_or_default();
+            rest = others;
+            let answer = run.first().copied().flatten().and_then(|answer| decided.answers.get(answer));
+            if let Some(one) = answer {
+                self.record_alike(sender, one, alike)?;
+            }
         }
         Ok(())
     }
 
-    fn record_one(&self, sender: AgentId, one: &Composed, message: &SecureMessage) -> Result<(), Refusal> {
+    fn record_alike(&self, sender: AgentId, one: &Composed, alike: &[SecureMessage]) -> Result<(), Refusal> {
         let Composed { asked, granted, to, .. } = one;
-        if granted.is_counted() {
+        if !granted.is_counted() {
+            let entries = alike.iter().map(|message| (message.id(), message.leaf()));
+            return self.gather((sender, Some(*to)), asked, granted, entries);
+        }
+        for message in alike {
             let extra = |details: crate::json::Object| {
                 details.display("recipient", to).display("message", message.id())
             };
             self.record_internal(asked, granted.counted_once(), extra)?;
-            return Ok(());
         }
-        self.gather((sender, Some(*to)), asked, granted, (message.id(), message.leaf()))
+        Ok(())
     }
 
     fn settle_all(
         &self,
-        composed: &[Composed],
+        decided: &Decided,
         sent: Vec<Result<symbi_bus::Sent, BusError>>,
-    ) -> Result<Vec<Result<Sent, BusError>>, MessageError> {
+    ) -> Vec<Result<Sent, BusError>> {
         let mut last = None;
         let mut results = Vec::with_capacity(sent.len());
-        for (one, sent) in composed.iter().zip(sent) {
+        for ((one, payload), sent) in decided.rows().zip(sent) {
             if last != Some(one.to) {
                 self.touch(one.to);
                 last = Some(one.to);
             }
             if let Err(error) = &sent {
-                self.release(one.granted.reservations()); // K21
+                self.undo(&one.granted.held()); // K21: what was counted is an answer of its own
                 if matches!(error, BusError::MailboxFull { .. }) {
                     lock(&self.messaging.full).insert(one.to);
-                    if self.bus().has_room(one.to, one.encoded.len()) {
+                    if self.bus().has_room(one.to, payload.len()) {
                         self.has_room_again(one.to);
                     }
                 }
             }
             results.push(sent.map(|sent| Sent { id: sent.id, seq: None, is_repeated: false }));
         }
-        Ok(results)
-    }
-}
-
-impl Asked<'_> {
-    /// The same question once more.
-    fn again(&self) -> Asked<'static> {
-        Asked {
-            principal: self.principal,
-            action: self.action,
-            subject: self.subject.clone(),
-            resource: self.resource.clone(),
-            barred: self.barred,
-            labels: self.labels.clone(),
-            bytes: self.bytes,
-            circumstances: Vec::new(),
-            amounts: self.amounts.clone(),
-            attributes: self.attributes.clone(),
-            call: None,
-            arguments: None,
-            agent: self.agent,
-            run: self.run,
-            expected: None,
-            replays: false,
-        }
+        results
     }
 }

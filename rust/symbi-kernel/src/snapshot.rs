@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value as Json;
 use symbi_audit::{Event, Reader};
@@ -38,6 +39,8 @@ const WHOLE: &str = "state.snapshot";
 #[derive(Default)]
 pub(crate) struct Snapshots {
     every: u64,
+    /// How old what is pruned after one must be.
+    retention: Option<Duration>,
     due: AtomicU64,
     bell: Mutex<Option<SyncSender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -68,6 +71,16 @@ pub(crate) fn last(reader: &Reader, provider: Provider) -> Result<Option<Recover
         found += 1;
     }
     Ok((found == parts).then(|| Recovery::load(provider, &header, &rows)).flatten())
+}
+
+/// The first record that an opening would read, and behind which no document stands of those that came before; `None` where
+/// there is no snapshot yet.
+pub(crate) fn reads_from(reader: &Reader) -> Result<Option<(u64, u64)>, KernelError> {
+    let Some(whole) = reader.newest(WHOLE)? else { return Ok(None) };
+    let header = serde_json::from_str::<Json>(&whole.details).unwrap_or_default();
+    let number = |key: &str| header.get(key).and_then(Json::as_u64);
+    let from = number("first").zip(number("next")).map(|(first, next)| first.min(next));
+    Ok(from.zip(number("documents_end")))
 }
 
 /// Records until the next one.
@@ -102,9 +115,9 @@ fn parts(rows: &[Json]) -> Vec<String> {
 
 impl Snapshots {
     /// One every so many records, from the record `next` on.
-    pub(crate) fn every(every: u64, next: u64) -> Self {
+    pub(crate) fn every(every: u64, next: u64, retention: Option<Duration>) -> Self {
         let every = every.max(1);
-        Self { every, due: AtomicU64::new(next.saturating_add(every)), ..Self::default() }
+        Self { every, retention, due: AtomicU64::new(next.saturating_add(every)), ..Self::default() }
     }
 
     /// The disk has come so far. Short, for the log calls it.
@@ -150,6 +163,9 @@ fn work(kernel: &Weak<Kernel>, told: &Receiver<()>, mut state: Recovery) {
         let Some(kernel) = kernel.upgrade() else { return };
         if kernel.snapshot(&mut state).is_none() {
             return; // the trail cannot be read or written: there is nothing to be saved for
+        }
+        if let Some(age) = kernel.snapshots().retention {
+            kernel.prune_by_age(age); // what stands before it is read by no opening any more
         }
     }
 }

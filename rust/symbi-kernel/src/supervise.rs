@@ -16,7 +16,7 @@ use symbi_supervisor::{
     Class, DeadTask, DependencyView, Effects, Failed, Judgement, Options, Reason, Supervisor, Verdict,
     classify,
 };
-use symbi_types::{AgentId, OperationId, RunId};
+use symbi_types::{AgentId, LabelSet, OperationId, RunId};
 
 use crate::agents::AgentError;
 use crate::ends::RunOutcome;
@@ -128,6 +128,16 @@ impl Handler {
         }
     }
 
+    /// What tasks of these agents keep of their calls goes; how many results.
+    pub(crate) fn lose_results(&mut self, agents: &[AgentId]) -> usize {
+        let mut gone = 0;
+        for task in self.tasks.values_mut().filter(|task| agents.contains(&task.agent)) {
+            self.kept -= task.journal.bytes();
+            gone += task.journal.lose_results();
+        }
+        gone
+    }
+
     /// Somebody knows by now what became of a call: its task, which may be tried again, goes by that. The result of one that
     /// is done stays unknown, and is empty.
     pub(crate) fn resolved(&mut self, agent: Option<AgentId>, operation: OperationId, done: bool) {
@@ -182,7 +192,7 @@ impl Kernel {
         run: RunId,
         agent: AgentId,
         spec: &Arc<AgentSpec>,
-        input: &[u8],
+        (input, labels): (&[u8], &LabelSet),
         retry_of: Option<RunId>,
     ) -> Result<Option<u32>, AgentError> {
         if spec.supervision.is_none() {
@@ -196,7 +206,7 @@ impl Kernel {
         let digest = self.digest_bytes(input);
         let Some(previous) = retry_of else {
             let kept = input.len() <= INPUT_BYTES_MAX;
-            let input_sealed = if kept { self.seal(input) } else { String::new() };
+            let input_sealed = if kept { self.seal_for(labels, input) } else { String::new() };
             let mut task = Task {
                 first: run,
                 run,
@@ -306,7 +316,9 @@ impl Kernel {
             return self.count_failure(agent, outcome);
         };
         let text_sealed = match outcome {
-            RunOutcome::Failed { text, .. } if judged.verdict.is_dead() => self.seal(text.as_bytes()),
+            RunOutcome::Failed { text, .. } if judged.verdict.is_dead() => {
+                self.seal_for(&self.agent_labels(agent), text.as_bytes())
+            }
             RunOutcome::Failed { .. } | RunOutcome::Done | RunOutcome::Cancelled => String::new(),
         };
         let at_us = self.moment().wall_us;

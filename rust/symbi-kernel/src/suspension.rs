@@ -102,6 +102,7 @@ fn clear(
         }
         Phase::Suspending if one.urgent.is_none() => {
             one.phase = Phase::Running; // the host had not done it yet, and need not
+            one.is_at_work();
             moves.resume(run);
             if known.step(Cause::Cleared).is_ok() {
                 cleared.transitions.push("suspended>running");

@@ -81,51 +81,68 @@ impl Kernel {
         Arc::clone(lock(&self.messaging.traffic.senders).entry(sender).or_default())
     }
 
-    /// A message that was sealed is about to be delivered (K150).
+    /// Messages that were sealed, and decided alike, are about to be delivered (K150).
     ///
     /// # Errors
-    /// The log cannot write: it must not be.
+    /// The log cannot write: they must not be.
     pub(crate) fn gather(
         &self,
         (sender, recipient): (AgentId, Option<AgentId>),
         asked: &Asked<'_>,
         granted: &Granted,
-        (id, leaf): (MessageId, [u8; 32]),
+        messages: impl IntoIterator<Item = (MessageId, [u8; 32])>,
     ) -> Result<(), Refusal> {
         let gathered = self.gathered(sender);
         let mut groups = lock(&gathered);
-        let known = groups.iter().position(|group| group.takes(asked, granted, recipient));
-        let at = if let Some(at) = known {
-            at
-        } else {
-            if GROUPS_MAX <= groups.len() {
-                let oldest = groups.remove(0);
-                self.record_group(sender, &oldest)?;
+        let mut open = None;
+        for (id, leaf) in messages {
+            let at = match open {
+                Some(at) => at,
+                None => self.group_of(&mut groups, (sender, recipient), asked, granted)?,
+            };
+            open = Some(at);
+            let Some(group) = groups.get_mut(at) else { return Ok(()) };
+            group.bytes += asked.bytes;
+            group.entries.extend_from_slice(id.as_bytes());
+            group.entries.extend_from_slice(&leaf);
+            if GATHERED_MAX <= group.count() {
+                let whole = groups.remove(at);
+                self.record_group(sender, &whole)?; // K152
+                open = None;
             }
-            groups.push(Group {
-                action: asked.action.name,
-                resource: asked.resource.uid().to_string(),
-                recipient,
-                run: asked.run,
-                labels: asked.labels.clone(),
-                decision: granted.word(),
-                rules: granted.rules().to_vec(),
-                policies: Arc::clone(granted.policies()),
-                operation: granted.operation,
-                bytes: 0,
-                entries: Vec::with_capacity(ENTRY_BYTES * 4),
-            });
-            groups.len() - 1
-        };
-        let Some(group) = groups.get_mut(at) else { return Ok(()) };
-        group.bytes += asked.bytes;
-        group.entries.extend_from_slice(id.as_bytes());
-        group.entries.extend_from_slice(&leaf);
-        if GATHERED_MAX <= group.count() {
-            let whole = groups.remove(at);
-            self.record_group(sender, &whole)?; // K152
         }
         Ok(())
+    }
+
+    /// The group that takes such messages; a fresh one where none does.
+    fn group_of(
+        &self,
+        groups: &mut Vec<Group>,
+        (sender, recipient): (AgentId, Option<AgentId>),
+        asked: &Asked<'_>,
+        granted: &Granted,
+    ) -> Result<usize, Refusal> {
+        if let Some(at) = groups.iter().position(|group| group.takes(asked, granted, recipient)) {
+            return Ok(at);
+        }
+        if GROUPS_MAX <= groups.len() {
+            let oldest = groups.remove(0);
+            self.record_group(sender, &oldest)?;
+        }
+        groups.push(Group {
+            action: asked.action.name,
+            resource: asked.resource.uid().to_string(),
+            recipient,
+            run: asked.run,
+            labels: asked.labels.clone(),
+            decision: granted.word(),
+            rules: granted.rules().to_vec(),
+            policies: Arc::clone(granted.policies()),
+            operation: granted.operation,
+            bytes: 0,
+            entries: Vec::with_capacity(ENTRY_BYTES * 4),
+        });
+        Ok(groups.len() - 1)
     }
 
     /// Records what was gathered of a sender; of it what is for `recipient`, where one is named. Answers the last record.

@@ -18,6 +18,7 @@ use symbi_types::{AgentId, RunId};
 
 use crate::inheritance::Requests;
 use crate::kernel::Kernel;
+use crate::monitor::Timed;
 use crate::moves::Moves;
 use crate::registry::Registry;
 use crate::tenants::Tenants;
@@ -67,6 +68,41 @@ pub(crate) struct Run {
     pub(crate) urgent: Option<RunId>,
     pub(crate) started_ns: u64,
     pub(crate) cancelled: bool,
+    /// How long it has stood still, and since when it does.
+    still_ns: u64,
+    still_since_ns: Option<u64>,
+    /// The time that it has reserved, where time is counted.
+    pub(crate) timed: Option<Box<Timed>>,
+}
+
+impl Run {
+    /// The host says that it stands still.
+    pub(crate) fn stands(&mut self, now_ns: u64) {
+        self.phase = Phase::Suspended;
+        self.still_since_ns.get_or_insert(now_ns);
+    }
+
+    /// The host says that it goes on.
+    pub(crate) fn goes_on(&mut self, now_ns: u64) {
+        self.phase = Phase::Running;
+        if let Some(since_ns) = self.still_since_ns.take() {
+            self.still_ns = self.still_ns.saturating_add(now_ns.saturating_sub(since_ns));
+        }
+    }
+
+    /// It was about to stand still and need not: had it stood before, that time is not told from work any more.
+    pub(crate) fn is_at_work(&mut self) {
+        self.still_since_ns = None;
+    }
+
+    /// How long it has been at work.
+    pub(crate) fn worked_ns(&self, now_ns: u64) -> u64 {
+        if !self.phase.is_begun() {
+            return 0;
+        }
+        let still_ns = self.still_since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
+        now_ns.saturating_sub(self.started_ns).saturating_sub(self.still_ns).saturating_sub(still_ns)
+    }
 }
 
 /// See the module.
@@ -107,7 +143,18 @@ impl Turns {
     /// A run is in the table from here on; it waits once it is submitted.
     pub(crate) fn insert(&mut self, run: RunId, agent: AgentId, task: Task) {
         let phase = Phase::SetAside;
-        self.runs.insert(run, Run { agent, task, phase, urgent: None, started_ns: 0, cancelled: false });
+        let fresh = Run {
+            agent,
+            task,
+            phase,
+            urgent: None,
+            started_ns: 0,
+            cancelled: false,
+            still_ns: 0,
+            still_since_ns: None,
+            timed: None,
+        };
+        self.runs.insert(run, fresh);
         self.tasks.insert(task.id, run);
         self.of_agent.insert((agent, task.id, run));
     }

@@ -8,23 +8,22 @@
 //! - K11 whoever says that it wants a record and finds it not yet durable is woken when it is.
 
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-const NOBODY: u64 = u64::MAX;
+use crate::wanted::Wanted;
 
 /// The bell.
 #[derive(Debug)]
 pub(crate) struct Wake {
     event: OwnedFd,
-    wanted: AtomicU64,
+    wanted: Wanted,
 }
 
 impl Wake {
     pub(crate) fn new() -> std::io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { event, wanted: AtomicU64::new(NOBODY) })
+        Ok(Self { event, wanted: Wanted::nothing() })
     }
 
     /// For `loop.add_reader`.
@@ -40,15 +39,14 @@ impl Wake {
 
     /// Called after each sync with the number of durable records.
     pub(crate) fn progressed(&self, durable: u64) {
-        if self.wanted.load(Ordering::SeqCst) < durable {
-            self.wanted.store(NOBODY, Ordering::SeqCst);
+        if self.wanted.progressed(durable) {
             self.ring();
         }
     }
 
     /// Asks to be woken when record `seq` is durable. The caller reads the durable end again afterwards (K11).
     pub(crate) fn want(&self, seq: u64) {
-        self.wanted.fetch_min(seq, Ordering::SeqCst);
+        self.wanted.want(seq);
     }
 
     /// Takes what has rung.
@@ -62,6 +60,7 @@ impl Wake {
 mod tests {
     use super::*;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     fn rung(wake: &Wake) -> bool {
         rustix::io::read(&wake.event, &mut [0u8; 8]).is_ok()

@@ -19,10 +19,12 @@ use crate::annotation::Subject;
 use crate::cache::is_stable;
 use crate::decision::Rule;
 use crate::diagnostic::{Diagnostic, Severity, from_cedar, from_parse, nearest, place};
+use crate::direct::Direct;
 use crate::entity::Uid;
 use crate::expression::{Counters, counters};
 use crate::index::{Index, Scope};
 use crate::nesting::{BRACKETS_MAX, OPERATORS_MAX, pieces, too_deep, with_stacks};
+use crate::valid::surely_valid;
 
 /// Largest source, in bytes: a thousand policies with comments stay far below it.
 pub const SOURCE_BYTES_MAX: usize = 1024 * 1024;
@@ -64,6 +66,8 @@ pub(crate) struct Compiled {
     pub resource: Scope,
     /// What stands in `when` and `unless`; none when there is nothing left to evaluate.
     pub condition: Option<Arc<Expr>>,
+    /// The same in a form of our own; none where that could answer nothing.
+    pub direct: Option<Direct>,
     pub slots: SlotEnv,
     pub counters: Counters,
     /// Its answer to the same request stays the same (CA1).
@@ -152,7 +156,7 @@ impl Work<'_> {
         };
         let name: Arc<str> = source.name.as_str().into();
         let linked = self.link_templates(source, &name, &mut set);
-        if let Some(validator) = self.validator {
+        if let Some(validator) = self.validator.filter(|validator| !surely_valid(validator, &set)) {
             self.validate(validator, source, &set);
         }
         self.policies(source, &name, &set, &linked, 0);
@@ -169,15 +173,7 @@ impl Work<'_> {
         let validator = self.validator;
         let read = with_stacks(parts, |(from, piece)| {
             let set = parser::parse_policyset(piece).ok().filter(|set| set.templates().next().is_none())?;
-            if let Some(validator) = validator {
-                let result = validator.validate(&set, ValidationMode::Strict);
-                if result.validation_errors().next().is_some()
-                    || result.validation_warnings().next().is_some()
-                {
-                    return None;
-                }
-            }
-            Some((from, set))
+            validator.is_none_or(|validator| surely_valid(validator, &set)).then_some((from, set))
         });
         let Some(sets) = read.and_then(|sets| sets.into_iter().collect::<Option<Vec<_>>>()) else {
             return false;
@@ -351,12 +347,14 @@ impl Work<'_> {
         };
         let condition = policy.non_scope_constraints_arc().cloned();
         let read = condition.as_deref().map_or(Counters::Named(Vec::new()), counters);
+        let condition = condition.filter(|expr| !is_true(expr));
         self.rules.push(Compiled {
             rule: Arc::new(rule),
             action: policy.action_constraint().clone(),
             principal,
             resource,
-            condition: condition.filter(|expr| !is_true(expr)),
+            direct: condition.as_deref().and_then(|expr| Direct::of(expr, policy.env())),
+            condition,
             slots: policy.env().clone(),
             counters: read,
             stable: policy.non_scope_constraints_arc().is_none_or(|body| is_stable(body)),

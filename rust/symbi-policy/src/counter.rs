@@ -121,8 +121,9 @@ impl CounterSpec {
 pub fn is_measured(action: &str, measure: &str) -> bool {
     match measure {
         "calls" | "bytes" => true,
-        "time_ms" => ["tool.call", "sandbox.start"].contains(&action), // from the act to its outcome
-        _ => action == "tool.call",                                    // by the word of the tool
+        // Of an act until its outcome; of a run until its end, less what it stood still.
+        "time_ms" => ["tool.call", "sandbox.start", "agent.run"].contains(&action),
+        _ => action == "tool.call", // by the word of the tool
     }
 }
 
@@ -173,7 +174,8 @@ mod tests {
     fn what_an_action_does_not_have_is_not_measured() {
         assert!(is_measured("message.send", "bytes") && is_measured("agent.run", "calls"));
         assert!(is_measured("sandbox.start", "time_ms") && is_measured("tool.call", "tokens"));
-        assert!(!is_measured("agent.run", "time_ms") && !is_measured("message.send", "tokens"));
+        assert!(is_measured("agent.run", "time_ms"));
+        assert!(!is_measured("message.send", "time_ms") && !is_measured("message.send", "tokens"));
     }
 
     #[test]

@@ -238,7 +238,7 @@ impl Reader<'_> {
             Kind::Distinct(of) => (of, of == "resource" || action == "tool.call"),
         };
         if !has {
-            let help = "`bytes` are there for every action, `time_ms` for `tool.call` and `sandbox.start`, what a tool declares for `tool.call`";
+            let help = "`bytes` are there for every action, `time_ms` for `tool.call`, `sandbox.start` and `agent.run`, what a tool declares for `tool.call`";
             let text = format!("an operation of `{action}` has no `{of}`");
             self.find(offset(table, key, at), "counters.value", text, Some(help.to_owned()));
         }
@@ -428,7 +428,7 @@ mod tests {
         }
         assert_eq!(codes(&GOOD.replace("\"count\"", "\"sum\""))[0].0, "counters.missing_key");
         for (action, kind) in [
-            ("agent.run", "\"sum\"\nof = \"time_ms\""),
+            ("message.send", "\"sum\"\nof = \"time_ms\""),
             ("message.send", "\"sum\"\nof = \"tokens\""),
             ("message.send", "\"distinct\"\nof = \"call.who\""),
         ] {

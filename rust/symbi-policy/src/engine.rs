@@ -40,7 +40,7 @@ pub struct Engine {
 
 /// An action of the schema, prepared.
 #[derive(Debug)]
-struct Action {
+pub(crate) struct Action {
     entity: Entity,
     /// None without a schema, and where only Cedar can say what fits.
     shape: Option<Shape>,
@@ -135,42 +135,54 @@ impl Engine {
         if self.validator.is_none() {
             return Ok(());
         }
-        let action = self.action(request.action, None).ok_or_else(|| EntityError::Refused {
+        let action = self.acting(request.action, None).ok_or_else(|| EntityError::Refused {
             text: format!("action `{}` is not in the schema", request.action),
         })?;
-        self.check(request, &action, &cedar_request(request, &action))
+        self.check(request, &action)
     }
 
-    pub(crate) fn check(
-        &self,
-        asked: &Request<'_>,
-        action: &Entity,
-        built: &ast::Request,
-    ) -> Result<(), EntityError> {
+    pub(crate) fn check(&self, asked: &Request<'_>, action: &Acting<'_>) -> Result<(), EntityError> {
         let Some(validator) = &self.validator else { return Ok(()) };
-        if let Some(ast::Context::Value(context)) = built.context() {
-            let context = ast::Value::record_arc(Arc::clone(context), None);
-            let known = self.actions.get(asked.action);
-            let known = known.or_else(|| self.actions.get(&action_name(action.uid().cedar())));
-            let shape = known.and_then(|known| known.shape.as_ref());
-            if shape.is_some_and(|shape| shape.surely_fits(asked.principal, asked.resource, &context)) {
-                return Ok(());
-            }
+        if let Acting::Known(Action { shape: Some(shape), .. }) = action
+            && shape.surely_fits(asked)
+        {
+            return Ok(());
         }
-        ast::RequestSchema::validate_request(validator.schema(), built, Extensions::all_available())
+        let built = cedar_request(asked, action.entity());
+        ast::RequestSchema::validate_request(validator.schema(), &built, Extensions::all_available())
             .map_err(|error| EntityError::Refused { text: error.to_string() })
     }
 
-    /// The prepared action. Without a schema any name is an action.
-    pub(crate) fn action(&self, name: &str, store: Option<&Store>) -> Option<Entity> {
+    /// The action, prepared if the schema has it. Without a schema any name is an action.
+    pub(crate) fn acting(&self, name: &str, store: Option<&Store>) -> Option<Acting<'_>> {
         if let (Some(known), Some(_)) = (self.actions.get(name), &self.validator) {
-            return Some(known.entity.clone());
+            return Some(Acting::Known(known));
         }
         let uid = if name.contains("::\"") { Uid::parse(name) } else { Uid::new("Action", name) }.ok()?;
         if self.validator.is_some() {
-            return self.actions.get(&action_name(uid.cedar())).map(|known| known.entity.clone());
+            return self.actions.get(&action_name(uid.cedar())).map(Acting::Known);
         }
-        Some(store.map_or_else(|| Entity::bare(uid.clone()), |store| store.get(&uid)))
+        Some(Acting::Made(store.map_or_else(|| Entity::bare(uid.clone()), |store| store.get(&uid))))
+    }
+
+    /// Its entity.
+    pub(crate) fn action(&self, name: &str, store: Option<&Store>) -> Option<Entity> {
+        self.acting(name, store).map(|found| found.entity().clone())
+    }
+}
+
+/// An action as a request names it.
+pub(crate) enum Acting<'a> {
+    Known(&'a Action),
+    Made(Entity),
+}
+
+impl Acting<'_> {
+    pub(crate) fn entity(&self) -> &Entity {
+        match self {
+            Self::Known(known) => &known.entity,
+            Self::Made(entity) => entity,
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
@@ -123,7 +123,7 @@ pub(crate) fn uid_key(uid: &ast::EntityUID) -> u64 {
 }
 
 /// The name of an entity: its type and its id. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub struct Uid {
     uid: Arc<ast::EntityUID>,
     key: u64,
@@ -189,6 +189,21 @@ impl Uid {
     /// Cedar's own entities for actions.
     pub(crate) fn is_action(&self) -> bool {
         self.uid.entity_type().is_action()
+    }
+}
+
+/// N2: the key first, which nearly always settles it.
+impl PartialEq for Uid {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && (Arc::ptr_eq(&self.uid, &other.uid) || self.uid == other.uid)
+    }
+}
+
+impl Eq for Uid {}
+
+impl Hash for Uid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.key);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Evaluating: from a request to the rules that hold, and from those to an answer.
 //!
-//! Why: only what the head of a policy does not settle is evaluated, and only when a candidate needs it are entities and
-//! context put into the evaluator's form. What needs nothing but the request itself may be answered from a cache.
+//! Why: only what the head of a policy does not settle is evaluated, in place where that is certain (`direct`); only when
+//! a candidate needs it are entities and context put into the form of Cedar's evaluator. What would cost much and reads
+//! nothing but the request itself may be answered from a cache.
 //!
 //! Invariants: D1 to D5, D7 and D8 of the crate.
 
@@ -15,17 +16,24 @@ use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
 
 use crate::cache::DecisionCache;
-use crate::compile::{Compiled, Layer};
+use crate::compile::Compiled;
 use crate::decision::{Decision, Effect, Failure, Reason, Rule, RuleEffect};
-use crate::engine::Engine;
+use crate::direct::Sight;
+use crate::engine::{Acting, Engine};
 use crate::entity::{Entity, Uid};
 use crate::index::action_matches;
-use crate::obligation::merge;
+use crate::obligation::{Obligation, merge};
 use crate::request::Request;
 use crate::store::Store;
 
+/// What candidates cost before their decision is worth keeping: a request that is kept is hashed, compared and copied.
+const COST_KEPT_MIN: usize = 16;
+/// What a condition costs that Cedar's evaluator may be asked about, where one that is evaluated in place costs 1.
+const COST_ASKED: usize = 16;
+
 /// What a request became for one evaluation.
 pub(crate) struct Scene<'a> {
+    sight: Option<Sight<'a>>,
     pub principal: &'a Entity,
     pub action: &'a Entity,
     pub resource: &'a Entity,
@@ -78,16 +86,15 @@ impl Engine {
     }
 
     fn decide(&self, request: &Request<'_>, way: Way<'_>) -> Decision {
-        let Some(action) = self.action(request.action, way.store) else {
+        let Some(action) = self.acting(request.action, way.store) else {
             return Decision::denied(Reason::UnknownAction, Vec::new(), Vec::new());
         };
-        let matching = self.matching(request.principal, &action, request.resource);
+        let matching = self.matching(request.principal, action.entity(), request.resource);
         let cache = way.cache.filter(|_| {
-            // CA1: what reads history, labels or time is asked each time; what reads nothing needs no cache.
-            let mut all = matching.iter().flatten();
+            // CA1: what reads history, labels or time is asked each time.
             request.entities.is_empty()
-                && all.clone().any(|compiled| compiled.condition.is_some())
-                && all.all(|compiled| compiled.stable)
+                && matching.rules.iter().map(|compiled| compiled.cost()).sum::<usize>() >= COST_KEPT_MIN
+                && matching.rules.iter().all(|compiled| compiled.stable)
         });
         let Some(cache) = cache else { return self.decide_now(request, &action, &matching, way) };
         let key = cache.key(request);
@@ -102,49 +109,86 @@ impl Engine {
     fn decide_now(
         &self,
         request: &Request<'_>,
-        action: &Entity,
-        matching: &[Vec<&Compiled>],
+        action: &Acting<'_>,
+        matching: &Matching<'_>,
         way: Way<'_>,
     ) -> Decision {
-        let built = way.checked.then(|| cedar_request(request, action));
-        if let Some(Err(error)) = built.as_ref().map(|built| self.check(request, action, built)) {
+        if way.checked
+            && let Err(error) = self.check(request, action)
+        {
             let denied = Decision::denied(Reason::InvalidRequest, Vec::new(), Vec::new());
             return Decision { detail: Some(error.to_string()), ..denied };
         }
-        if matching.iter().flatten().all(|compiled| compiled.condition.is_none()) {
-            return answer(matching, &mut |_| Ok(true));
+        let action = action.entity();
+        if matching.rules.iter().all(|compiled| compiled.condition.is_none()) {
+            return answer(request, matching, &mut |_| Ok(true));
         }
-        let built = built.unwrap_or_else(|| cedar_request(request, action));
-        visit(request, built, action, way.store, |scene| {
-            answer(matching, &mut |compiled| scene.holds(compiled))
+        if let Some(sight) = Sight::of(request, action, way.store) {
+            let mut certain = true;
+            let decision = answer(request, matching, &mut |compiled| {
+                let known = if certain { compiled.holds_directly(&sight) } else { None };
+                certain = known.is_some();
+                Ok(known.unwrap_or(false))
+            });
+            if certain {
+                return decision;
+            }
+        }
+        visit(request, cedar_request(request, action), action, way.store, |scene| {
+            answer(request, matching, &mut |compiled| scene.holds(compiled))
         })
         .unwrap_or_else(Decision::engine_failed)
     }
 
     /// Rules whose head matches, by layer.
-    pub(crate) fn matching(
-        &self,
-        principal: &Entity,
-        action: &Entity,
-        resource: &Entity,
-    ) -> Vec<Vec<&Compiled>> {
-        self.layers.iter().map(|layer| layer.matching(principal, action, resource)).collect()
+    pub(crate) fn matching(&self, principal: &Entity, action: &Entity, resource: &Entity) -> Matching<'_> {
+        let (mut matching, mut found) = (Matching::default(), Vec::new());
+        for layer in &self.layers {
+            matching.before = matching.rules.len();
+            layer.index.candidates(principal, action, resource, &mut found);
+            let rules =
+                found.drain(..).filter_map(|position| layer.rules.get(usize::try_from(position).ok()?));
+            matching
+                .rules
+                .extend(rules.filter(|compiled| compiled.head_matches(principal, action, resource)));
+        }
+        matching
     }
 }
 
-impl Layer {
-    /// Rules whose head matches, in order.
-    fn matching(&self, principal: &Entity, action: &Entity, resource: &Entity) -> Vec<&Compiled> {
-        self.index
-            .candidates(principal, action, resource)
-            .into_iter()
-            .filter_map(|position| self.rules.get(usize::try_from(position).ok()?))
-            .filter(|compiled| compiled.head_matches(principal, action, resource))
-            .collect()
+/// Rules whose head matches, in the order of their layers, of which there are at most two.
+#[derive(Default)]
+pub(crate) struct Matching<'a> {
+    pub rules: Vec<&'a Compiled>,
+    /// How many stand in layers before the last.
+    before: usize,
+}
+
+impl<'a> Matching<'a> {
+    fn layers(&self) -> [&[&'a Compiled]; 2] {
+        self.rules.split_at_checked(self.before).map_or([&[], &self.rules], |(first, second)| [first, second])
     }
 }
 
 impl Compiled {
+    /// What evaluating it costs, against [`COST_KEPT_MIN`].
+    fn cost(&self) -> usize {
+        match (&self.condition, &self.direct) {
+            (None, _) => 0,
+            (Some(_), Some(_)) => 1,
+            (Some(_), None) => COST_ASKED,
+        }
+    }
+
+    /// None where Cedar's evaluator must be asked.
+    fn holds_directly(&self, sight: &Sight<'_>) -> Option<bool> {
+        match (&self.condition, &self.direct) {
+            (None, _) => Some(true),
+            (Some(_), Some(direct)) => direct.holds(sight),
+            (Some(_), None) => None,
+        }
+    }
+
     pub(crate) fn head_matches(&self, principal: &Entity, action: &Entity, resource: &Entity) -> bool {
         action_matches(&self.action, action)
             && self.principal.matches(principal)
@@ -156,6 +200,9 @@ impl Scene<'_> {
     /// Whether the body of a rule whose head matches is true.
     pub(crate) fn holds(&self, compiled: &Compiled) -> Result<bool, String> {
         let Some(condition) = &compiled.condition else { return Ok(true) };
+        if let Some(known) = self.sight.as_ref().and_then(|sight| compiled.holds_directly(sight)) {
+            return Ok(known);
+        }
         self.truth(condition, &compiled.slots)
     }
 
@@ -171,14 +218,46 @@ impl Scene<'_> {
 }
 
 /// Layers in turn: the first that permits or forbids decides; one that is silent leaves it to the next.
-fn answer(matching: &[Vec<&Compiled>], holds: &mut dyn FnMut(&Compiled) -> Result<bool, String>) -> Decision {
+fn answer(
+    request: &Request<'_>,
+    matching: &Matching<'_>,
+    holds: &mut dyn FnMut(&Compiled) -> Result<bool, String>,
+) -> Decision {
     let mut errors = Vec::new();
-    for rules in matching {
+    let mut layers = matching.layers().into_iter();
+    while let Some(rules) = layers.next() {
         if let Some(decision) = answer_layer(rules, holds, &mut errors) {
-            return decision;
+            if request.action != "policy.change" {
+                return decision;
+            }
+            return layers.fold(decision, |decision, below| with_persons(decision, below, holds));
         }
     }
     Decision::denied(Reason::NoPermit, Vec::new(), errors) // D1
+}
+
+/// D9. A permit that cannot be evaluated asks too: here it would only take something away.
+fn with_persons(
+    decision: Decision,
+    below: &[&Compiled],
+    holds: &mut dyn FnMut(&Compiled) -> Result<bool, String>,
+) -> Decision {
+    if decision.is_denied() {
+        return decision;
+    }
+    let asks = |rule: &Rule| rule.obligations.iter().any(|one| matches!(one, Obligation::Approval(_)));
+    let rules = below.iter().filter(|compiled| asks(&compiled.rule));
+    let asking: Vec<Arc<Rule>> = rules
+        .filter(|compiled| holds(compiled).unwrap_or(true))
+        .map(|compiled| Arc::clone(&compiled.rule))
+        .collect();
+    if asking.is_empty() {
+        return decision;
+    }
+    let owed = asking.iter().flat_map(|rule| rule.obligations.iter().cloned());
+    let persons = merge(owed.filter(|one| matches!(one, Obligation::Approval(_))));
+    let determining = decision.determining.into_iter().chain(asking).collect();
+    Decision { effect: Effect::AllowWithConditions(persons), determining, ..decision }
 }
 
 fn answer_layer(
@@ -266,6 +345,7 @@ pub(crate) fn visit<T>(
     };
     let evaluator = Evaluator::new(built, entities, Extensions::all_available());
     Some(work(&Scene {
+        sight: Sight::of(request, action, store),
         principal: request.principal,
         action,
         resource: request.resource,

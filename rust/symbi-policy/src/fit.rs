@@ -10,7 +10,8 @@ use cedar_policy_core::ast::{EntityType, EntityUID, Literal, Value, ValueKind};
 use cedar_policy_core::validator::types::{BoolType, OpenTag, Type};
 use cedar_policy_core::validator::{ValidatorEntityTypeKind, ValidatorSchema};
 
-use crate::entity::Entity;
+use crate::request::Request;
+use crate::value::Value as Given;
 
 /// What an action of a schema takes, looked up once.
 #[derive(Debug)]
@@ -36,10 +37,35 @@ impl Shape {
     }
 
     /// F1: true is certain, false is "ask Cedar".
-    pub(crate) fn surely_fits(&self, principal: &Entity, resource: &Entity, context: &Value) -> bool {
-        self.principals.contains(principal.uid().cedar().entity_type())
-            && self.resources.contains(resource.uid().cedar().entity_type())
-            && value_fits(context, &self.context)
+    pub(crate) fn surely_fits(&self, request: &Request<'_>) -> bool {
+        self.principals.contains(request.principal.uid().cedar().entity_type())
+            && self.resources.contains(request.resource.uid().cedar().entity_type())
+            && pairs_fit(&request.context, &self.context)
+    }
+}
+
+/// Of two values under one name the later holds; here both must fit.
+fn pairs_fit<N: AsRef<str>>(pairs: &[(N, Given)], wanted: &Type) -> bool {
+    let Type::Record { attrs, open_attributes } = wanted else { return false };
+    let known = pairs.iter().all(|(name, value)| match attrs.get_attr(name.as_ref()) {
+        Some(attribute) => given_fits(value, &attribute.attr_type),
+        None => *open_attributes == OpenTag::OpenAttributes,
+    });
+    let there = |wanted: &str| pairs.iter().any(|(name, _)| name.as_ref() == wanted);
+    known && attrs.iter().all(|(name, attribute)| !attribute.is_required || there(name))
+}
+
+fn given_fits(value: &Given, wanted: &Type) -> bool {
+    match (value, wanted) {
+        (Given::Bool(_), Type::Bool(BoolType::AnyBool))
+        | (Given::Long(_), Type::Long)
+        | (Given::String(_), Type::String) => true,
+        (Given::Set(members), Type::Set { element_type: Some(element) }) => {
+            members.iter().all(|member| given_fits(member, element))
+        }
+        (Given::Record(pairs), Type::Record { .. }) => pairs_fit(pairs, wanted),
+        (Given::Prepared(prepared), _) => value_fits(&prepared.0, wanted),
+        _ => false,
     }
 }
 
@@ -65,18 +91,14 @@ fn value_fits(value: &Value, wanted: &Type) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use cedar_policy_core::ast;
     use cedar_policy_core::extensions::Extensions;
 
     use super::*;
     use crate::counter::{CounterSpec, Per};
-    use crate::entity::Uid;
+    use crate::entity::{Entity, Uid};
     use crate::evaluate::cedar_request;
-    use crate::request::Request;
     use crate::schema::Schema;
-    use crate::value::Value as Given;
 
     /// F1 over the product of right and wrong parts: 5 labels, 3 sizes, 4 counters, 3 extras, 4 principals, 3 resources.
     #[test]
@@ -124,12 +146,12 @@ mod tests {
                             &built,
                             Extensions::all_available(),
                         );
-                        let Some(ast::Context::Value(context)) = built.context() else {
-                            panic!("a plain context")
-                        };
-                        let context = ast::Value::record_arc(Arc::clone(context), None);
-                        let ours = shape.surely_fits(&principal, &resource, &context);
+                        let ours = shape.surely_fits(&request);
                         assert!(!ours || theirs.is_ok(), "F1 {request:?}");
+                        let prepared = |(name, value): &(_, Given)| (Clone::clone(name), value.prepare());
+                        let context = request.context.iter().map(prepared).collect();
+                        let prepared = Request { context, ..request };
+                        assert_eq!(shape.surely_fits(&prepared), ours, "F1, prepared {prepared:?}");
                         sure += usize::from(ours);
                         fitting += usize::from(theirs.is_ok());
                     }

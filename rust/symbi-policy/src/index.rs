@@ -41,7 +41,7 @@ impl Hasher for KeyHasher {
     }
 }
 
-type ByKey<T> = HashMap<u64, T, BuildHasherDefault<KeyHasher>>;
+pub(crate) type ByKey<T> = HashMap<u64, T, BuildHasherDefault<KeyHasher>>;
 
 /// What a policy's head asks of the principal or the resource.
 #[derive(Clone, Debug)]
@@ -139,9 +139,14 @@ impl Index {
         }
     }
 
-    /// D4, D5.
-    pub(crate) fn candidates(&self, principal: &Entity, action: &Entity, resource: &Entity) -> Vec<u32> {
-        let mut found = Vec::new();
+    /// Adds the candidates to `found`, which was empty (D4, D5).
+    pub(crate) fn candidates(
+        &self,
+        principal: &Entity,
+        action: &Entity,
+        resource: &Entity,
+        found: &mut Vec<u32>,
+    ) {
         for principals in keys(action).filter_map(|key| self.actions.get(&key)) {
             for resources in keys(principal).filter_map(|key| principals.get(&key)) {
                 for positions in keys(resource).filter_map(|key| resources.get(&key)) {
@@ -151,7 +156,6 @@ impl Index {
         }
         found.sort_unstable();
         found.dedup();
-        found
     }
 }
 

@@ -16,6 +16,7 @@
 //! - D7 what operators may do is decided first, and no policy of a user changes it.
 //! - D8 before our rule for errors (D2), the candidates answer as Cedar's own authorizer does over the whole set: decision,
 //!   determining and erring policies.
+//! - D9 where a set asks for persons at a change of policy, that holds for operators too; nothing else of the set does.
 //!
 //! Decisions: docs/adr/0020 to 0024.
 
@@ -26,9 +27,11 @@ mod cache;
 mod change;
 mod compile;
 mod counter;
+mod decided;
 mod decision;
 mod declaration;
 mod diagnostic;
+mod direct;
 mod engine;
 mod entity;
 mod evaluate;
@@ -44,6 +47,7 @@ mod plain;
 mod request;
 mod schema;
 mod store;
+mod valid;
 mod value;
 pub mod vocabulary;
 
@@ -52,6 +56,7 @@ pub use cache::Snapshot;
 pub use change::Change;
 pub use compile::{Link, POLICIES_MAX, SOURCE_BYTES_MAX, Source};
 pub use counter::{COUNTERS_MAX, CounterSpec, Kind, NAME_CHARS_MAX, Per, WINDOW_S_MAX, is_measured};
+pub use decided::Decided;
 pub use decision::{Consequence, Decision, Effect, Failure, Reason, Rule, RuleEffect};
 pub use declaration::parse_counters;
 pub use diagnostic::{Diagnostic, Severity, render};

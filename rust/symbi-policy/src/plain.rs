@@ -38,9 +38,7 @@ impl Engine {
         let action = self.action(request.action, Some(store))?;
         let matching = self.matching(request.principal, &action, request.resource);
         let built = cedar_request(request, &action);
-        visit(request, built, &action, Some(store), |scene| {
-            plainly(scene, matching.iter().flatten().copied())
-        })
+        visit(request, built, &action, Some(store), |scene| plainly(scene, matching.rules.iter().copied()))
     }
 }
 

@@ -12,7 +12,8 @@ use cedar_policy_core::entities::{Entities, EntityJsonParser, NoEntitiesSchema, 
 use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::validator::{CoreSchema, ValidatorSchema};
 
-use crate::entity::{Entity, EntityError, Uid};
+use crate::entity::{Entity, EntityError, Uid, uid_key};
+use crate::index::ByKey;
 
 /// Entities by name. Cheap to clone, never changes.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +22,9 @@ pub struct Store(Arc<Body>);
 #[derive(Debug, Default)]
 struct Body {
     entities: Entities,
-    prepared: HashMap<Uid, Entity>,
+    prepared: ByKey<Entity>,
+    /// Those whose key another has (N2).
+    alike: Vec<Entity>,
 }
 
 impl Store {
@@ -71,29 +74,44 @@ impl Store {
     }
 
     pub(crate) fn from_cedar(entities: Entities) -> Self {
-        let prepared = entities
-            .iter()
-            .map(|entity| Entity::from_cedar(Arc::new(entity.clone())))
-            .map(|entity| (entity.uid().clone(), entity))
-            .collect();
-        Self(Arc::new(Body { entities, prepared }))
+        let (mut prepared, mut alike) = (ByKey::default(), Vec::new());
+        for entity in entities.iter().map(|entity| Entity::from_cedar(Arc::new(entity.clone()))) {
+            match prepared.entry(entity.uid().key()) {
+                Entry::Vacant(place) => drop(place.insert(entity)),
+                Entry::Occupied(_) => alike.push(entity),
+            }
+        }
+        Self(Arc::new(Body { entities, prepared, alike }))
+    }
+
+    fn known(&self, key: u64, is: impl Fn(&Entity) -> bool) -> Option<&Entity> {
+        match self.0.prepared.get(&key)? {
+            first if is(first) => Some(first),
+            _ => self.0.alike.iter().find(|entity| is(entity)),
+        }
+    }
+
+    /// The entity of this name, where the store holds it.
+    pub(crate) fn find(&self, uid: &ast::EntityUID) -> Option<&Entity> {
+        self.known(uid_key(uid), |entity| entity.uid().cedar().as_ref() == uid)
     }
 
     /// The entity of this name; one with nothing but its name when the store does not hold it.
     #[must_use]
     pub fn get(&self, uid: &Uid) -> Entity {
-        self.0.prepared.get(uid).cloned().unwrap_or_else(|| Entity::bare(uid.clone()))
+        let known = self.known(uid.key(), |entity| entity.uid() == uid);
+        known.cloned().unwrap_or_else(|| Entity::bare(uid.clone()))
     }
 
     /// The entities, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entity> {
-        self.0.prepared.values()
+        self.0.prepared.values().chain(&self.0.alike)
     }
 
     /// How many entities it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.prepared.len()
+        self.0.prepared.len() + self.0.alike.len()
     }
 
     /// Whether it holds none.
@@ -104,7 +122,7 @@ impl Store {
 
     /// Whether an evaluation over this store sees `entity` as it was given: it is from here, or has nothing to see.
     pub(crate) fn covers(&self, entity: &Entity) -> bool {
-        match self.0.prepared.get(entity.uid()) {
+        match self.known(entity.uid().key(), |known| known.uid() == entity.uid()) {
             // Actions come from the schema, each time anew.
             Some(known) => {
                 known.is_same(entity) || (entity.uid().is_action() && known.cedar().deep_eq(entity.cedar()))

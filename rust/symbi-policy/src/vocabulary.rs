@@ -9,9 +9,8 @@ use crate::entity::{Entity, EntityError, Uid};
 use crate::value::Value;
 
 /// Every action of the schema.
-pub const ACTIONS: [&str; 24] = [
+pub const ACTIONS: [&str; 23] = [
     "agent.create",
-    "agent.configure",
     "agent.run",
     "agent.suspend",
     "agent.resume",
@@ -20,7 +19,7 @@ pub const ACTIONS: [&str; 24] = [
     "message.send",
     "message.publish",
     "message.subscribe",
-    "resource.allocate",
+    "message.read",
     "limit.breach",
     "tool.call",
     "data.read",

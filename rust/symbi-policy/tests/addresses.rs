@@ -130,7 +130,9 @@ fn p5_no_text_is_too_strange_to_be_refused_or_canonical() {
         if let Ok(address) = Address::parse(&text) {
             assert_eq!(Address::parse(&address.to_string()), Ok(address.clone()), "AD1 {text:?}");
             assert!(!text.contains('\\') && !text.contains('%') || text.contains('/'), "AD2 {text:?}");
-            let machine = text.contains("//localhost/") || text.ends_with("//localhost");
+            // Behind a second `//` it is part of a path, whoever is called.
+            let named = text.contains("//localhost/") || text.ends_with("//localhost");
+            let machine = named && text.matches("//").count() == 1;
             assert!(!machine || address.reach() == Reach::Machine, "{text:?}");
         }
     }

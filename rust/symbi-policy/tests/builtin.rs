@@ -64,10 +64,8 @@ fn secure_default_lets_agents_live_and_talk_and_nothing_leave() {
         (&host, "agent.create", &scout),
         (&host, "agent.run", &scout),
         (&host, "agent.stop", &scout),
-        (&host, "resource.allocate", &runtime),
         (&scout, "message.send", &other),
         (&scout, "message.publish", &topic),
-        (&scout, "resource.allocate", &runtime),
         (&host, "sandbox.start", &closed),
         (&scout, "data.read", &document),
         (&scout, "data.search", &document),
@@ -157,6 +155,25 @@ fn d7_no_policy_of_a_user_takes_the_operators_controls_or_the_brakes_away() {
         assert!(ask(&engine, &scout, "policy.change", &set, &[]).is_denied());
         assert!(ask(&engine, &operator, "label.declassify", &scout, &[]).is_denied());
     }
+}
+
+/// D9: four eyes on policies, without a way to forbid them.
+#[test]
+fn d9_a_set_may_ask_for_a_second_person_at_an_operators_change_of_policy_and_for_nothing_else() {
+    let text = "@id(\"two\") @obligation(\"approval\") @approvals(\"2\")
+        permit (principal is Operator, action, resource) when { principal == Operator::\"1000\" };
+        @id(\"never\") forbid (principal, action, resource);";
+    let engine = engine(&[Source { name: "mine".into(), text: text.into() }]);
+    let set = vocabulary::named("PolicySet", "main").unwrap();
+    let runtime = vocabulary::named("Runtime", "this").unwrap();
+    let ask =
+        |uid, action, resource| ask(&engine, &vocabulary::operator(uid).unwrap(), action, resource, &[]);
+    let changed = ask(1000, "policy.change", &set);
+    assert_eq!(changed.effect.as_str(), "approval");
+    let rules: Vec<&str> = changed.determining.iter().map(|rule| rule.id.as_str()).collect();
+    assert_eq!(rules, ["operator-controls", "two"]);
+    assert!(ask(1001, "policy.change", &set).is_allowed(), "the rule is about another");
+    assert!(ask(1000, "operation.approve", &runtime).is_allowed(), "or nobody could ever agree");
 }
 
 #[test]

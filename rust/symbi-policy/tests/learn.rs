@@ -61,7 +61,7 @@ fn seen(dice: &mut Dice) -> Seen {
             ("sandbox.start", vocabulary::sandbox("random", tier, network, writable).unwrap())
         }
         6 => ("net.connect", vocabulary::network("example.org", 443).unwrap()),
-        _ => ("resource.allocate", vocabulary::named("Runtime", "runtime").unwrap()),
+        _ => ("data.erase", vocabulary::named("Runtime", "runtime").unwrap()),
     };
     let labels = labels(dice);
     (principal, action, resource, labels)

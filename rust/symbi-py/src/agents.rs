@@ -47,7 +47,7 @@ impl Kernel {
             tier: tier.parse().map_err(input)?,
             assessed: assessed.map(parsed).transpose()?,
             capabilities,
-            labels: labels_in(labels)?,
+            labels: labels_in(&self.core, &labels)?,
             tenant: tenant.to_owned(),
             limits: ResourceLimits {
                 memory_mb,

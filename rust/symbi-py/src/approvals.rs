@@ -64,7 +64,7 @@ impl Kernel {
     }
 
     fn declassify(&self, py: Python<'_>, by: &str, agent: &str, labels: Vec<String>) -> PyResult<u64> {
-        let (by, agent, labels) = (principal(by)?, agent_id(agent)?, labels_in(labels)?);
+        let (by, agent, labels) = (principal(by)?, agent_id(agent)?, labels_in(&self.core, &labels)?);
         enter(py, || self.core.declassify(by, agent, &labels))
     }
 

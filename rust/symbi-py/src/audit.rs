@@ -7,9 +7,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyList, PyString, PyTuple};
 use symbi_audit::{
-    Event, Log, LogError, LogOptions, LogStatus, Owner, Query, Reader, Receipt, Record, Records, VerifyError,
-    check_details, check_event_type,
+    Event, KeyIdError, Log, LogError, LogOptions, LogStatus, Owner, Reader, Receipt, Record, Records,
+    VerifyError, check_details, check_event_type,
 };
 
 use crate::errors::{Raise, enter};
@@ -22,7 +24,9 @@ impl From<LogError> for Raise {
             LogError::ChainBroken { seq, .. } => Self::new("ChainBrokenError", message).seq(seq),
             LogError::Truncated { seq, .. } => Self::new("TruncatedError", message).seq(seq),
             LogError::WrongKey { .. } => Self::new("CryptoError", message),
-            LogError::Owned { .. } | LogError::Io { .. } => Self::new("AuditError", message),
+            LogError::Owned { .. } | LogError::Io { .. } | LogError::Held { .. } => {
+                Self::new("AuditError", message)
+            }
             LogError::Unavailable { .. } => Self::new("LogUnavailableError", message),
             LogError::Timeout { .. } => Self::new("SymbiTimeoutError", message),
             LogError::Event { .. } => Self::new("InputError", message),
@@ -70,19 +74,71 @@ pub(crate) fn fields(record: Record) -> Fields {
             record.details,
             record.personal,
             hex(&record.chain),
-            record.signature.to_vec(),
+            record.signature.map(Vec::from).unwrap_or_default(),
             record.line,
         ),
     )
 }
 
+/// An event of many: its texts stay where Python has them.
+struct Given {
+    event_type: PyBackedStr,
+    agent_id: Option<PyBackedStr>,
+    details: PyBackedStr,
+    subjects: Vec<String>,
+}
+
+impl Given {
+    /// A tuple of three texts as it is; anything else as `row` makes it, which refuses what cannot be recorded.
+    fn of(event: &Bound<'_, PyAny>, row: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Some(given) = Self::of_texts(event) {
+            return Ok(given);
+        }
+        let (event_type, agent_id, details, subjects) = row.call1((event,))?.extract()?;
+        Ok(Self { event_type, agent_id, details, subjects })
+    }
+
+    fn of_texts(event: &Bound<'_, PyAny>) -> Option<Self> {
+        // Exact: what inherits from `str` may have another text.
+        let text =
+            |one: Bound<'_, PyAny>| PyBackedStr::try_from(one.cast_into_exact::<PyString>().ok()?).ok();
+        let event = event.cast_exact::<PyTuple>().ok()?;
+        let has_subject = match event.len() {
+            3 => false,
+            4 => !event.get_item(3).ok()?.is_none(),
+            _ => true,
+        };
+        if has_subject {
+            return None;
+        }
+        let agent_id = event.get_item(1).ok()?;
+        Some(Self {
+            event_type: text(event.get_item(0).ok()?)?,
+            agent_id: if agent_id.is_none() { None } else { Some(text(agent_id)?) },
+            details: text(event.get_item(2).ok()?)?,
+            subjects: Vec::new(),
+        })
+    }
+
+    fn check(&self) -> Result<(), Raise> {
+        check(&self.event_type, self.agent_id.as_deref(), &self.details, &self.subjects)
+    }
+
+    fn event(&self) -> Event<'_> {
+        Event {
+            agent_text: self.agent_id.as_deref(),
+            subjects: &self.subjects,
+            ..Event::new(&self.event_type, &self.details)
+        }
+    }
+}
+
 /// What an application hands in is checked here, before anything is taken.
-fn check((event_type, agent_id, details, subjects): &Row) -> Result<(), Raise> {
+fn check(event_type: &str, agent_id: Option<&str>, details: &str, subjects: &[String]) -> Result<(), Raise> {
     check_event_type(event_type)?;
     check_details(details).map_err(|error| Raise::new("InputError", format!("`details`: {error}")))?;
-    for (name, text) in
-        agent_id.iter().map(|text| ("agent_id", text)).chain(subjects.iter().map(|text| ("subject", text)))
-    {
+    let subjects = subjects.iter().map(|text| ("subject", text.as_str()));
+    for (name, text) in agent_id.map(|text| ("agent_id", text)).into_iter().chain(subjects) {
         if text.is_empty() || text.len() > NAME_BYTES_MAX {
             let reason = format!("`{name}` has {} bytes: 1 to {NAME_BYTES_MAX} are allowed", text.len());
             return Err(Raise::new("InputError", reason));
@@ -102,11 +158,12 @@ fn event<'a>((event_type, agent_id, details, subjects): &'a Row) -> Event<'a> {
 #[pyclass(frozen, module = "symbi._core")]
 struct AuditWriter {
     log: Log,
+    provider: String,
 }
 
 impl AuditWriter {
     fn written(&self, receipt: &Receipt) -> Written {
-        let signature = self.log.signature(receipt).to_vec();
+        let signature = self.log.signature(receipt).map(Vec::from).unwrap_or_default();
         (receipt.seq, receipt.event_id.to_string(), receipt.timestamp_us, hex(&receipt.chain), signature)
     }
 }
@@ -118,17 +175,19 @@ type OpenedTuple = (String, bool, String, u64, u64, String);
 impl AuditWriter {
     /// Opens, or makes, the log. Answers it and what opening found.
     #[staticmethod]
-    #[pyo3(signature = (directory, seed, provider, signers=None))]
+    #[pyo3(signature = (directory, seed, provider, signers=None, signing="event"))]
     fn open(
         py: Python<'_>,
         directory: &str,
         seed: [u8; 32],
         provider: &str,
         signers: Option<usize>,
+        signing: &str,
     ) -> PyResult<(Self, OpenedTuple)> {
         enter(py, || -> Result<_, LogError> {
             let mut options = LogOptions::of_seed(provider, &seed, Owner::Application)?;
             options.signers = signers.unwrap_or(options.signers);
+            options.signing = signing.parse()?;
             let (log, report) = Log::open(Path::new(directory), &options)?;
             let told = (
                 report.log_id.to_string(),
@@ -138,30 +197,32 @@ impl AuditWriter {
                 report.records,
                 report.boot.to_string(),
             );
-            Ok((Self { log }, told))
+            Ok((Self { log, provider: provider.to_owned() }, told))
         })
     }
 
     /// Appends one event and waits until it is on disk.
     fn append(&self, py: Python<'_>, row: Row, timeout_s: f64) -> PyResult<Written> {
         enter(py, || -> Result<_, Raise> {
-            check(&row)?;
+            check(&row.0, row.1.as_deref(), &row.2, &row.3)?;
             let receipt = self.log.append(&event(&row))?;
             self.log.wait_durable(receipt.seq, seconds(timeout_s)?)?;
             Ok(self.written(&receipt))
         })
     }
 
-    /// Appends events and, where `timeout_s` is given, waits until the last is on disk. Answers `[first, end)`.
-    #[pyo3(signature = (rows, timeout_s=None))]
-    fn append_many(&self, py: Python<'_>, rows: Vec<Row>, timeout_s: Option<f64>) -> PyResult<(u64, u64)> {
+    /// Appends events; `row` makes a row of one that is not a tuple of texts. Answers `[first, end)`.
+    fn append_many(
+        &self,
+        py: Python<'_>,
+        events: &Bound<'_, PyList>,
+        row: &Bound<'_, PyAny>,
+    ) -> PyResult<(u64, u64)> {
+        let given = events.iter().map(|event| Given::of(&event, row)).collect::<PyResult<Vec<_>>>()?;
         enter(py, || -> Result<_, Raise> {
-            rows.iter().try_for_each(check)?;
-            let events: Vec<Event<'_>> = rows.iter().map(event).collect();
+            given.iter().try_for_each(Given::check)?;
+            let events: Vec<Event<'_>> = given.iter().map(Given::event).collect();
             let range = self.log.append_many(&events)?;
-            if let Some(timeout_s) = timeout_s.filter(|_| range.end > range.start) {
-                self.log.wait_durable(range.end - 1, seconds(timeout_s)?)?;
-            }
             Ok((range.start, range.end))
         })
     }
@@ -174,6 +235,49 @@ impl AuditWriter {
     /// Signs the state of the log; answers the text of the checkpoint.
     fn checkpoint(&self, py: Python<'_>) -> PyResult<String> {
         enter(py, || self.log.checkpoint().map(|checkpoint| checkpoint.to_string()))
+    }
+
+    /// From the next record on the key of this seed signs. Answers the record and the key's fingerprint.
+    fn rotate(&self, py: Python<'_>, seed: [u8; 32], timeout_s: f64) -> PyResult<(u64, String)> {
+        enter(py, || -> Result<_, Raise> {
+            let options = LogOptions::of_seed(&self.provider, &seed, Owner::Application)?;
+            let receipt = self.log.rotate(&options.signing_key)?;
+            self.log.wait_durable(receipt.seq, seconds(timeout_s)?)?;
+            Ok((receipt.seq, options.signing_key.key_id().to_string()))
+        })
+    }
+
+    /// Records that others had a key from a record on.
+    fn mark_compromised(
+        &self,
+        py: Python<'_>,
+        key: &str,
+        from_seq: u64,
+        reason: &str,
+        by: &str,
+    ) -> PyResult<u64> {
+        enter(py, || -> Result<_, Raise> {
+            let key = key.parse().map_err(|error: KeyIdError| Raise::new("InputError", error.to_string()))?;
+            Ok(self.log.mark_compromised(key, from_seq, reason, by)?)
+        })
+    }
+
+    /// Puts a legal hold in force, or releases it.
+    fn hold(&self, py: Python<'_>, on: bool, reason: &str, by: &str) -> PyResult<u64> {
+        enter(py, || self.log.hold(on, reason, by))
+    }
+
+    /// Removes what is older than this: `(from, to, bytes, seq)`, or none.
+    fn prune(&self, py: Python<'_>, before_us: u64, by: &str) -> PyResult<Option<(u64, u64, u64, u64)>> {
+        enter(py, || {
+            let pruned = self.log.prune(before_us, u64::MAX, by)?;
+            Ok::<_, LogError>(pruned.map(|done| (done.from, done.to, done.bytes, done.seq)))
+        })
+    }
+
+    /// The fingerprint of the key that signs now.
+    fn key(&self) -> String {
+        self.log.key_id().to_string()
     }
 
     /// How many records are on disk.
@@ -238,31 +342,19 @@ fn audit_summary(py: Python<'_>, directory: &str) -> PyResult<(String, String, S
     })
 }
 
-/// The records that are asked for.
+/// The legal hold that is in force on a trail: `(seq, since_us, reason, by)`.
 #[pyfunction]
-#[pyo3(signature = (directory, *, agent_id=None, event_type=None, since_us=None, until_us=None, op=None, run=None,
-                    decision=None, subject=None, event_id=None, limit=None))]
-#[expect(clippy::too_many_arguments, reason = "one per filter, all by keyword")]
-fn audit_query(
-    py: Python<'_>,
-    directory: &str,
-    agent_id: Option<String>,
-    event_type: Option<String>,
-    since_us: Option<u64>,
-    until_us: Option<u64>,
-    op: Option<String>,
-    run: Option<String>,
-    decision: Option<String>,
-    subject: Option<String>,
-    event_id: Option<String>,
-    limit: Option<usize>,
-) -> PyResult<Vec<Fields>> {
-    let query =
-        Query { agent_id, event_type, since_us, until_us, op, run, decision, subject, event_id, limit };
+fn audit_hold(py: Python<'_>, directory: &str) -> PyResult<Option<(u64, u64, String, String)>> {
     enter(py, || -> Result<_, LogError> {
-        let found = Reader::open(Path::new(directory))?.query(&query)?;
-        Ok(found.into_iter().map(fields).collect())
+        let hold = Reader::open(Path::new(directory))?.hold()?;
+        Ok(hold.map(|hold| (hold.seq, hold.since_us, hold.reason, hold.by)))
     })
+}
+
+/// The first record that is there: 0 unless older ones were pruned.
+#[pyfunction]
+fn audit_begins_at(py: Python<'_>, directory: &str) -> PyResult<u64> {
+    enter(py, || Reader::open(Path::new(directory))?.begins_at())
 }
 
 /// The last records of a trail, oldest first.
@@ -279,6 +371,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<AuditWriter>()?;
     module.add_class::<AuditTail>()?;
     module.add_function(wrap_pyfunction!(audit_summary, module)?)?;
-    module.add_function(wrap_pyfunction!(audit_query, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_hold, module)?)?;
+    module.add_function(wrap_pyfunction!(audit_begins_at, module)?)?;
     module.add_function(wrap_pyfunction!(audit_last, module)?)
 }

@@ -3,12 +3,14 @@
 //! Not here: the classes (`kernel`). Agents, runs and operations are their UUIDs as text; a principal is `host`,
 //! `operator:<uid>` or an agent's id; parts and messages are plain tuples.
 
-use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
-use symbi_kernel as core;
-use symbi_types::{AgentId, Label, LabelSet, Part, PartSource, ResourceVector, RunId};
+use std::time::Duration;
 
-use crate::errors::Raise;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use symbi_kernel as core;
+use symbi_types::{AgentId, LabelSet, Part, PartSource, ResourceVector, RunId};
+
+use crate::errors::{Raise, enter};
 
 impl From<core::Refusal> for Raise {
     fn from(refusal: core::Refusal) -> Self {
@@ -74,6 +76,7 @@ impl From<core::OperatorError> for Raise {
             core::OperatorError::Policies(diagnostics) => {
                 Raise::new("PolicyError", symbi_policy::render(&diagnostics))
             }
+            core::OperatorError::Trail(error) => error.into(),
             core::OperatorError::Flips(_) => Raise::new("PolicyError", error.to_string()),
         }
     }
@@ -90,7 +93,7 @@ impl From<core::KernelError> for Raise {
         let text = error.to_string();
         match error {
             core::KernelError::Log(error) => error.into(),
-            core::KernelError::Keys(_) => Raise::new("CryptoError", text),
+            core::KernelError::Keys(_) | core::KernelError::Subjects(_) => Raise::new("CryptoError", text),
             core::KernelError::Store(_) => Raise::new("KnowledgeError", text),
             core::KernelError::Builtin(_) => Raise::new("PolicyError", text),
             core::KernelError::Data { .. }
@@ -121,8 +124,12 @@ pub(crate) fn principal(text: &str) -> PyResult<core::Principal> {
     }
 }
 
-pub(crate) fn labels_in(texts: Vec<String>) -> PyResult<LabelSet> {
-    texts.iter().map(|text| text.parse::<Label>().map_err(input)).collect()
+/// Labels as people say them. One that names a person may make a key, and wait for the disk.
+pub(crate) fn labels_in(kernel: &core::Kernel, texts: &[String]) -> PyResult<LabelSet> {
+    if texts.is_empty() {
+        return Ok(LabelSet::default());
+    }
+    Python::attach(|py| enter(py, || kernel.labels(texts)))
 }
 
 pub(crate) fn texts(labels: &LabelSet) -> Vec<String> {
@@ -138,10 +145,10 @@ pub(crate) type CitationTuple = (PartTuple, String, String, i64);
 /// `(text | None, digest | None, labels, start, end)`
 pub(crate) type PassageTuple = (Option<String>, Option<String>, Vec<String>, u64, u64);
 
-pub(crate) fn part_in(part: PartTuple) -> PyResult<Part> {
+pub(crate) fn part_in(kernel: &core::Kernel, part: PartTuple) -> PyResult<Part> {
     let (text, declared, source) = part;
     let source = source.map(|(chunk, start, end)| PartSource { chunk, start, end });
-    Ok(Part { text, labels: labels_in(declared)?, source })
+    Ok(Part { text, labels: labels_in(kernel, &declared)?, source })
 }
 
 pub(crate) fn part_out(part: Part) -> PartTuple {
@@ -149,36 +156,12 @@ pub(crate) fn part_out(part: Part) -> PartTuple {
     (part.text, texts(&part.labels), source)
 }
 
-pub(crate) fn payload_in(payload: &Bound<'_, PyAny>) -> PyResult<core::Payload> {
+pub(crate) fn payload_in(kernel: &core::Kernel, payload: &Bound<'_, PyAny>) -> PyResult<core::Payload> {
     if let Ok(bytes) = payload.cast::<PyBytes>() {
         return Ok(core::Payload::Bytes(bytes.as_bytes().to_vec()));
     }
     let parts: Vec<PartTuple> = payload.extract()?;
-    Ok(core::Payload::Parts(parts.into_iter().map(part_in).collect::<PyResult<_>>()?))
-}
-
-pub(crate) fn payload_out<'py>(py: Python<'py>, payload: core::Payload) -> PyResult<Bound<'py, PyAny>> {
-    match payload {
-        core::Payload::Bytes(bytes) => Ok(PyBytes::new(py, &bytes).into_any()),
-        core::Payload::Parts(parts) => Ok(PyList::new(py, parts.into_iter().map(part_out))?.into_any()),
-    }
-}
-
-pub(crate) fn received_out<'py>(py: Python<'py>, one: core::Received) -> PyResult<Bound<'py, PyTuple>> {
-    let reply = one.in_reply_to.map(|id| id.to_string());
-    let payload = payload_out(py, one.payload)?;
-    (
-        one.id.to_string(),
-        one.sender.to_string(),
-        one.sender_name,
-        payload,
-        texts(&one.labels),
-        one.created_us,
-        reply,
-        one.topic,
-        one.attempt,
-    )
-        .into_pyobject(py)
+    Ok(core::Payload::Parts(parts.into_iter().map(|part| part_in(kernel, part)).collect::<PyResult<_>>()?))
 }
 
 /// Settings of the scheduler by name; those that are not there have their default.
@@ -199,6 +182,17 @@ pub(crate) fn scheduling_in(given: &Bound<'_, PyDict>) -> PyResult<core::Schedul
         }
     }
     Ok(options)
+}
+
+/// `(what is signed, seconds until a segment is closed, seconds it is kept, 0 for ever)`.
+pub(crate) fn keeping_in(
+    (signing, segment_age_s, retention_s): (String, u64, u64),
+) -> Result<core::KeepingOptions, PyErr> {
+    Ok(core::KeepingOptions {
+        signing: signing.parse().map_err(input)?,
+        segment_age_max: Duration::from_secs(segment_age_s),
+        retention: (retention_s > 0).then(|| Duration::from_secs(retention_s)),
+    })
 }
 
 /// `(a second, at once)`, and `(hand-outs, patience, first pause, longest pause)` in microseconds.

@@ -163,10 +163,9 @@ fn open_sealed<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     let opened = enter(py, || {
         symbi_kernel::open_sealed(&data, sealed, passphrase.as_deref())
-            .map_err(|error| Raise::new("CryptoError", error.to_string()))?
-            .ok_or_else(|| Raise::new("CryptoError", "these keys did not seal it"))
+            .map_err(|error| Raise::new("CryptoError", error.to_string()))
     })?;
-    Ok(PyBytes::new(py, &opened))
+    Ok(PyBytes::new(py, &crate::erasure::plain(opened, "these keys did not seal it")?))
 }
 
 /// The secret in a key file: PKCS#8, encrypted or not, or 32 raw bytes.

@@ -11,7 +11,9 @@ use pyo3::types::{PyBytes, PyDict};
 use symbi_kernel as core;
 use symbi_types::{ResourceVector, SystemClock, SystemEntropy};
 
-use crate::convert::{TenantTuple, input, messaging_in, policies_in, principal, scheduling_in, tenant_in};
+use crate::convert::{
+    TenantTuple, input, keeping_in, messaging_in, policies_in, principal, scheduling_in, tenant_in,
+};
 use crate::errors::{Raise, enter};
 use crate::permits::Permit;
 use crate::supervise::supervisor_in;
@@ -21,6 +23,9 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("PAYLOAD_BYTES_MAX", core::PAYLOAD_BYTES_MAX)?;
     module.add_class::<Kernel>()?;
     module.add_class::<crate::messages::DurableSend>()?;
+    module.add_class::<crate::mail::Mail>()?;
+    module.add_class::<crate::mail::SentIds>()?;
+    module.add_class::<crate::letters::DurablePublish>()?;
     module.add_class::<Permit>()
 }
 
@@ -28,6 +33,14 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyclass(frozen, module = "symbi._core")]
 pub(crate) struct Kernel {
     pub(crate) core: Arc<core::Kernel>,
+    process: u32,
+}
+
+impl Kernel {
+    /// Before anything is sealed: a forked child has the keys and counters of its parent.
+    pub(crate) fn is_of_this_process(&self) -> PyResult<()> {
+        Ok(crate::forked::check(self.process)?)
+    }
 }
 
 #[pymethods]
@@ -36,7 +49,7 @@ impl Kernel {
     #[pyo3(signature = (data, *, trail=None, sources=None, counters=Vec::new(), enforce=true, provider="aws-lc",
         signers=2, memory_mb=0, cpu_millicores=0, sandboxes=0, disk_io_mbps=1_048_576,
         network_io_mbps=1_048_576, accelerators=0, scheduling=None, supervision=None, tenants=Vec::new(), agents_max=10_000, mailbox_depth_max=1024,
-        mailbox_bytes_max=1_048_576, snapshot_records=core::SNAPSHOT_RECORDS, passphrase=None, message_rate=None, delivery=None))]
+        mailbox_bytes_max=1_048_576, snapshot_records=core::SNAPSHOT_RECORDS, passphrase=None, message_rate=None, delivery=None, subject_key_backups=Vec::new(), keeping=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of one constructor")]
     fn open(
         py: Python<'_>,
@@ -63,6 +76,8 @@ impl Kernel {
         passphrase: Option<Vec<u8>>,
         message_rate: Option<(u64, u64)>,
         delivery: Option<(u32, u64, u64, u64)>,
+        subject_key_backups: Vec<PathBuf>,
+        keeping: Option<(String, u64, u64)>,
     ) -> PyResult<Self> {
         let policies = sources.map(|sources| policies_in(sources, counters)).transpose()?;
         let options = core::KernelOptions {
@@ -93,8 +108,54 @@ impl Kernel {
             entropy: Arc::new(SystemEntropy),
             storage: None,
             snapshot_records,
+            subject_key_backups,
+            keeping: keeping.map(keeping_in).transpose()?.unwrap_or_default(),
         };
-        enter(py, || core::Kernel::open(options)).map(|core| Self { core })
+        enter(py, || core::Kernel::open(options)).map(|core| Self { core, process: crate::forked::process() })
+    }
+
+    /// From the next record on the key of this seed signs the trail. Answers the record and the key's fingerprint.
+    fn rotate_trail_key(&self, py: Python<'_>, by: &str, seed: [u8; 32]) -> PyResult<(u64, String)> {
+        let by = principal(by)?;
+        enter(py, || {
+            self.core
+                .rotate_trail_key(by, &seed)
+                .map(|(seq, key)| (seq, key.to_string()))
+                .map_err(Raise::from)
+        })
+    }
+
+    /// Records that others had a key of the trail from a record on.
+    fn mark_key_compromised(
+        &self,
+        py: Python<'_>,
+        by: &str,
+        key: &str,
+        from_seq: u64,
+        reason: &str,
+    ) -> PyResult<u64> {
+        let (by, key) = (principal(by)?, key.parse().map_err(input)?);
+        enter(py, || self.core.mark_key_compromised(by, key, from_seq, reason).map_err(Raise::from))
+    }
+
+    /// Puts a legal hold on the trail in force, or releases it.
+    fn hold_trail(&self, py: Python<'_>, by: &str, on: bool, reason: &str) -> PyResult<u64> {
+        let by = principal(by)?;
+        enter(py, || self.core.hold_trail(by, on, reason).map_err(Raise::from))
+    }
+
+    /// Removes what is older than this and not read any more: `(from, to, bytes, seq)`, or none.
+    fn prune_trail(
+        &self,
+        py: Python<'_>,
+        by: &str,
+        before_us: u64,
+    ) -> PyResult<Option<(u64, u64, u64, u64)>> {
+        let by = principal(by)?;
+        enter(py, || {
+            let pruned = self.core.prune_trail(by, before_us).map_err(Raise::from)?;
+            Ok::<_, Raise>(pruned.map(|done| (done.from, done.to, done.bytes, done.seq)))
+        })
     }
 
     #[getter]
@@ -230,10 +291,8 @@ impl Kernel {
 
     /// What was sealed in a record of this runtime, for its operator.
     fn unseal<'py>(&self, py: Python<'py>, sealed: &str) -> PyResult<Bound<'py, PyBytes>> {
-        let plain = self
-            .core
-            .unseal(sealed)
-            .ok_or_else(|| PyErr::from(Raise::new("CryptoError", "this was not sealed by this runtime")))?;
+        let plain =
+            crate::erasure::plain(self.core.open_sealed(sealed), "this was not sealed by this runtime")?;
         Ok(PyBytes::new(py, &plain))
     }
 }

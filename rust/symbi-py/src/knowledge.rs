@@ -21,7 +21,7 @@ impl Kernel {
         let passages = passages
             .into_iter()
             .map(|(text, digest, declared, start, end)| {
-                Ok(core::Passage { text, digest, labels: labels_in(declared)?, start, end })
+                Ok(core::Passage { text, digest, labels: labels_in(&self.core, &declared)?, start, end })
             })
             .collect::<PyResult<_>>()?;
         enter(py, || self.core.ingest(by, title, passages))
@@ -39,9 +39,10 @@ impl Kernel {
         title: &str,
         text: &str,
         readers: Vec<String>,
+        labels: Vec<String>,
     ) -> PyResult<(String, u64)> {
-        let by = agent_id(by)?;
-        let (id, seq) = enter(py, || self.core.write_document(by, title, text, &readers))?;
+        let (by, labels) = (agent_id(by)?, labels_in(&self.core, &labels)?);
+        let (id, seq) = enter(py, || self.core.write_labelled(by, title, text, &readers, &labels))?;
         Ok((id.to_string(), seq))
     }
 

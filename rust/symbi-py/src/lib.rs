@@ -13,12 +13,16 @@ mod audit;
 mod breach;
 mod collect;
 mod convert;
+mod erasure;
 mod errors;
 mod explain;
 mod forked;
 mod guest;
 mod kernel;
+mod keys;
 mod knowledge;
+mod letters;
+mod mail;
 mod messages;
 mod permits;
 mod policy;
@@ -26,6 +30,7 @@ mod proofs;
 mod runs;
 mod scheduler;
 mod supervise;
+mod trail;
 mod vectors;
 mod whatif;
 
@@ -41,11 +46,13 @@ mod _core {
         module.add("profile", if cfg!(debug_assertions) { "ci" } else { "release" })?;
         super::audit::register(module)?;
         super::proofs::register(module)?;
+        super::trail::register(module)?;
         super::guest::register(module)?;
         super::policy::register(module)?;
         super::explain::register(module)?;
         super::forked::register(module)?;
         super::kernel::register(module)?;
+        super::erasure::register(module)?;
         super::scheduler::register(module)?;
         super::whatif::register(module)?;
         super::vectors::register(module)

@@ -1,17 +1,16 @@
 //! Messages between a `Kernel`'s agents.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
 use symbi_kernel as core;
 
-use crate::convert::{agent_id, input, parsed, payload_in, principal, received_out, recipient_in};
+use crate::convert::{agent_id, input, parsed, payload_in, recipient_in};
 use crate::errors::{Raise, enter};
 use crate::kernel::Kernel;
 
 /// `(in_reply_to, expects_reply, at_least_once, id, lifetime_us)`
-type OptionsTuple = (Option<String>, bool, bool, Option<String>, Option<u64>);
+pub(crate) type OptionsTuple = (Option<String>, bool, bool, Option<String>, Option<u64>);
 
-fn options_in(given: OptionsTuple) -> PyResult<core::SendOptions> {
+pub(crate) fn options_in(given: OptionsTuple) -> PyResult<core::SendOptions> {
     let (in_reply_to, expects_reply, at_least_once, id, lifetime_us) = given;
     let guarantee = if at_least_once { core::Guarantee::AtLeastOnce } else { core::Guarantee::AtMostOnce };
     Ok(core::SendOptions {
@@ -40,8 +39,9 @@ impl DurableSend {
 
 #[pymethods]
 impl Kernel {
-    /// Answers the id, and the record where it has one of its own.
-    #[pyo3(signature = (sender, recipient, payload, in_reply_to=None, expects_reply=false, options=None))]
+    /// Answers the id, and the record where it has one of its own; and, where the caller is to tell them (`here`), the
+    /// mailboxes that have something now.
+    #[pyo3(signature = (sender, recipient, payload, in_reply_to=None, expects_reply=false, options=None, here=false))]
     #[expect(clippy::too_many_arguments, reason = "the fields of a message")]
     fn send(
         &self,
@@ -52,9 +52,11 @@ impl Kernel {
         in_reply_to: Option<&str>,
         expects_reply: bool,
         options: Option<OptionsTuple>,
-    ) -> PyResult<(String, Option<u64>)> {
+        here: bool,
+    ) -> PyResult<(String, Option<u64>, Vec<String>)> {
+        self.is_of_this_process()?;
         let (sender, recipient) = (agent_id(sender)?, recipient_in(recipient));
-        let payload = payload_in(payload)?;
+        let payload = payload_in(&self.core, payload)?;
         let options = match options {
             Some(options) => options_in(options)?,
             None => core::SendOptions {
@@ -63,34 +65,10 @@ impl Kernel {
                 ..core::SendOptions::default()
             },
         };
-        let sent = enter(py, || self.core.send_with(sender, &recipient, payload, &options))?;
-        Ok((sent.id.to_string(), sent.seq))
-    }
-
-    /// Sends all, in order, in one crossing: all or, where one is refused, none. None stands for a message that had no
-    /// room.
-    #[pyo3(signature = (sender, messages, each=false))]
-    fn send_many(
-        &self,
-        py: Python<'_>,
-        sender: &str,
-        messages: Vec<(String, Bound<'_, PyAny>)>,
-        each: bool,
-    ) -> PyResult<Vec<Option<String>>> {
-        let sender = agent_id(sender)?;
-        let messages = messages
-            .iter()
-            .map(|(recipient, payload)| Ok((recipient_in(recipient), payload_in(payload)?)))
-            .collect::<PyResult<Vec<_>>>()?;
-        let signing = if each { core::Signing::Each } else { core::Signing::Batch };
-        let sent = enter(py, || self.core.send_many(sender, messages, signing))?;
-        sent.into_iter()
-            .map(|one| match one {
-                Ok(sent) => Ok(Some(sent.id.to_string())),
-                Err(core::BusError::MailboxFull { .. }) => Ok(None),
-                Err(error) => Err(Raise::from(core::MessageError::from(error)).into()),
-            })
-            .collect()
+        let send = || self.core.send_with(sender, &recipient, payload, &options);
+        let (sent, filled) =
+            enter(py, || if here { self.core.here(send) } else { send().map(|sent| (sent, Vec::new())) })?;
+        Ok((sent.id.to_string(), sent.seq, filled.iter().map(ToString::to_string).collect()))
     }
 
     /// Records a message that is to survive a crash. Answers its id, and what delivers it when its record is on disk;
@@ -103,8 +81,9 @@ impl Kernel {
         payload: &Bound<'_, PyAny>,
         options: OptionsTuple,
     ) -> PyResult<Option<DurableSend>> {
+        self.is_of_this_process()?;
         let (sender, recipient) = (agent_id(sender)?, recipient_in(recipient));
-        let (payload, options) = (payload_in(payload)?, options_in(options)?);
+        let (payload, options) = (payload_in(&self.core, payload)?, options_in(options)?);
         Ok(match enter(py, || self.core.begin_durable(sender, &recipient, payload, &options))? {
             core::Durable::Begun(begun) => {
                 let seq = begun.intent_seq();
@@ -119,32 +98,6 @@ impl Kernel {
         let begun = taken.ok_or_else(|| input("this message was delivered already"))?;
         let sent = enter(py, || self.core.deliver_durable(begun))?;
         Ok(sent.id.to_string())
-    }
-
-    /// What is in the agent's mailbox, or in `mailbox`: one of its subscriptions'.
-    #[pyo3(signature = (agent, limit, mailbox=None))]
-    fn receive_many<'py>(
-        &self,
-        py: Python<'py>,
-        agent: &str,
-        limit: usize,
-        mailbox: Option<&str>,
-    ) -> PyResult<Vec<Bound<'py, PyTuple>>> {
-        let agent = agent_id(agent)?;
-        let mailbox = mailbox.map(agent_id).transpose()?.unwrap_or(agent);
-        let received = enter(py, || self.core.receive_from(agent, mailbox, limit))?;
-        received.into_iter().map(|one| received_out(py, one)).collect()
-    }
-
-    fn take_reply<'py>(
-        &self,
-        py: Python<'py>,
-        agent: &str,
-        request: &str,
-    ) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let (agent, request) = (agent_id(agent)?, request.parse().map_err(input)?);
-        let reply = enter(py, || self.core.take_reply(agent, request))?;
-        reply.map(|one| received_out(py, one)).transpose()
     }
 
     fn forget_reply(&self, agent: &str, request: &str) -> PyResult<()> {
@@ -175,7 +128,9 @@ impl Kernel {
         options: OptionsTuple,
         only: Option<Vec<String>>,
     ) -> PyResult<(String, Vec<String>)> {
-        let (sender, payload, options) = (agent_id(sender)?, payload_in(payload)?, options_in(options)?);
+        self.is_of_this_process()?;
+        let (sender, payload, options) =
+            (agent_id(sender)?, payload_in(&self.core, payload)?, options_in(options)?);
         let only = only.map(|texts| texts.iter().map(|text| agent_id(text)).collect::<PyResult<Vec<_>>>());
         let only = only.transpose()?;
         let published = enter(py, || self.core.publish(sender, topic, payload, &options, only.as_deref()))?;
@@ -217,32 +172,5 @@ impl Kernel {
 
     fn pass_deliveries(&self, py: Python<'_>) {
         py.detach(|| self.core.pass_deliveries());
-    }
-
-    /// The dead letters, and how many were let go for younger ones.
-    fn dead_letters<'py>(&self, py: Python<'py>) -> PyResult<(Vec<Bound<'py, PyDict>>, u64)> {
-        let (dead, let_go) = py.detach(|| self.core.dead_letters());
-        let shown = dead.into_iter().map(|one| {
-            let dict = PyDict::new(py);
-            dict.set_item("id", one.id.to_string())?;
-            dict.set_item("mailbox", one.mailbox.to_string())?;
-            dict.set_item("reason", one.reason.as_str())?;
-            dict.set_item("attempts", one.attempts)?;
-            let (sender, name, at) = match one.sent {
-                Some((sender, name, at)) => (Some(sender.to_string()), Some(name), Some(at)),
-                None => (None, None, None),
-            };
-            dict.set_item("sender", sender)?;
-            dict.set_item("sender_name", name)?;
-            dict.set_item("created_us", at)?;
-            dict.set_item("topic", one.topic)?;
-            Ok(dict)
-        });
-        Ok((shown.collect::<PyResult<_>>()?, let_go))
-    }
-
-    fn revive(&self, py: Python<'_>, by: &str, message: &str) -> PyResult<u64> {
-        let (by, message) = (principal(by)?, parsed(message)?);
-        enter(py, || self.core.revive(by, message))
     }
 }

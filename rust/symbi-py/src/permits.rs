@@ -30,7 +30,7 @@ impl Kernel {
         timeout_ms: u64,
         amounts: Vec<(String, u64)>,
     ) -> PyResult<Permit> {
-        let parts = parts.into_iter().map(part_in).collect::<PyResult<_>>()?;
+        let parts = parts.into_iter().map(|part| part_in(&self.core, part)).collect::<PyResult<_>>()?;
         let call =
             core::ToolCall { tool, arguments: arguments.to_vec(), parts, attributes, amounts, timeout_ms };
         let by = principal(by)?;
@@ -122,7 +122,8 @@ impl Permit {
             "failed" => core::Outcome::Failed { kind, text },
             _ => return Err(input(format!("`{outcome}` is not an outcome: `done` or `failed`"))),
         };
-        let settlement = core::Settlement { result, used, returned, labels: labels_in(labels)? };
+        let settlement =
+            core::Settlement { result, used, returned, labels: labels_in(self.core.kernel(), &labels)? };
         enter(py, || self.core.settle_as(&outcome, settlement))
     }
 }

@@ -8,6 +8,7 @@
 //! - BP3 a batch is decided under one set, whatever is registered meanwhile.
 
 mod answers;
+mod batch;
 mod values;
 
 use std::borrow::Cow;
@@ -27,11 +28,6 @@ use crate::errors::{Raise, enter};
 
 /// Texts such as `Agent::"triage"` that an engine remembers; then it starts anew.
 const NAMES_MAX: usize = 65_536;
-/// Requests of a batch below which a second thread costs more than it saves.
-const REQUESTS_PER_THREAD_MIN: usize = 256;
-/// Threads that a batch may ask for.
-const THREADS_MAX: usize = 64;
-
 fn input(error: impl std::fmt::Display) -> PyErr {
     Raise::new("InputError", error.to_string()).into()
 }
@@ -179,22 +175,7 @@ impl PolicyEngine {
         requests: &Bound<'py, PyList>,
         threads: usize,
     ) -> PyResult<Bound<'py, PyList>> {
-        let snapshot = self.current();
-        let mut asked = Vec::with_capacity(requests.len());
-        for request in requests {
-            let (principal, action, resource, context) = request.extract::<(
-                Bound<'_, PyAny>,
-                Bound<'_, PyString>,
-                Bound<'_, PyAny>,
-                Option<Bound<'_, PyDict>>,
-            )>()?;
-            asked.push(snapshot.ask(&principal, action.to_str()?, &resource, context.as_ref())?);
-        }
-        let threads = threads.clamp(1, THREADS_MAX).min(asked.len().div_ceil(REQUESTS_PER_THREAD_MIN).max(1));
-        let decisions = py.detach(|| snapshot.decide_all(&mut asked, threads));
-        let presented =
-            decisions.into_iter().map(|decision| present(py, decision)).collect::<PyResult<Vec<_>>>()?;
-        PyList::new(py, presented)
+        batch::evaluate_many(py, &self.current(), requests, threads)
     }
 
     /// Rule, source, line, clause, values, change: see `symbi.policy.Explanation`.
@@ -240,7 +221,7 @@ impl PolicyEngine {
 /// A request that Python gave, owned.
 struct Asked {
     principal: Entity,
-    action: String,
+    action: Arc<str>,
     resource: Entity,
     context: Vec<(Cow<'static, str>, Value)>,
 }
@@ -266,12 +247,11 @@ impl Snapshot {
         resource: &Bound<'_, PyAny>,
         context: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Asked> {
-        let pairs = context.map_or(Ok(Vec::new()), |context| pairs(context, 0))?;
         Ok(Asked {
             principal: self.entity(principal)?,
-            action: action.to_owned(),
+            action: action.into(),
             resource: self.entity(resource)?,
-            context: pairs.into_iter().map(|(name, value)| (Cow::Owned(name), value)).collect(),
+            context: context.map_or(Ok(Vec::new()), pairs)?,
         })
     }
 
@@ -298,24 +278,6 @@ impl Snapshot {
 
     fn decide(&self, asked: &mut Asked) -> Decision {
         self.set.evaluate(&asked.request())
-    }
-
-    fn decide_all(&self, asked: &mut [Asked], threads: usize) -> Vec<Decision> {
-        let one = |part: &mut [Asked]| part.iter_mut().map(|asked| self.decide(asked)).collect::<Vec<_>>();
-        if threads == 1 {
-            return one(asked);
-        }
-        let size = asked.len().div_ceil(threads);
-        std::thread::scope(|scope| {
-            let running: Vec<_> =
-                asked.chunks_mut(size).map(|part| (part.len(), scope.spawn(|| one(part)))).collect();
-            // The engine catches panics itself; a thread that died all the same answers with denials.
-            let failed = |requests| vec![Decision::engine_failed(); requests];
-            running
-                .into_iter()
-                .flat_map(|(requests, thread)| thread.join().unwrap_or_else(|_| failed(requests)))
-                .collect()
-        })
     }
 }
 

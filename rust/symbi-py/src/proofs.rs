@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use symbi_audit::{
     Checkpoint, KeyId, LogError, LogOptions, NoteError, Owner, Proof, ProofError, Prover, Reader,
-    VerifierKey, VerifyOptions, Witness, merkle,
+    Verification, VerifierKey, VerifyOptions, Witness, merkle,
 };
 use symbi_types::{Storage, SystemStorage};
 
@@ -37,7 +37,7 @@ pub(crate) fn verifier_key(text: &str) -> Result<VerifierKey, Raise> {
     text.parse().map_err(|error: NoteError| Raise::new("InputError", error.to_string()))
 }
 
-fn key_id(text: Option<&str>) -> Result<Option<KeyId>, Raise> {
+pub(crate) fn key_id(text: Option<&str>) -> Result<Option<KeyId>, Raise> {
     let key = text.map(str::parse::<KeyId>).transpose();
     key.map_err(|error| Raise::new("InputError", error.to_string()))
 }
@@ -229,11 +229,13 @@ fn audit_check_consistency(py: Python<'_>, old: &str, new: &str, hashes: Vec<[u8
 }
 
 /// What a verification found, see `audit_verify`.
-type VerifiedTuple =
-    ((u64, u64, u64, Option<u64>, Option<(u64, u64)>), (String, &'static str, String, Vec<String>, u64, u64));
+pub(crate) type VerifiedTuple = (
+    (u64, u64, u64, Option<u64>, Option<(u64, u64)>, u64),
+    (String, &'static str, String, Vec<String>, u64, u64, Vec<(u64, u64)>),
+);
 
-/// Verifies a trail. Answers `(first, records, complete_to, checkpoint, witnessed_s)` and
-/// `(head, level, log_id, keys, last_us, tail_bytes)`.
+/// Verifies a trail. Answers `(first, records, complete_to, checkpoint, witnessed_s, pruned)` and
+/// `(head, level, log_id, keys, last_us, tail_bytes, distrusted)`.
 #[pyfunction]
 #[pyo3(signature = (directory, key=None, *, checkpoints=Vec::new(), witnesses=Vec::new(), since_checkpoint=false,
                     range=None))]
@@ -253,23 +255,28 @@ fn audit_verify(
             witnesses: witnesses.iter().map(|text| verifier_key(text)).collect::<Result<_, _>>()?,
             since_checkpoint,
             range: range.map(|(from, to)| from..to),
-            storage: None,
+            ..VerifyOptions::default()
         };
         Reader::open(Path::new(directory))?;
         let found = symbi_audit::verify(Path::new(directory), &options)?;
-        let keys = found.keys.iter().map(ToString::to_string).collect();
-        Ok((
-            (found.first, found.records, found.complete_to, found.checkpoint, found.witnessed_s),
-            (
-                found.head,
-                found.level.as_str(),
-                found.log_id.to_string(),
-                keys,
-                found.last_us,
-                found.tail_bytes,
-            ),
-        ))
+        Ok(verified(found))
     })
+}
+
+pub(crate) fn verified(found: Verification) -> VerifiedTuple {
+    let keys = found.keys.iter().map(ToString::to_string).collect();
+    (
+        (found.first, found.records, found.complete_to, found.checkpoint, found.witnessed_s, found.pruned),
+        (
+            found.head,
+            found.level.as_str(),
+            found.log_id.to_string(),
+            keys,
+            found.last_us,
+            found.tail_bytes,
+            found.distrusted.into_iter().map(|range| (range.start, range.end)).collect(),
+        ),
+    )
 }
 
 /// Copies a trail, its segments plain; answers how many bytes of records.

@@ -29,7 +29,7 @@ impl Kernel {
         duration_ms: Option<u64>,
         retry_of: Option<&str>,
     ) -> PyResult<(String, u64, MovesTuple)> {
-        let labels = labels_in(labels)?;
+        let labels = labels_in(&self.core, &labels)?;
         let (by, agent, tier) = (principal(by)?, agent_id(agent)?, parsed(tier)?);
         let retry_of = retry_of.map(parsed).transpose()?;
         let urgency = core::Urgency { tier, priority: core::Priority(priority), deadline_ms, duration_ms };
@@ -52,7 +52,7 @@ impl Kernel {
         deadline_ms: Option<u64>,
         duration_ms: Option<u64>,
     ) -> PyResult<(Bound<'py, PyList>, MovesTuple)> {
-        let (by, tier, labels) = (principal(by)?, parsed(tier)?, labels_in(labels)?);
+        let (by, tier, labels) = (principal(by)?, parsed(tier)?, labels_in(&self.core, &labels)?);
         let parsed: Vec<_> =
             asks.iter().map(|(agent, input)| Ok((agent_id(agent)?, &input[..]))).collect::<PyResult<_>>()?;
         let urgency = core::Urgency { tier, priority: core::Priority(priority), deadline_ms, duration_ms };
@@ -80,6 +80,11 @@ impl Kernel {
             .collect::<PyResult<_>>()?;
         let (seq, moves) = py.detach(|| self.core.end_runs(&ended));
         Ok((seq, moves_out(&moves)))
+    }
+
+    /// How long the run may be at work, in milliseconds, where a budget of time bounds it.
+    fn run_allowance_ms(&self, run: &str) -> PyResult<Option<u64>> {
+        Ok(self.core.run_allowance_ms(parsed(run)?))
     }
 
     /// The host says that the run stands still.

@@ -1,12 +1,13 @@
 //! Passages: on disk before the log names them, by digest.
 //!
 //! The digest of a list of passages is SHA-256 over `"symbi/content/v1\0"`, their number, and of each: a byte that
-//! says text (1) or withheld (0), the text or its digest, the labels as JSON, first and last byte in the source; texts
+//! says text (1), withheld (0) or a person's text (2), the text or its digest (of a person's text: keyed), the labels as JSON, first and last byte in the source; texts
 //! are preceded by their length, numbers are 8 bytes, big-endian.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use symbi_types::{Label, LabelSet};
 
+use crate::vault::Sealed;
 use crate::{Store, StoreError};
 
 /// Bytes of one passage: a page of text. A longer one is cut by whoever makes passages.
@@ -59,17 +60,37 @@ impl Store {
     pub fn put_content(&self, chunks: &[NewChunk]) -> Result<ContentRef, StoreError> {
         check(chunks)?;
         let labels: Vec<String> = chunks.iter().map(|chunk| labels_text(&chunk.labels)).collect();
-        let digest = digest(chunks, &labels);
+        let digest = digest(chunks, &labels, &self.sealed)?;
         let mut writer = self.write();
         let transaction = writer.transaction()?;
         let waiting = "SELECT id FROM content WHERE digest = ?1 AND claimed = 0 ORDER BY id LIMIT 1";
         let known: Option<i64> = transaction.query_row(waiting, [&digest], |row| row.get(0)).optional()?;
         let chunks = match known {
             Some(content) => numbers(&transaction, content)?,
-            None => insert(&transaction, &digest, chunks, &labels)?,
+            None => insert(&transaction, &digest, chunks, &labels, &self.sealed)?,
         };
         transaction.commit()?;
         Ok(ContentRef { digest, chunks })
+    }
+
+    /// The passages of a content that no record names yet, in order; none where there is no such content.
+    ///
+    /// # Errors
+    /// The file's own.
+    pub fn passages(&self, digest: &str) -> Result<Vec<Passage>, StoreError> {
+        let reader = self.write();
+        let mut statement = reader.prepare_cached(
+            "SELECT text, digest FROM chunk WHERE content = (SELECT id FROM content WHERE digest = ?1 \
+             AND claimed = 0 ORDER BY id LIMIT 1) ORDER BY id",
+        )?;
+        let passages = statement.query_map([digest], |row| {
+            let text: Option<String> = row.get(0)?;
+            Ok(match text {
+                Some(text) => Passage::Text(text),
+                None => Passage::Withheld { digest: row.get(1)? },
+            })
+        })?;
+        Ok(passages.collect::<Result<_, _>>()?)
     }
 
     /// Removes passages that were there when the file was opened and that no record names (K2). To be called once
@@ -122,12 +143,17 @@ fn check(chunks: &[NewChunk]) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn digest(chunks: &[NewChunk], labels: &[String]) -> String {
+fn digest(chunks: &[NewChunk], labels: &[String], sealed: &Sealed) -> Result<String, StoreError> {
     let mut bytes = Vec::with_capacity(chunks.len() * 512);
     let number = |bytes: &mut Vec<u8>, value: u64| bytes.extend_from_slice(&value.to_be_bytes());
     number(&mut bytes, chunks.len() as u64);
     for (chunk, labels) in chunks.iter().zip(labels) {
+        let keyed;
         let (kind, text) = match &chunk.passage {
+            Passage::Text(text) if chunk.labels.has_subjects() => {
+                keyed = hex(&sealed.digest(&chunk.labels, text)?);
+                (2, &keyed)
+            }
             Passage::Text(text) => (1, text),
             Passage::Withheld { digest } => (0, digest),
         };
@@ -139,7 +165,7 @@ fn digest(chunks: &[NewChunk], labels: &[String]) -> String {
         number(&mut bytes, chunk.source_start);
         number(&mut bytes, chunk.source_end);
     }
-    hex(&symbi_crypto::sha256(&[b"symbi/content/v1\0", &bytes]))
+    Ok(hex(&symbi_crypto::sha256(&[b"symbi/content/v1\0", &bytes])))
 }
 
 fn insert(
@@ -147,26 +173,55 @@ fn insert(
     digest: &str,
     chunks: &[NewChunk],
     labels: &[String],
+    sealed: &Sealed,
 ) -> Result<Vec<i64>, StoreError> {
     connection.execute("INSERT INTO content(digest, claimed) VALUES (?1, 0)", [digest])?;
     let content = connection.last_insert_rowid();
     let mut statement = connection.prepare_cached(
-        "INSERT INTO chunk(content, text, digest, labels, words, source_start, source_end) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO chunk(content, text, digest, labels, words, source_start, source_end, blinded) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
     let mut ids = Vec::with_capacity(chunks.len());
     for (chunk, labels) in chunks.iter().zip(labels) {
+        let (kept, blinded);
         let (text, digest) = match &chunk.passage {
-            Passage::Text(text) => (Some(text), text_digest(text)),
-            Passage::Withheld { digest } => (None, digest.clone()),
+            Passage::Text(text) if chunk.labels.has_subjects() => {
+                kept = sealed.seal(&chunk.labels, text)?; // K8
+                blinded = Some(blind(connection, text, sealed)?);
+                (Some((&kept, words(text))), hex(&sealed.digest(&chunk.labels, text)?))
+            }
+            Passage::Text(text) => {
+                blinded = None;
+                (Some((text, words(text))), text_digest(text))
+            }
+            Passage::Withheld { digest } => {
+                blinded = None;
+                (None, digest.clone())
+            }
         };
-        let words = text.map_or(0, |text| words(text));
+        let (text, words) = text.unzip();
+        let words = words.unwrap_or(0);
         let start = chunk.source_start.cast_signed();
         let end = chunk.source_end.cast_signed();
-        statement.execute(params![content, text, digest, labels, words, start, end])?;
+        statement.execute(params![content, text, digest, labels, words, start, end, blinded])?;
         ids.push(connection.last_insert_rowid());
     }
     Ok(ids)
+}
+
+/// The words of a text, cut by the rules of the index, each as the number that stands for it (K8).
+fn blind(connection: &Connection, text: &str, sealed: &Sealed) -> Result<String, StoreError> {
+    connection.execute("INSERT INTO temp.question(question) VALUES ('delete-all')", [])?;
+    connection.execute("INSERT INTO temp.question(rowid, text) VALUES (1, ?1)", [text])?;
+    let words = {
+        let mut statement =
+            connection.prepare_cached("SELECT term FROM temp.question_words ORDER BY offset")?;
+        let words = statement.query_map([], |row| row.get::<_, String>(0))?;
+        words.collect::<Result<Vec<_>, _>>()?
+    };
+    connection.execute("INSERT INTO temp.question(question) VALUES ('delete-all')", [])?;
+    let blinded: Option<Vec<String>> = words.iter().map(|word| sealed.blind(word)).collect();
+    Ok(blinded.ok_or(StoreError::Unsealable)?.join(" "))
 }
 
 fn numbers(connection: &Connection, content: i64) -> Result<Vec<i64>, StoreError> {
@@ -186,7 +241,7 @@ pub(crate) fn text_digest(text: &str) -> String {
     hex(&symbi_crypto::sha256(&[b"symbi/chunk/v1\0", text.as_bytes()]))
 }
 
-fn hex(bytes: &[u8; 32]) -> String {
+pub(crate) fn hex(bytes: &[u8; 32]) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(64);
     for byte in bytes {

@@ -50,6 +50,9 @@ pub enum StoreError {
         /// The passage's place in the list.
         index: usize,
     },
+    /// What belongs to a person came without that person's key (K8).
+    #[error("it belongs to a person whose key is not here: it cannot be sealed, and is not stored otherwise")]
+    Unsealable,
     /// A passage that cannot be stored as it is.
     #[error("passage {index} has {problem}")]
     Passage {
@@ -96,6 +99,7 @@ impl StoreError {
             Self::Corrupt { .. } => "store.corrupt",
             Self::NotDurable { .. } => "store.not_durable",
             Self::SecretText { .. } => "store.secret_text",
+            Self::Unsealable => "store.unsealable",
             Self::Passage { .. } => "store.passage",
             Self::TooMany { .. } => "store.too_many",
             Self::QueryTooLong { .. } => "store.query_too_long",

@@ -14,6 +14,7 @@
 //! - K5 the text of a question is data: it is cut into words, and no syntax is read in it.
 //! - K6 a passage labelled `secret` has no text here.
 //! - K7 a chunk's number is never used again, so that a citation never points at another text.
+//! - K8 what carries a person's label is sealed under that person's key, K9 and can be erased with it (`vault`).
 //!
 //! Decision: docs/adr/0061-knowledge-in-one-sqlite-file.md.
 
@@ -25,6 +26,7 @@ mod read;
 mod schema;
 mod search;
 mod store;
+mod vault;
 
 pub use content::{CHUNK_BYTES_MAX, CHUNKS_MAX, ContentRef, NewChunk, Passage};
 pub use error::StoreError;
@@ -32,3 +34,4 @@ pub use projection::{Applied, DocumentAdded, Projection};
 pub use read::{Chunk, Counts, Document};
 pub use search::{HITS_MAX, Hit, QUERY_BYTES_MAX, SearchRequest};
 pub use store::Store;
+pub use vault::{Forgotten, Vault};

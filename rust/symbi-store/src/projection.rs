@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use symbi_types::{DocumentId, LabelSet};
 
 use crate::content::{fold_wal, labels_text};
+use crate::vault::{Sealed, store_title};
 use crate::{Store, StoreError};
 
 /// A change to the knowledge, as a record's details hold it.
@@ -36,6 +37,9 @@ pub struct DocumentAdded {
     pub readers: Vec<String>,
     /// What each of its passages carries besides its own labels.
     pub labels: LabelSet,
+    /// The persons that its name may tell of.
+    #[serde(default, skip_serializing_if = "LabelSet::is_empty")]
+    pub title_labels: LabelSet,
     /// The passages, as [`crate::ContentRef`] names them.
     pub content_digest: String,
     /// When, in microseconds since the Unix epoch, on the log's time.
@@ -88,7 +92,7 @@ impl Store {
                 continue;
             }
             answers.push(match projection {
-                Projection::DocumentAdded(added) => add(&transaction, added)?,
+                Projection::DocumentAdded(added) => add(&transaction, added, &self.sealed)?,
                 Projection::DocumentRemoved { document } => {
                     removed = true;
                     remove(&transaction, document)?;
@@ -106,22 +110,29 @@ impl Store {
     }
 }
 
-fn add(connection: &Connection, added: &DocumentAdded) -> Result<Applied, StoreError> {
+fn add(connection: &Connection, added: &DocumentAdded, sealed: &Sealed) -> Result<Applied, StoreError> {
     remove(connection, &added.document)?;
+    let (title, title_labels) = match store_title(sealed, &added.title, &added.title_labels) {
+        Ok(title) => title,
+        // Replayed after one of them was erased: nothing of it comes back.
+        Err(StoreError::Unsealable) => return Ok(Applied::WithoutContent),
+        Err(error) => return Err(error),
+    };
     let waiting = "SELECT id FROM content WHERE digest = ?1 AND claimed = 0 ORDER BY id LIMIT 1";
     let content: Option<i64> =
         connection.query_row(waiting, [&added.content_digest], |row| row.get(0)).optional()?;
     connection.execute(
-        "INSERT INTO document(uuid, title, owner, labels, digest, added_us, content) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO document(uuid, title, owner, labels, digest, added_us, content, title_labels) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             added.document.as_bytes(),
-            added.title,
+            title,
             added.owner,
             labels_text(&added.labels),
             added.content_digest,
             added.added_us.cast_signed(),
-            content
+            content,
+            labels_text(&title_labels)
         ],
     )?;
     let document = connection.last_insert_rowid();
@@ -135,7 +146,8 @@ fn add(connection: &Connection, added: &DocumentAdded) -> Result<Applied, StoreE
     };
     connection.execute("UPDATE content SET claimed = 1 WHERE id = ?1", [content])?;
     connection.execute(
-        "INSERT INTO terms(rowid, text) SELECT id, text FROM chunk WHERE content = ?1 AND text IS NOT NULL",
+        "INSERT INTO terms(rowid, text) \
+         SELECT id, coalesce(blinded, text) FROM chunk WHERE content = ?1 AND text IS NOT NULL",
         [content],
     )?;
     Ok(Applied::Now)
@@ -149,17 +161,27 @@ fn remove(connection: &Connection, document: &DocumentId) -> Result<(), StoreErr
         return Ok(());
     };
     if let Some(content) = content {
-        connection.execute(
-            "INSERT INTO terms(terms, rowid, text) \
-             SELECT 'delete', id, text FROM chunk WHERE content = ?1 AND text IS NOT NULL",
-            [content],
-        )?;
+        forget_terms(connection, "content = ?1", [content])?;
         connection.execute("DELETE FROM chunk WHERE content = ?1", [content])?;
         connection.execute("DELETE FROM content WHERE id = ?1", [content])?;
     }
     connection.execute("DELETE FROM access WHERE document = ?1", [id])?;
     connection.execute("DELETE FROM document WHERE id = ?1", [id])?;
     Ok(())
+}
+
+/// Takes the words of passages out of the index; the condition is over the table of passages.
+pub(crate) fn forget_terms(
+    connection: &Connection,
+    condition: &str,
+    values: impl rusqlite::Params,
+) -> Result<usize, StoreError> {
+    // What no record names was never indexed.
+    let which = format!(
+        "SELECT 'delete', id, coalesce(blinded, text) FROM chunk WHERE {condition} AND text IS NOT NULL \
+         AND content IN (SELECT id FROM content WHERE claimed = 1)"
+    );
+    Ok(connection.execute(&format!("INSERT INTO terms(terms, rowid, text) {which}"), values)?)
 }
 
 /// An id as its text, in JSON.

@@ -3,8 +3,9 @@
 use rusqlite::{OptionalExtension as _, Row};
 use symbi_types::{DocumentId, LabelSet, Part};
 
-use crate::content::{labels_of, text_digest};
+use crate::content::{hex, labels_of, text_digest};
 use crate::store::natural;
+use crate::vault::{Sealed, read_title};
 use crate::{Store, StoreError};
 
 /// A document, without its passages.
@@ -37,7 +38,7 @@ pub struct Chunk {
     pub id: i64,
     /// The document it belongs to.
     pub document: DocumentId,
-    /// Its text; `None` where only location and digest were stored (K6).
+    /// Its text; `None` where only location and digest were stored (K6), or the person it belongs to was erased.
     pub text: Option<String>,
     /// The digest of the text, or the one the caller gave for a withheld passage.
     pub digest: String,
@@ -63,9 +64,9 @@ pub struct Counts {
 }
 
 const DOCUMENTS: &str = "SELECT d.uuid, d.title, d.owner, d.labels, d.digest, d.added_us, d.id, \
-    count(c.id), count(c.id) - count(c.text) FROM document d LEFT JOIN chunk c ON c.content = d.content";
+    count(c.id), count(c.id) - count(c.text), d.title_labels FROM document d LEFT JOIN chunk c ON c.content = d.content";
 pub(crate) const CHUNKS: &str = "SELECT c.id, d.uuid, c.text, c.digest, c.labels, d.labels, c.source_start, \
-    c.source_end, d.title FROM chunk c JOIN document d ON d.content = c.content";
+    c.source_end, d.title, c.blinded IS NOT NULL, d.title_labels FROM chunk c JOIN document d ON d.content = c.content";
 
 impl Store {
     /// One document.
@@ -98,7 +99,7 @@ impl Store {
             let names = readers.query_map([id], |row| row.get(0))?;
             documents.push(Document {
                 id: document_id(row, 0)?,
-                title: row.get(1)?,
+                title: read_title(&self.sealed, row.get(1)?, &row.get::<_, String>(9)?)?,
                 owner: row.get(2)?,
                 readers: names.collect::<Result<_, _>>()?,
                 labels: labels_of(&row.get::<_, String>(3)?)?,
@@ -119,7 +120,7 @@ impl Store {
         let searcher = self.search_connection();
         let mut statement = searcher.connection().prepare_cached(&format!("{CHUNKS} WHERE c.id = ?1"))?;
         let mut rows = statement.query([id])?;
-        rows.next()?.map(chunk_of).transpose()
+        rows.next()?.map(|row| chunk_of(row, &self.sealed)).transpose()
     }
 
     /// The passages of a document, in order, whoever asks.
@@ -133,7 +134,7 @@ impl Store {
         let mut rows = statement.query([document.as_bytes()])?;
         let mut chunks = Vec::new();
         while let Some(row) = rows.next()? {
-            chunks.push(chunk_of(row)?);
+            chunks.push(chunk_of(row, &self.sealed)?);
         }
         Ok(chunks)
     }
@@ -195,18 +196,31 @@ pub(crate) fn document_id(row: &Row<'_>, column: usize) -> Result<DocumentId, St
 }
 
 /// Reads a row of [`CHUNKS`], and holds its text against its digest.
-pub(crate) fn chunk_of(row: &Row<'_>) -> Result<Chunk, StoreError> {
+pub(crate) fn chunk_of(row: &Row<'_>, sealed: &Sealed) -> Result<Chunk, StoreError> {
+    let own = labels_of(&row.get::<_, String>(4)?)?;
+    let stored: Option<String> = row.get(2)?;
+    let is_sealed: bool = row.get(9)?;
+    let text = match stored {
+        Some(stored) if is_sealed => sealed.open(&stored),
+        plain => plain,
+    };
     let chunk = Chunk {
         id: row.get(0)?,
         document: document_id(row, 1)?,
-        text: row.get(2)?,
+        text,
         digest: row.get(3)?,
-        labels: labels_of(&row.get::<_, String>(4)?)?.union(&labels_of(&row.get::<_, String>(5)?)?),
+        labels: own.union(&labels_of(&row.get::<_, String>(5)?)?),
         source_start: natural(row.get(6)?)?,
         source_end: natural(row.get(7)?)?,
     };
-    if chunk.text.as_deref().is_some_and(|text| text_digest(text) != chunk.digest) {
-        return Err(StoreError::corrupt(format!("passage {} is not what was stored", chunk.id)));
+    let holds = match &chunk.text {
+        None => true,
+        Some(text) if is_sealed => hex(&sealed.digest(&own, text)?) == chunk.digest,
+        Some(text) => text_digest(text) == chunk.digest,
+    };
+    if holds {
+        Ok(chunk)
+    } else {
+        Err(StoreError::corrupt(format!("passage {} is not what was stored", chunk.id)))
     }
-    Ok(chunk)
 }

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 /// The format written into the file (`user_version`).
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
 /// Words are compared without accents, in lower case, and English ones by their stem. Used for passages and, on the
 /// same terms, for questions (K5).
@@ -16,11 +16,14 @@ CREATE TABLE content(id INTEGER PRIMARY KEY AUTOINCREMENT, digest TEXT NOT NULL,
 CREATE INDEX content_waiting ON content(digest) WHERE claimed = 0;
 CREATE TABLE document(
   id INTEGER PRIMARY KEY AUTOINCREMENT, uuid BLOB NOT NULL UNIQUE, title TEXT NOT NULL, owner TEXT NOT NULL,
-  labels TEXT NOT NULL, digest TEXT NOT NULL, added_us INTEGER NOT NULL, content INTEGER UNIQUE) STRICT;
+  labels TEXT NOT NULL, digest TEXT NOT NULL, added_us INTEGER NOT NULL, content INTEGER UNIQUE,
+  title_labels TEXT NOT NULL DEFAULT '[]') STRICT;
 CREATE TABLE chunk(
   id INTEGER PRIMARY KEY AUTOINCREMENT, content INTEGER NOT NULL, text TEXT, digest TEXT NOT NULL,
-  labels TEXT NOT NULL, words INTEGER NOT NULL, source_start INTEGER NOT NULL, source_end INTEGER NOT NULL) STRICT;
+  labels TEXT NOT NULL, words INTEGER NOT NULL, source_start INTEGER NOT NULL, source_end INTEGER NOT NULL,
+  blinded TEXT) STRICT;
 CREATE INDEX chunk_content ON chunk(content);
+CREATE INDEX chunk_blinded ON chunk(id) WHERE blinded IS NOT NULL;
 CREATE TABLE access(reader TEXT NOT NULL, document INTEGER NOT NULL, PRIMARY KEY (reader, document))
   STRICT, WITHOUT ROWID;
 CREATE INDEX access_document ON access(document);
@@ -29,11 +32,28 @@ INSERT INTO terms(terms, rank) VALUES ('secure-delete', 1);
 CREATE VIRTUAL TABLE instances USING fts5vocab(terms, instance);
 ";
 
+/// Version 1 had nothing that belonged to a person: `blinded` is the words of a sealed text, `title_labels` the persons that a
+/// title is sealed for.
+const FROM_1: &str = "
+ALTER TABLE document ADD COLUMN title_labels TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE chunk ADD COLUMN blinded TEXT;
+CREATE INDEX chunk_blinded ON chunk(id) WHERE blinded IS NOT NULL;
+";
+
 /// The place where a question is cut into words by the same rules, in memory, on the searching connection.
 const QUESTION: &str = "
 CREATE VIRTUAL TABLE temp.question USING fts5(text, content='', tokenize='{tokenizer}');
 CREATE VIRTUAL TABLE temp.question_terms USING fts5vocab('temp', 'question', 'row');
+CREATE VIRTUAL TABLE temp.question_words USING fts5vocab('temp', 'question', 'instance');
 ";
+
+/// A file of version 1 as one of this version.
+pub(crate) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    connection.execute_batch(FROM_1)?;
+    connection.pragma_update(None, "user_version", VERSION)?;
+    connection.execute_batch("COMMIT")
+}
 
 pub(crate) fn create(connection: &Connection, log: &str) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
@@ -48,7 +68,9 @@ pub(crate) fn set_writer(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "secure_delete", "ON")?;
-    connection.pragma_update(None, "trusted_schema", "OFF")
+    connection.pragma_update(None, "temp_store", "MEMORY")?; // texts of persons are cut into words there
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    connection.execute_batch(&QUESTION.replace("{tokenizer}", TOKENIZER))
 }
 
 pub(crate) fn set_searcher(connection: &Connection) -> rusqlite::Result<()> {

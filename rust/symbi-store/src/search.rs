@@ -12,6 +12,7 @@ use symbi_types::{DocumentId, LabelSet};
 use crate::content::{labels_of, labels_text};
 use crate::rank::{Ranking, Readable};
 use crate::read::{CHUNKS, Chunk, chunk_of};
+use crate::vault::{Sealed, read_title};
 use crate::{Store, StoreError};
 
 /// Bytes of a question: a long paragraph. Bounds the words looked up; past it a search is refused, never cut.
@@ -85,7 +86,7 @@ impl Store {
         let mut searcher = self.search_connection();
         let terms = searcher.terms(request.text)?;
         searcher.connection.execute_batch("BEGIN DEFERRED")?;
-        let hits = searcher.search_within(request, &terms);
+        let hits = searcher.search_within(request, &terms, &self.sealed);
         searcher.connection.execute_batch("ROLLBACK")?;
         hits
     }
@@ -98,6 +99,11 @@ impl Searcher {
 
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// What readers may read is looked up anew.
+    pub(crate) fn forget(&mut self) {
+        self.remembered.clear();
     }
 
     /// The different words of a question, cut by the same rules as the passages were (K5).
@@ -113,16 +119,26 @@ impl Searcher {
         &mut self,
         request: &SearchRequest<'_>,
         terms: &[String],
+        sealed: &Sealed,
     ) -> Result<Vec<Hit>, StoreError> {
         let readable = self.readable(request.reader, request.labels_allowed)?;
         if readable.is_empty() {
             return Ok(Vec::new());
         }
         let mut ranking = Ranking::new(&readable);
+        let has_sealed = self.connection.query_row(
+            "SELECT EXISTS (SELECT 1 FROM chunk WHERE blinded IS NOT NULL)",
+            [],
+            |row| row.get::<_, bool>(0),
+        )?;
         for term in terms {
-            ranking.add_term(&self.occurrences(term, &readable)?);
+            let mut found = self.occurrences(term, &readable)?;
+            if let (true, Some(blinded)) = (has_sealed, sealed.blind(term)) {
+                found.extend(self.occurrences(&blinded, &readable)?); // in other passages, all of them
+            }
+            ranking.add_term(&found);
         }
-        self.fetch(&ranking.best(request.limit.min(HITS_MAX)))
+        self.fetch(&ranking.best(request.limit.min(HITS_MAX)), sealed)
     }
 
     /// What a reader may read, as of the records applied now.
@@ -187,16 +203,17 @@ impl Searcher {
         Ok(found)
     }
 
-    fn fetch(&self, best: &[(i64, u32)]) -> Result<Vec<Hit>, StoreError> {
+    fn fetch(&self, best: &[(i64, u32)], sealed: &Sealed) -> Result<Vec<Hit>, StoreError> {
         let mut statement = self.connection.prepare_cached(&format!("{CHUNKS} WHERE c.id = ?1"))?;
         let mut hits = Vec::with_capacity(best.len());
         for (rank, (chunk, terms)) in (1u32..).zip(best) {
             let mut rows = statement.query([chunk])?;
             let gone = || StoreError::corrupt(format!("passage {chunk} is indexed and not there"));
             let row = rows.next()?.ok_or_else(gone)?;
-            let Chunk { id, document, text, labels, source_start, source_end, .. } = chunk_of(row)?;
-            let title = row.get(8)?;
-            let text = text.ok_or_else(gone)?;
+            let Chunk { id, document, text, labels, source_start, source_end, .. } = chunk_of(row, sealed)?;
+            let title = read_title(sealed, row.get(8)?, &row.get::<_, String>(10)?)?;
+            // A person who is being erased at this moment: what was found is not there any more.
+            let Some(text) = text else { continue };
             let terms = *terms;
             hits.push(Hit {
                 rank,

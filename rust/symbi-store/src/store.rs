@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -13,6 +13,7 @@ use symbi_types::LogId;
 use crate::StoreError;
 use crate::schema;
 use crate::search::Searcher;
+use crate::vault::{Sealed, Vault};
 
 /// How long a connection waits for another process's lock: only a copy or a backup takes one.
 const BUSY_MS: u64 = 5_000;
@@ -23,10 +24,19 @@ pub struct Store {
     pub(crate) searcher: Mutex<Searcher>, // before the writer: the last to close folds the WAL into the file
     pub(crate) writer: Mutex<Connection>,
     pub(crate) opened_with: i64, // the newest content at open: only what is older may be swept (K2)
+    pub(crate) sealed: Sealed,
     durable: AtomicU64,
 }
 
 impl Store {
+    /// As [`Store::open_with`], without the keys of persons: what belongs to one is refused.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(path: &Path, log: LogId, durable: u64) -> Result<Self, StoreError> {
+        Self::open_with(path, log, durable, None)
+    }
+
     /// Opens the file, or makes it (0600). `durable`: how many records of `log` are on disk.
     ///
     /// Afterwards the caller applies the records from [`Store::applied_seq`] on, then calls [`Store::sweep`].
@@ -34,7 +44,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::AheadOfLog`], [`StoreError::OtherLog`], [`StoreError::Newer`], [`StoreError::Corrupt`],
     /// [`StoreError::Unusable`]. Each has a code and, in `help`, what to do.
-    pub fn open(path: &Path, log: LogId, durable: u64) -> Result<Self, StoreError> {
+    pub fn open_with(
+        path: &Path,
+        log: LogId,
+        durable: u64,
+        vault: Option<Arc<dyn Vault>>,
+    ) -> Result<Self, StoreError> {
         let path = place(path)?;
         let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let writer = Connection::open_with_flags(&path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -43,6 +58,7 @@ impl Store {
         let version: i64 = writer.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
             0 => schema::create(&writer, &log.to_string())?,
+            1 => schema::upgrade(&writer)?,
             schema::VERSION => {}
             found if schema::VERSION < found => {
                 return Err(StoreError::Newer { found, known: schema::VERSION });
@@ -67,6 +83,7 @@ impl Store {
             writer: Mutex::new(writer),
             searcher: Mutex::new(Searcher::new(reader)),
             opened_with,
+            sealed: Sealed(vault),
             durable: AtomicU64::new(durable),
         })
     }

@@ -316,10 +316,10 @@ fn a_file_of_another_log_or_of_a_newer_release_says_so() {
     let refused = Store::open(&place.path(), log(2), 0).unwrap_err();
     assert_eq!(refused.code(), "store.other_log");
     let raw = rusqlite::Connection::open(place.path()).unwrap();
-    raw.pragma_update(None, "user_version", 2).unwrap();
+    raw.pragma_update(None, "user_version", 3).unwrap();
     drop(raw);
     let refused = place.try_open(0).unwrap_err();
-    assert_eq!(refused.to_string(), "the knowledge file has format 2, and this release reads up to 1");
+    assert_eq!(refused.to_string(), "the knowledge file has format 3, and this release reads up to 2");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! - L1 a label is 1 to 64 characters of `a-z`, `0-9`, `.`, `_`, `-`, and begins with a letter.
 //! - L2 a set is sorted and holds each label once, so that equal sets are equal bytes.
 //! - L3 a set only grows by `union`; lowering is an operation of the monitor, not of this type.
+//! - L4 a person's label is `subject.` and a pseudonym of 32 hex digits: no name stands in a label.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,12 +30,31 @@ impl Label {
     pub const SECRET: &'static str = "secret";
     /// Data about a person.
     pub const PERSONAL: &'static str = "personal";
+    /// What stands before the pseudonym of the person whose data it is (L4).
+    pub const SUBJECT: &'static str = "subject.";
 
     /// The label's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The pseudonym of the person whose data this is; none for any other label.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.0.strip_prefix(Self::SUBJECT).filter(|pseudonym| is_pseudonym(pseudonym))
+    }
+
+    /// The label of a person's data; none where that is no pseudonym.
+    #[must_use]
+    pub fn of_subject(pseudonym: &str) -> Option<Self> {
+        is_pseudonym(pseudonym).then(|| Self(format!("{}{pseudonym}", Self::SUBJECT).into()))
+    }
+}
+
+/// L4.
+fn is_pseudonym(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 impl FromStr for Label {
@@ -96,6 +116,22 @@ impl LabelSet {
         self.0.iter().any(|label| label.as_str() == text)
     }
 
+    /// Whether it names a person.
+    #[must_use]
+    pub fn has_subjects(&self) -> bool {
+        self.0.iter().any(|label| label.subject().is_some())
+    }
+
+    /// Only the labels of persons.
+    #[must_use]
+    pub fn subjects(&self) -> Self {
+        if self.has_subjects() {
+            self.0.iter().filter(|label| label.subject().is_some()).cloned().collect()
+        } else {
+            Self::default()
+        }
+    }
+
     /// Whether every label of `other` is in this set.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
@@ -151,6 +187,19 @@ mod tests {
     #[test]
     fn l2_order_and_repetition_do_not_matter() {
         assert_eq!(set(&["b", "a", "b"]), set(&["a", "b"]));
+    }
+
+    #[test]
+    fn l4_a_persons_label_is_a_pseudonym_and_no_name() {
+        let pseudonym = "0123456789abcdef0123456789abcdef";
+        let label = Label::of_subject(pseudonym).unwrap();
+        assert_eq!((label.subject(), label.to_string().parse()), (Some(pseudonym), Ok(label.clone())));
+        for wrong in ["jane", "", "0123456789ABCDEF0123456789ABCDEF"] {
+            assert_eq!(Label::of_subject(wrong), None);
+        }
+        assert_eq!("subject.jane".parse::<Label>().unwrap().subject(), None);
+        let all: LabelSet = [label.clone(), "phi".parse().unwrap()].into_iter().collect();
+        assert!(all.has_subjects() && all.subjects().iter().eq([&label]));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Why words of atomics: searches read the lists while a writer changes them. A list that is being rewritten may be
 //! seen half old, half new; each entry is a slot that was linked, so a search at worst looks at one too many or too
 //! few. Who writes a list holds its node's lock, a bit that is spun on: lists are rewritten in microseconds.
-//! Not here: which links are good (`prune`), who may see a slot (`store`).
+//! Not here: how a list is read and written (`lists`), which links are good (`prune`), who may see a slot (`store`).
 //!
 //! Invariants
 //! - GR1 a list holds distinct slots other than its node's own, then only `NONE`.
@@ -15,16 +15,13 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::kernels::fetch_line;
+pub(crate) use crate::lists::NONE;
+use crate::lists::{self, Guard, LOCKED};
 use crate::memory::Rows;
 use crate::seeds::mix;
 
-/// No slot: ends a list.
-pub(crate) const NONE: u32 = u32::MAX;
 /// The highest layer: with the smallest `m` that is more than 2^16 nodes to a node of it.
 pub(crate) const LEVEL_MAX: u32 = 16;
-
-const LOCKED: u32 = 1 << 31;
-const SPINS: u32 = 64; // then the thread steps aside: on a busy machine the holder may not be running
 
 /// Where searches begin: the node of the highest layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,15 +47,6 @@ pub(crate) struct Graph {
     /// Places in `upper` that are free again, by level.
     upper_free: Vec<Vec<u32>>,
     entry: AtomicU64,
-}
-
-/// Holds a node's lock.
-pub(crate) struct Guard<'a>(&'a AtomicU32);
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_and(!LOCKED, Ordering::Release);
-    }
 }
 
 #[expect(clippy::indexing_slicing, reason = "a slot that is not there must end in a panic")]
@@ -160,51 +148,25 @@ impl Graph {
     /// Adds a node's links in a layer to `out`; nothing where it is not in that layer.
     pub(crate) fn links(&self, slot: u32, layer: u32, out: &mut Vec<u32>) {
         if layer <= self.level(slot) {
-            for word in self.list(slot, layer) {
-                match word.load(Ordering::Acquire) {
-                    NONE => break,
-                    link => out.push(link),
-                }
-            }
+            out.extend(lists::links(self.list(slot, layer)));
         }
     }
 
     /// Replaces a list (GR3: `_guard` is the node's).
-    pub(crate) fn write(&self, slot: u32, layer: u32, links: &[u32], _guard: &Guard<'_>) {
+    pub(crate) fn write(&self, slot: u32, layer: u32, links: &[u32], guard: &Guard<'_>) {
         let list = self.list(slot, layer);
         debug_assert!(links.len() <= list.len() && !links.contains(&slot), "GR1");
-        for (word, &link) in list.iter().zip(links.iter().chain(std::iter::repeat(&NONE))) {
-            word.store(link, Ordering::Release); // GR2
-        }
+        lists::write(list, links, guard); // GR2
     }
 
     /// Appends a link where there is room and it is not there yet; false where there is no room.
-    pub(crate) fn append(&self, slot: u32, layer: u32, link: u32, _guard: &Guard<'_>) -> bool {
-        for word in self.list(slot, layer) {
-            match word.load(Ordering::Relaxed) {
-                NONE => {
-                    word.store(link, Ordering::Release); // GR2
-                    return true;
-                }
-                here if here == link => return true, // GR1
-                _ => {}
-            }
-        }
-        false
+    pub(crate) fn append(&self, slot: u32, layer: u32, link: u32, guard: &Guard<'_>) -> bool {
+        lists::append(self.list(slot, layer), link, guard) // GR1, GR2
     }
 
     /// Waits for a node's lock.
     pub(crate) fn lock(&self, slot: u32) -> Guard<'_> {
-        let head = &self.heads[slot as usize];
-        let mut spins = 0;
-        while head.fetch_or(LOCKED, Ordering::Acquire) & LOCKED != 0 {
-            spins += 1;
-            if spins % SPINS == 0 {
-                std::thread::yield_now();
-            }
-            std::hint::spin_loop();
-        }
-        Guard(head)
+        lists::lock(&self.heads[slot as usize])
     }
 
     /// Asks for the lines of a list of the lowest layer.

@@ -40,23 +40,28 @@ impl Scratch {
     }
 
     /// Goes down from the entry to `layer` + 1, always to the nearest; where to go on from.
+    ///
+    /// What was seen once is not looked at again, in lower layers too: it was not nearer then.
     pub(crate) fn descend(&mut self, store: &Store, entry: Entry, layer: u32) -> u32 {
         let mut at = entry.slot;
         if entry.level > layer {
+            self.visited.begin(store.slots());
+            self.visited.insert(at);
             self.slots.clear();
             self.slots.push(at);
             self.estimate(store);
             let mut nearest = key(self.distances.first().copied().unwrap_or(0.0), at);
             for layer in (layer + 1..=entry.level).rev() {
                 loop {
-                    self.slots.clear();
-                    store.graph.links(at, layer, &mut self.slots);
+                    self.neighbours(store, at, layer);
                     self.estimate(store);
-                    let found =
-                        self.slots.iter().zip(&self.distances).map(|(&slot, &far)| key(far, slot)).min();
-                    match found {
-                        Some(found) if found < nearest => (nearest, at) = (found, slot_of(found)),
-                        _ => break,
+                    let before = nearest;
+                    for (&slot, &distance) in self.slots.iter().zip(&self.distances) {
+                        nearest = nearest.min(key(distance, slot));
+                    }
+                    at = slot_of(nearest);
+                    if nearest == before {
+                        break;
                     }
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! Why pieces: a build of a million vectors is logged, linked and shown a thousand at a time, so that memory for it is
 //! bounded, searches see it grow, and a caller can stop it.
-//! Not here: the bytes of the log (`journal`).
+//! Not here: the bytes of the log (`journal`), how the work is divided between threads (`sharing`).
 //!
 //! Invariants
 //! - WR1 what is wrong with the arguments is found before anything is changed.
@@ -10,27 +10,23 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::codes::Codec;
 use crate::error::{Result, VectorError};
 use crate::files::Files;
-use crate::graph::NONE;
 use crate::index::{Index, Mode};
 use crate::journal::Record;
 use crate::kernels::best;
-use crate::link::{link, mend};
 use crate::memory::Rows;
 use crate::options::{Options, Quantization};
 use crate::prune::Pairs;
 use crate::query::normalised;
+use crate::sharing::{encode, link_all, mend_all};
 use crate::snapshot;
 use crate::store::{Slot, Store};
 
 /// Vectors that become visible together.
 pub(crate) const PIECE: usize = 1024;
-/// A fresh graph gets so many nodes from one thread, before several can find their way.
-const FIRST: usize = 64;
 /// The graph is mended when one in so many slots is hidden: a pass over all lists costs as much as some inserts.
 const MEND_SHARE: usize = 16;
 const MEND_MIN: usize = 64;
@@ -330,87 +326,4 @@ fn pairs<'a>(store: &'a Store, sketch: Option<&'a Sketch>) -> Pairs<'a> {
         }
         _ => Pairs::Vectors(store),
     }
-}
-
-/// Codes of rows of `vectors`, one after the other.
-fn encode(store: &Store, vectors: &[f32], threads: usize) -> Vec<u8> {
-    let (dimension, stride) = (store.options.dimension, store.codec.stride());
-    let count = vectors.len() / dimension;
-    let mut codes = vec![0; count * stride];
-    if stride == 0 {
-        return codes;
-    }
-    let share = count.div_ceil(threads).max(1);
-    let work = |vectors: &[f32], codes: &mut [u8]| {
-        let mut rotated = Vec::new();
-        for (vector, row) in vectors.chunks_exact(dimension).zip(codes.chunks_exact_mut(stride)) {
-            store.codec.encode(vector, &mut rotated, row);
-        }
-    };
-    let parts = vectors.chunks(share * dimension).zip(codes.chunks_mut(share * stride));
-    if threads == 1 || count < threads * 4 {
-        parts.for_each(|(vectors, codes)| work(vectors, codes));
-    } else {
-        std::thread::scope(|scope| {
-            for (vectors, codes) in parts {
-                scope.spawn(move || work(vectors, codes));
-            }
-        });
-    }
-    codes
-}
-
-/// Links `slots`, in order on one thread (IX2), by turns on several.
-fn link_all(index: &Index, store: &Store, pairs: &Pairs<'_>, slots: &[u32], threads: usize) {
-    let alone = if threads == 1 || slots.len() < 4 * threads {
-        slots.len()
-    } else {
-        FIRST.saturating_sub(store.len()).min(slots.len())
-    };
-    let (alone, together) = slots.split_at(alone);
-    let turn = AtomicUsize::new(0);
-    let work = |next: &mut dyn FnMut() -> u32| {
-        let (mut scratch, mut taken) = (index.take_scratch(), Vec::new());
-        loop {
-            match next() {
-                NONE => break,
-                slot => link(store, pairs, slot, &mut scratch, &mut taken),
-            }
-        }
-        index.give_scratch(scratch);
-    };
-    let mut in_order = alone.iter().copied();
-    work(&mut || in_order.next().unwrap_or(NONE));
-    if !together.is_empty() {
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    work(&mut || together.get(turn.fetch_add(1, Ordering::Relaxed)).copied().unwrap_or(NONE));
-                });
-            }
-        });
-    }
-}
-
-/// Mends all lists; the nodes that are left without links.
-fn mend_all(index: &Index, store: &Store, pairs: &Pairs<'_>, threads: usize) -> Vec<u32> {
-    let slots = store.slots() as u32;
-    let share = slots.div_ceil(threads as u32).max(1);
-    let work = |first: u32| {
-        let (mut scratch, mut lonely) = (index.take_scratch(), Vec::new());
-        mend(store, pairs, first..(first + share).min(slots), &mut scratch, &mut lonely);
-        index.give_scratch(scratch);
-        lonely
-    };
-    if threads == 1 {
-        return work(0);
-    }
-    std::thread::scope(|scope| {
-        let running: Vec<_> =
-            (0..slots).step_by(share as usize).map(|first| scope.spawn(move || work(first))).collect();
-        running
-            .into_iter()
-            .flat_map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    })
 }

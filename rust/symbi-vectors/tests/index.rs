@@ -137,7 +137,7 @@ fn distances_are_exact_and_ascend() {
     }
 }
 
-/// IX2: the same calls, seed and one thread give the same answers, to the bit.
+/// IX2, SR1: the same calls, seed and one thread give the same answers, to the bit.
 #[test]
 fn ix2_one_thread_is_deterministic() {
     let answers = || {

@@ -15,8 +15,9 @@ import threading
 import time
 from contextlib import closing
 from itertools import count, cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from symbi.bench import asking
 from symbi.bench.frame import BenchContext, NotMeasured, Peer, Row, Sample, latency_us, rate, sample_ns
 
 if TYPE_CHECKING:
@@ -74,6 +75,15 @@ def rows(context: BenchContext) -> list[Row]:
         ),
         Row(
             NAME,
+            "durable records in groups of 1,000, a signature for each group",
+            "records/s",
+            "higher",
+            measure=_append_grouped,
+            durability="group commit",
+            provider="aws-lc",
+        ),
+        Row(
+            NAME,
             "acknowledgement of one record beside a full load in groups of 100, p99",
             "µs",
             "lower",
@@ -99,6 +109,20 @@ def rows(context: BenchContext) -> list[Row]:
             measure=_verify,
             target=180_000.0,
             peers=(Peer("pynacl", _verify_nacl),),
+        ),
+        Row(
+            NAME,
+            "verify a trail, a signature for each group",
+            "records/s",
+            "higher",
+            measure=_verify_grouped,
+        ),
+        Row(
+            NAME,
+            "one record of a sealed segment, read by its number",
+            "µs",
+            "lower",
+            measure=_read_sealed,
         ),
         Row(
             NAME,
@@ -139,6 +163,7 @@ def rows(context: BenchContext) -> list[Row]:
             measure=_check,
             target=200.0,
         ),
+        *asking.rows(context),
     ]
 
 
@@ -170,12 +195,18 @@ def _append_one_signer(context: BenchContext) -> Sample:
     return _append_with(context, 1)
 
 
-def _append_with(context: BenchContext, signers: int | None) -> Sample:
+def _append_grouped(context: BenchContext) -> Sample:
+    return _append_with(context, None, "group")
+
+
+def _append_with(
+    context: BenchContext, signers: int | None, signing: Literal["event", "group"] = "event"
+) -> Sample:
     from symbi import AuditLog
 
     total = context.scale(_RECORDS, floor=_GROUP)
     group = [("tool.called", _AGENT, _DETAILS)] * _GROUP
-    with AuditLog.open(_directory(context), "a", signers=signers) as log:
+    with AuditLog.open(_directory(context), "a", signers=signers, signing=signing) as log:
 
         def work() -> None:
             for _ in range(total // _GROUP - 1):
@@ -279,11 +310,11 @@ def _proof_size(context: BenchContext) -> Sample:
     return Sample(float(max(len(log.prove(event).text.encode()) for event in events)))
 
 
-def _trail(context: BenchContext) -> Path:
+def _trail(context: BenchContext, signing: Literal["event", "group"] = "event") -> Path:
     from symbi import AuditLog
 
     directory = _directory(context)
-    with AuditLog.open(directory, "a") as log:
+    with AuditLog.open(directory, "a", signing=signing) as log:
         log.append_many([("tool.called", _AGENT, _DETAILS)] * context.scale(_RECORDS, floor=_GROUP))
     return directory
 
@@ -293,6 +324,22 @@ def _verify(context: BenchContext) -> Sample:
 
     log = AuditLog.open(context.once("audit-trail", lambda: _trail(context)))
     return rate(log.verify, context.scale(_RECORDS, floor=_GROUP))
+
+
+def _verify_grouped(context: BenchContext) -> Sample:
+    from symbi import AuditLog
+
+    log = AuditLog.open(context.once("audit-grouped", lambda: _trail(context, "group")))
+    return rate(log.verify, context.scale(_RECORDS, floor=_GROUP))
+
+
+def _read_sealed(context: BenchContext) -> Sample:
+    """Records all over the first segment of the large trail, which is sealed where it is full."""
+    from symbi import AuditLog
+
+    log = AuditLog.open(context.once("audit-million", lambda: _million(context)))
+    wanted = cycle(range(2, context.scale(_MILLION) // 12, context.scale(_MILLION) // 1_200))
+    return latency_us(sample_ns(lambda: log.record(next(wanted)), context.scale(_PROOFS, floor=50)))
 
 
 def _verify_since(context: BenchContext) -> Sample:

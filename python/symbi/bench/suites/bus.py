@@ -90,6 +90,7 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
             "higher",
             partial(_published, subscribers=10),
         ),
+        _row("seal and open a message, native", "µs", "lower", _sealed, target=1.0),
         _row(
             "a round trip: request and reply, p50",
             "µs",
@@ -157,6 +158,11 @@ def _run(context: BenchContext, work: Callable[[symbi.Runtime], Awaitable[Sample
     return asyncio.run(opened())
 
 
+def _numbered(number: int) -> bytes:
+    """The payload as no other message has it: begun with its number, in letters, since words are the work."""
+    return bytes(ord("a") + (number >> shift & 15) for shift in (12, 8, 4, 0)) + _PAYLOAD[4:]
+
+
 async def _pair(rt: symbi.Runtime) -> tuple[symbi.AgentHandle, symbi.AgentHandle]:
     return await rt.schedule_agent(_agent), await rt.schedule_agent(_agent)
 
@@ -164,14 +170,16 @@ async def _pair(rt: symbi.Runtime) -> tuple[symbi.AgentHandle, symbi.AgentHandle
 def _many(context: BenchContext, signing: Any) -> Sample:
     async def work(rt: symbi.Runtime) -> Sample:
         sender, recipient = await _pair(rt)
-        batch = [(recipient, _PAYLOAD)] * _BATCH
+        batch = [(recipient, _numbered(number)) for number in range(_BATCH)]
         rounds = context.scale(_MESSAGES) // _BATCH
+        says: list[Any] = []
         begin, received = time.perf_counter(), 0
         for _ in range(rounds):
             await rt.bus.send_many(sender, batch, signing=signing)
-            received += len(await rt.bus.receive_many(recipient, limit=_BATCH))
+            says = (await rt.bus.receive_many(recipient, limit=_BATCH)).payloads
+            received += len(says)
         took = time.perf_counter() - begin
-        _check(received == rounds * _BATCH)
+        _check(received == rounds * _BATCH and says == [payload for _, payload in batch])
         return Sample(received / took)
 
     return _run(context, work)
@@ -189,6 +197,18 @@ def _one_by_one(context: BenchContext) -> Sample:
         took = time.perf_counter() - begin
         _check(received == count)
         return Sample(count / took)
+
+    return _run(context, work)
+
+
+def _sealed(context: BenchContext) -> Sample:
+    """AES-256-GCM alone, in the binding, with the bytes of a header beside the payload."""
+
+    async def work(rt: symbi.Runtime) -> Sample:
+        times = context.scale(_MESSAGES)
+        begin = time.perf_counter()
+        rt.kernel.seal_and_open(_PAYLOAD, times)
+        return Sample((time.perf_counter() - begin) / times * 1e6)
 
     return _run(context, work)
 

@@ -6,18 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use symbi_crypto::SigningKey;
 use symbi_types::{BootId, Clock, Entropy, EventId, LogId};
 
-use crate::chain::{self, Link, SUFFIX_BYTES};
+use crate::chain::{self, Link, SHORT_SUFFIX_BYTES, SUFFIX_BYTES};
 use crate::event::{self, Event, RECORD_BYTES_MAX};
-use crate::pipeline::{Health, Pipeline, lock};
+use crate::options::Signing;
+use crate::pipeline::{End, Health, Pipeline, lock};
 use crate::time::{Jump, Stamp, Timeline};
 use crate::{LogError, Receipt};
 
 /// Randomness is asked for in blocks: one call to the operating system for 256 ids.
 const ENTROPY_BLOCK: usize = 4096;
-/// Lines that `append_many` numbers under one lock.
-const GROUP: usize = 16;
 /// Room that is asked for before the size of a record is known; the bound of the buffer leaves that of the longest.
 const ROOM_BYTES: usize = 4096;
+/// Bytes that `append_many` numbers under one lock, about.
+const LINES_BYTES_MAX: usize = 64 * 1024;
 
 pub(super) struct IdSource {
     pub(super) block: Vec<u8>,
@@ -51,13 +52,14 @@ pub(super) struct Numbering {
     pub(super) seq: u64,
     pub(super) chain: Link,
     pub(super) key: SigningKey,
+    pub(super) signing: Signing,
     /// `,"boot":"…","key":"…"`.
     pub(super) constant: Vec<u8>,
     pub(super) ids: IdSource,
     pub(super) stamp: Stamp,
     /// Lines of a group on their way to the queue, reused.
     pub(super) lines: Vec<u8>,
-    pub(super) ends: Vec<(usize, Link)>,
+    pub(super) ends: Vec<End>,
     pub(super) rest: Vec<u8>,
 }
 
@@ -98,7 +100,8 @@ impl Shared {
         let mut numbering = self.order();
         self.wait_for_room()?;
         let time = self.tell_time(&mut numbering);
-        let receipt = self.number(&mut numbering, event, time)?;
+        let signing = numbering.signing;
+        let receipt = self.number(&mut numbering, event, time, signing)?;
         self.hand_over(&mut numbering)?;
         Ok(receipt)
     }
@@ -117,13 +120,20 @@ impl Shared {
             return Ok(None);
         }
         let time = self.tell_time(&mut numbering);
-        let receipt = self.number(&mut numbering, event, time)?;
+        let signing = numbering.signing;
+        let receipt = self.number(&mut numbering, event, time, signing)?;
         self.hand_over(&mut numbering)?;
         Ok(Some(receipt))
     }
 
+    /// Records something of the log itself: with a signature of its own, so that it can be kept when those around it go.
     pub(super) fn append_own(&self, event_type: &str, details: &str) -> Result<Receipt, LogError> {
-        self.append(&Event::new(event_type, details))
+        let mut numbering = self.order();
+        self.wait_for_room()?;
+        let time = self.tell_time(&mut numbering);
+        let receipt = self.number(&mut numbering, &Event::new(event_type, details), time, Signing::Event)?;
+        self.hand_over(&mut numbering)?;
+        Ok(receipt)
     }
 
     pub(super) fn append_many(&self, events: &[Event<'_>]) -> Result<Range<u64>, LogError> {
@@ -134,14 +144,15 @@ impl Shared {
             let room = self.wait_for_room()?;
             let time = self.tell_time(&mut numbering);
             let mut numbered = Ok(());
-            for _ in 0..room.min(GROUP) {
+            let signing = numbering.signing;
+            for _ in 0..room.min(signing.records_max()) {
                 let Some((event, after)) = rest.split_first() else { break };
                 rest = after;
-                match self.number(&mut numbering, event, time) {
+                match self.number(&mut numbering, event, time, signing) {
                     Ok(receipt) => first = first.or(Some(receipt.seq)),
                     Err(error) => numbered = Err(error),
                 }
-                if numbered.is_err() || numbering.lines.len() > ROOM_BYTES * GROUP {
+                if numbered.is_err() || numbering.lines.len() > LINES_BYTES_MAX {
                     break;
                 }
             }
@@ -156,7 +167,8 @@ impl Shared {
         let mut numbering = lock(&self.numbering);
         let event = Event::new("log.full", "{}");
         let time = self.tell_time(&mut numbering);
-        self.number(&mut numbering, &event, time).is_ok() && self.hand_over(&mut numbering).is_ok()
+        self.number(&mut numbering, &event, time, Signing::Event).is_ok()
+            && self.hand_over(&mut numbering).is_ok()
     }
 
     pub(super) fn wait_for_room(&self) -> Result<usize, LogError> {
@@ -184,7 +196,7 @@ impl Shared {
             let cap = |us: u64| us.min(1 << 53);
             let details =
                 format!(r#"{{"wall_us":{},"expected_us":{}}}"#, cap(jump.wall_us), cap(jump.expected_us));
-            let told = self.number(numbering, &Event::new("clock.anomaly", &details), time);
+            let told = self.number(numbering, &Event::new("clock.anomaly", &details), time, Signing::Event);
             debug_assert!(told.is_ok(), "a short record always fits");
         }
         time
@@ -196,6 +208,7 @@ impl Shared {
         numbering: &mut Numbering,
         event: &Event<'_>,
         time: Reading,
+        signing: Signing,
     ) -> Result<Receipt, LogError> {
         let Numbering { seq, chain: previous, constant, ids, stamp, lines, ends, rest, .. } = numbering;
         rest.clear();
@@ -206,7 +219,13 @@ impl Shared {
             return Err(LogError::Event { reason });
         }
         let event_id = ids.next(&*self.entropy);
-        lines.extend_from_slice(b"{\"v\":1,\"seq\":");
+        let (version, suffix_bytes) = match signing {
+            Signing::Event => (b'1', SUFFIX_BYTES),
+            Signing::Group => (b'2', SHORT_SUFFIX_BYTES),
+        };
+        lines.extend_from_slice(b"{\"v\":");
+        lines.push(version);
+        lines.extend_from_slice(b",\"seq\":");
         event::write_number(*seq, lines);
         lines.extend_from_slice(b",\"event_id\":");
         event::write_uuid(event_id.as_bytes(), lines);
@@ -217,8 +236,8 @@ impl Shared {
         lines.extend_from_slice(constant);
         lines.extend_from_slice(rest);
         let link = chain::link(self.log_id, *seq, previous, lines.get(start..).unwrap_or_default());
-        lines.resize(lines.len() + SUFFIX_BYTES, 0);
-        ends.push((lines.len(), link));
+        lines.resize(lines.len() + suffix_bytes, 0);
+        ends.push(End { at: lines.len(), link, is_signed: signing == Signing::Event });
         let receipt = Receipt { seq: *seq, event_id, timestamp_us: time.log_us, chain: link };
         *previous = link;
         *seq += 1;
@@ -226,8 +245,8 @@ impl Shared {
     }
 
     pub(super) fn hand_over(&self, numbering: &mut Numbering) -> Result<(), LogError> {
-        let Numbering { key, lines, ends, .. } = numbering;
-        let taken = self.pipeline.push(key, lines, ends);
+        let Numbering { key, lines, ends, seq, .. } = numbering;
+        let taken = self.pipeline.push(key, *seq - ends.len() as u64, lines, ends);
         lines.clear();
         ends.clear();
         if taken { Ok(()) } else { Err(unavailable(&self.pipeline.health())) }

@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use symbi_crypto::{PublicKey, Signed, verify_many};
 
 use super::FINDINGS_MAX;
+use crate::chain::Message;
 use crate::pipeline::lock;
 
 /// Groups waiting before the reading thread helps.
@@ -15,7 +16,7 @@ const GROUPS_MAX: usize = 4;
 pub(super) struct Claim {
     pub(super) seq: u64,
     pub(super) key: PublicKey,
-    pub(super) message: [u8; 53],
+    pub(super) message: Message,
     pub(super) signature: [u8; 64],
 }
 
@@ -73,7 +74,11 @@ impl Desk {
         while let Some(rest) = group.get(from..).filter(|rest| !rest.is_empty()) {
             let signed: Vec<Signed<'_>> = rest
                 .iter()
-                .map(|claim| Signed { key: &claim.key, message: &claim.message, signature: &claim.signature })
+                .map(|claim| Signed {
+                    key: &claim.key,
+                    message: claim.message.as_ref(),
+                    signature: &claim.signature,
+                })
                 .collect();
             let Err(at) = verify_many(&signed) else { return };
             let mut state = lock(&self.state);

@@ -12,6 +12,11 @@ use crate::checkpoint::Checkpoint;
 use crate::keeper;
 use crate::merkle::{Frontier, Hash};
 use crate::note::VerifierKey;
+use crate::remainder::Remainder;
+use crate::tiles::Tiles;
+
+/// Hashes of pruned records read at once.
+const LEAVES_AT_ONCE: usize = 1 << 13;
 
 /// What was met where a checkpoint stands: the root, and whose turn it was.
 struct Met {
@@ -49,6 +54,43 @@ impl Seals {
         self.given.sort_by_key(Checkpoint::size);
         self.sizes = self.all().map(|one| (one.size(), None)).collect();
         self.tree_to = self.all().map(Checkpoint::size).max().unwrap_or(0);
+    }
+
+    /// The hashes of records that were pruned, from the tiles; those of lines that are kept must be among them.
+    pub(super) fn begin(
+        &mut self,
+        storage: &dyn Storage,
+        directory: &Path,
+        remainder: &Remainder,
+        keys: &[PublicKey],
+    ) -> Result<(), String> {
+        let lost = |error: std::io::Error| format!("the hashes of records that were pruned: {error}");
+        let tiles = Tiles::open(storage, directory).map_err(lost)?;
+        let mut kept = remainder.lines.iter().peekable();
+        let mut next = 0;
+        while next < remainder.records {
+            let count = LEAVES_AT_ONCE.min(usize::try_from(remainder.records - next).unwrap_or(usize::MAX));
+            for leaf in tiles.leaves(next, count).map_err(lost)? {
+                if let Some((seq, line)) = kept.next_if(|(seq, _)| *seq == next) {
+                    let own = chain::split(line).map(|(body, link, _)| chain::leaf(body, &link));
+                    if own != Some(leaf) {
+                        return Err(format!("record {seq} is kept otherwise than it was"));
+                    }
+                }
+                self.frontier.push(leaf);
+                next += 1;
+                if let Some(place) = self.sizes.get_mut(&next) {
+                    // Whose turn it was among those of the remainder is not known to the record: any of them.
+                    *place = Some(Met { root: self.frontier.root(), signers: keys.to_vec() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many records the largest checkpoint names.
+    pub(super) fn largest(&self) -> u64 {
+        self.all().map(Checkpoint::size).max().unwrap_or(0)
     }
 
     fn all(&self) -> impl Iterator<Item = &Checkpoint> {

@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
 
-use symbi_audit::{Event, Log, LogOptions, LogStatus, Owner};
+use symbi_audit::{Event, Log, LogOptions, LogStatus, Owner, Signing};
 use symbi_bus::Bus;
-use symbi_crypto::{Provider, SigningKey};
+use symbi_crypto::{KeyId, Provider, SigningKey};
 use symbi_scheduler::{Node, NodeId, Scheduler};
 use symbi_store::Store;
 use symbi_types::{BootId, Clock, Entropy, LogId, ResourceVector};
@@ -19,15 +20,18 @@ use super::{Kernel, lock};
 use zeroize::Zeroizing;
 
 use crate::admission::{Admission, AdmissionLimits};
+use crate::agent_keys::record_certificate;
 use crate::canary::Canary;
 use crate::collect::Collector;
 use crate::flight::Places;
 use crate::json::Object;
 use crate::keys::{KeyError, Keys};
+use crate::message_key;
 use crate::messaging::{Messaging, MessagingOptions};
 use crate::pool::Pool;
 use crate::recovery::Recovery;
 use crate::snapshot::Snapshots;
+use crate::subjects::{SubjectError, Subjects};
 use crate::supervise::Handler;
 use crate::tenants::Tenants;
 use crate::turns::Turns;
@@ -75,6 +79,31 @@ pub struct KernelOptions {
     pub storage: Option<Arc<dyn symbi_types::Storage>>,
     /// Records after which what was worked out of them is written down, for the next opening.
     pub snapshot_records: u64,
+    /// Directories that hold a copy of each person's key: written when one is made, destroyed when one is erased.
+    pub subject_key_backups: Vec<PathBuf>,
+    /// What is signed of the trail, when its segments are closed, how long it is kept.
+    pub keeping: KeepingOptions,
+}
+
+/// How the trail is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepingOptions {
+    /// What is signed.
+    pub signing: Signing,
+    /// A segment is closed when its first record is this old.
+    pub segment_age_max: Duration,
+    /// Closed segments whose records are all older go; `None`: none do.
+    pub retention: Option<Duration>,
+}
+
+impl Default for KeepingOptions {
+    fn default() -> Self {
+        Self {
+            signing: Signing::default(),
+            segment_age_max: LogOptions::SEGMENT_AGE_DEFAULT,
+            retention: None,
+        }
+    }
 }
 
 /// Why a runtime did not open.
@@ -91,6 +120,9 @@ pub enum KernelError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// The keys of persons.
+    #[error(transparent)]
+    Subjects(#[from] SubjectError),
     /// The log.
     #[error(transparent)]
     Log(#[from] symbi_audit::LogError),
@@ -139,12 +171,18 @@ pub struct Opened {
 }
 
 /// Under which settings this opening decides: what a reader of the trail must know to judge what follows.
-fn record_opening(log: &Log, policies: &ActivePolicies, options: &KernelOptions) -> Result<(), KernelError> {
+fn record_opening(
+    log: &Log,
+    policies: &ActivePolicies,
+    options: &KernelOptions,
+    message_key: KeyId,
+) -> Result<(), KernelError> {
     let problem = if policies.broken() { "the configured policies do not compile" } else { "" };
     let details = Object::new()
         .string("version", env!("CARGO_PKG_VERSION"))
         .display("provider", options.provider)
         .flag("enforce", options.enforce)
+        .display("message_key", message_key)
         .string("problem", problem)
         .number("agents_max", options.agents_max as u64)
         .finish();
@@ -194,15 +232,29 @@ impl Kernel {
         log_options.entropy = Arc::clone(&options.entropy);
         log_options.signers = options.signers;
         log_options.storage = Arc::clone(&storage);
+        log_options.signing = options.keeping.signing;
+        log_options.segment_age_max = options.keeping.segment_age_max;
         let (log, report) = Log::open(&trail, &log_options)?;
         let log = Arc::new(log);
 
         let mut recovery = Recovery::by(options.provider);
-        let store = Store::open(&options.data.join("state.db"), report.log_id, log.durable())?;
+        let keys = Arc::new(keys);
+        let subjects = Arc::new(Subjects::new(
+            &options.data,
+            options.subject_key_backups.clone(),
+            options.provider,
+            Arc::clone(&keys),
+            Arc::clone(&options.entropy),
+        ));
+        let vault: Arc<dyn symbi_store::Vault> = Arc::<Subjects>::clone(&subjects);
+        let state = options.data.join("state.db");
+        let store = Store::open_with(&state, report.log_id, log.durable(), Some(vault))?;
         if !report.created {
             let reader = symbi_audit::Reader::with_storage(&trail, Arc::clone(&storage))?;
-            recovery.read(&reader, log.durable(), store.applied_seq()?, &keys)?;
+            recovery.read(&reader, log.durable(), store.applied_seq()?, &subjects)?;
         }
+        subjects.mark_erased(recovery.persons.erased());
+        recovery.forget_earlier();
         recovery.project(&store)?;
         store.sweep()?;
 
@@ -212,7 +264,8 @@ impl Kernel {
         let tenants = Tenants::new(&mut scheduler, &options.tenants)?;
         let bell = Arc::clone(&wake);
         let progress = Arc::downgrade(&log);
-        let snapshots = Arc::new(Snapshots::every(options.snapshot_records, recovery.next));
+        let snapshots =
+            Arc::new(Snapshots::every(options.snapshot_records, recovery.next, options.keeping.retention));
         let clerk = Arc::clone(&snapshots);
         log.on_progress(Arc::new(move || {
             let Some(log) = progress.upgrade() else { return };
@@ -226,6 +279,13 @@ impl Kernel {
         }));
 
         let ready_mailboxes = Arc::new(Mutex::new(Vec::new()));
+        let message_key = message_key::open(
+            &options.data.join("keys"),
+            (recovery.message_key, &signing_key),
+            options.provider,
+            options.entropy.as_ref(),
+            options.passphrase.as_ref().map(|passphrase| passphrase.as_slice()),
+        )?;
         let bus = Bus::with_authority(
             symbi_bus::BusOptions {
                 mailbox_depth_max: options.mailbox_depth_max,
@@ -235,18 +295,23 @@ impl Kernel {
             },
             Arc::clone(&options.entropy),
             options.provider,
-            signing_key, // the runtime vouches for its agents with the key that signs its log
+            message_key, // the runtime's word for its agents
         )
         .map_err(|error| KeyError::unusable(&options.data.join("keys"), &error))?;
         let (bell, ready) = (Arc::clone(&wake), Arc::clone(&ready_mailboxes));
         bus.on_ready(Arc::new(move |agent| {
-            lock(&ready).push(agent);
-            bell.ring();
+            if !crate::here::noted(agent) {
+                lock(&ready).push(agent);
+                bell.ring();
+            }
         }));
 
+        let book = Arc::clone(&log);
+        bus.on_certified(Arc::new(move |certificate| record_certificate(&book, certificate))); // K202
+
         let digest_key = *keys.derive(b"", "digest");
-        let sealing = Sealing::new(options.provider, keys, options.entropy.as_ref());
-        record_opening(&log, &policies, &options)?;
+        let sealing = Sealing::new(options.provider, &keys, options.entropy.as_ref());
+        record_opening(&log, &policies, &options, bus.authority().key_id())?;
         let opened = Opened {
             created: report.created,
             log_id: report.log_id,
@@ -263,13 +328,15 @@ impl Kernel {
             storage,
             snapshots,
             trail,
+            key_directory: options.data.join("keys"),
             opened,
-            log_options,
+            log_options: Mutex::new(log_options),
             policies: RwLock::new(Arc::new(policies)),
             changing_policies: Mutex::default(),
             enforce: options.enforce,
             digest_key,
             sealing,
+            subjects,
             earlier_jumps_us: recovery.jumped_us,
             admission: Mutex::new(Admission::new(options.admission)),
             counters: Mutex::new(recovery.counters),
@@ -288,6 +355,7 @@ impl Kernel {
             store,
             unapplied: Mutex::default(),
             approvals: Mutex::new(recovery.approvals),
+            persons: Mutex::new(recovery.persons),
             notices: Mutex::default(),
             canary: Canary::default(),
             policy_problem: Mutex::default(),
@@ -302,6 +370,7 @@ impl Kernel {
             clock: options.clock,
             entropy: Pool::new(options.entropy),
         });
+        kernel.finish_erasures()?; // before anything is asked of it
         kernel.snapshots().start(&kernel, state)?;
         Ok(kernel)
     }

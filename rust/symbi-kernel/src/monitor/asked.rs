@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use symbi_policy::{Entity, Request, Value};
+use symbi_policy::{Approval, Entity, Request, Value};
 use symbi_types::{AgentId, LabelSet, RunId};
 
 use crate::Principal;
@@ -30,8 +30,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) attributes: Vec<(String, String)>,
     /// What it is expected to cost, by measure.
     pub(crate) amounts: Vec<(String, u64)>,
-    /// Keyed digest of the arguments.
+    /// Its arguments, where it has some: their keyed digest is recorded.
     pub(crate) arguments: Option<&'a [u8]>,
+    /// What persons have agreed to already, of the whole that it is a part of.
+    pub(crate) agreed: Option<Approval>,
     /// The agent that the record is filed under.
     pub(crate) agent: Option<AgentId>,
     pub(crate) run: Option<RunId>,

@@ -3,10 +3,12 @@
 //! Why: the cost of an operation is added to the counters before the policies are asked, under one lock that is held until
 //! they have answered: of two that want the last one, one sees that it is gone. Caps of budgets are looked at under the
 //! same lock.
-//! Not here: the counts (`window`), which counters there are (`symbi-policy`).
+//! Not here: the counts (`counters`), which counters there are (`symbi-policy`).
 //!
 //! Invariants
 //! - K102 no counter with a cap is above it by a grant: what is in flight included, whatever the order of threads.
+//! - K176 a run reserves the time that it may take before it begins: what is left of each of its budgets at most, and no more
+//!   than its own limit. It is stopped when it has taken that.
 //! - K103 what an operation reserved stands in its record, so that the log alone gives every count again.
 
 use std::collections::BTreeMap;
@@ -14,17 +16,22 @@ use std::sync::{Arc, MutexGuard};
 
 use serde_json::Value as Json;
 use symbi_audit::write_json_string;
-use symbi_policy::{Budget, CounterSpec, Decision, Kind, Obligation, Per};
+use symbi_policy::{Budget, CounterSpec, Decision, Kind, Obligation, Per, Uid};
 
 use super::{Asked, Weighed};
+use crate::Principal;
+use crate::counters::{CounterKey, Counters, Reservation};
 use crate::json::Object;
 use crate::kernel::Kernel;
-use crate::window::{Added, CounterKey, Counters, Reservation};
+use crate::window::Added;
 
 /// The measure of time, which the monitor takes itself: from the act to its outcome, in milliseconds.
 pub(crate) const TIME_MS: &str = "time_ms";
 /// The measure of operations.
 const CALLS: &str = "calls";
+
+/// The action whose time is bounded while it goes on.
+const RUN: &str = "agent.run";
 
 /// A counter as one operation meets it.
 struct Meeting<'a> {
@@ -61,6 +68,14 @@ fn amount(asked: &Asked<'_>, measure: &str) -> u64 {
     }
 }
 
+/// The longest that a run may take by its agent's own limit.
+fn limit(asked: &Asked<'_>) -> u64 {
+    match amount(asked, TIME_MS) {
+        0 => u64::MAX,
+        limit => limit,
+    }
+}
+
 fn concerns(spec: &CounterSpec, asked: &Asked<'_>) -> bool {
     let id = asked.resource.uid().id();
     let here = spec.resource.as_deref().is_none_or(|wanted| match wanted.strip_suffix('*') {
@@ -77,13 +92,14 @@ impl Kernel {
         let subject = || asked.subject.uid().to_string();
         let of = match spec.per {
             Per::Global => None,
+            Per::Principal if spec.cap.is_some() => Some(self.budgeted(asked)),
             Per::Principal => Some(subject()),
             Per::Run => Some(asked.run.map_or_else(subject, |run| run.to_string())),
             Per::Tenant => Some(self.tenant_of(asked).unwrap_or_else(subject)),
             Per::Resource => Some(asked.resource.uid().to_string()),
         };
         let digested = |text: &str| {
-            let digest = self.digest_bytes(text.as_bytes());
+            let digest = self.digest_bytes_for(&asked.labels, text.as_bytes());
             digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
         };
         let added = match &spec.kind {
@@ -103,6 +119,37 @@ impl Kernel {
         Meeting { name: &spec.name, key, window_us: spec.window_us, added, measure, cap: spec.cap }
     }
 
+    /// The agent whose budget an operation is on: the one that asks, or the one that others ask something of.
+    fn budgeted(&self, asked: &Asked<'_>) -> String {
+        let named = match (asked.principal, asked.agent) {
+            (Principal::Host | Principal::Operator(_), _) if asked.resource.uid().type_name() == "Agent" => {
+                return asked.resource.uid().to_string();
+            }
+            (Principal::Host | Principal::Operator(_), Some(agent)) => self.name_of(agent).ok(),
+            _ => None,
+        };
+        let agent = named.and_then(|name| Uid::new("Agent", &name).ok());
+        agent.as_ref().unwrap_or_else(|| asked.subject.uid()).to_string()
+    }
+
+    /// All that is counted, as a snapshot holds it. For tests: what it comes to after a crash is what it was before.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn count_rows(&self) -> Vec<String> {
+        let in_order = |mut row: Json| {
+            if let Some(values) = row.get_mut(4).and_then(Json::as_array_mut) {
+                values.sort_by_key(Json::to_string);
+            }
+            row.to_string()
+        };
+        let now_us = self.window_us();
+        let mut counters = self.counters();
+        counters.expire(now_us);
+        let mut rows: Vec<String> = counters.rows().into_iter().map(in_order).collect();
+        rows.sort();
+        rows
+    }
+
     fn tenant_of(&self, asked: &Asked<'_>) -> Option<String> {
         let agents = self.agents();
         Some(format!("tenant:{}", agents.get(asked.agent?)?.spec.tenant))
@@ -112,7 +159,7 @@ impl Kernel {
     pub(crate) fn weigh(&self, asked: &Asked<'_>) -> Weighed {
         let policies = self.policies();
         // What needs other locks, before this one (K25).
-        let meetings: Vec<Meeting<'_>> =
+        let mut meetings: Vec<Meeting<'_>> =
             policies.counters(asked.action.name).map(|spec| self.meet(spec, asked)).collect();
         let counted = !meetings.is_empty() || policies.has_budgets;
         let now_us = if counted { self.window_us() } else { 0 };
@@ -121,11 +168,15 @@ impl Kernel {
             reservations: Vec::new(),
             counters: Vec::new(),
             spent: None,
+            allowance_ms: None,
             policies: Arc::clone(&policies),
         };
         // The lock is held from the reservation to the decision: no I/O, microseconds.
         let mut counts: Option<MutexGuard<'_, Counters>> = counted.then(|| self.counters());
         if let Some(windows) = counts.as_deref_mut() {
+            if asked.action.name == RUN {
+                weighed.allow(windows, &mut meetings, asked, now_us);
+            }
             for one in &meetings {
                 let count = weighed.reserve(windows, one, now_us);
                 weighed.counters.push((one.name.to_owned(), count));
@@ -152,10 +203,11 @@ impl Kernel {
         if used.is_empty() || reservations.iter().all(|one| one.measure.is_empty()) {
             return;
         }
+        let now_us = self.window_us(); // before the lock (K25)
         let mut counters = self.counters();
         for reservation in reservations {
             let Some(spent) = used.get(&reservation.measure).copied() else { continue };
-            counters.adjust(reservation, spent);
+            counters.adjust(reservation, spent, now_us);
             reservation.added = Added::Amount(spent);
         }
     }
@@ -184,6 +236,24 @@ impl Weighed {
         count
     }
 
+    /// K176: the least that is left of any budget of time, in each counter of time.
+    fn allow(
+        &mut self,
+        windows: &mut Counters,
+        meetings: &mut [Meeting<'_>],
+        asked: &Asked<'_>,
+        now_us: u64,
+    ) {
+        let timed = || |one: &&mut Meeting<'_>| one.measure == TIME_MS && one.added.is_some();
+        for one in meetings.iter_mut().filter(timed()) {
+            let Some(cap) = one.cap else { continue };
+            let left = cap.saturating_sub(windows.count(&one.key, one.window_us, now_us));
+            self.allowance_ms = Some(self.allowance_ms.unwrap_or_else(|| limit(asked)).min(left));
+        }
+        let Some(allowance_ms) = self.allowance_ms else { return };
+        meetings.iter_mut().filter(timed()).for_each(|one| one.added = Some(Added::Amount(allowance_ms)));
+    }
+
     /// What the rules that let it through allow to be spent by them.
     fn spend(&mut self, windows: &mut Counters, asked: &Asked<'_>, now_us: u64) {
         let budgets: Vec<Budget> = self
@@ -202,7 +272,13 @@ impl Weighed {
                 measure: if budget.measure == CALLS { "" } else { &budget.measure },
                 cap: Some(budget.cap),
             };
-            self.reserve(windows, &one, now_us);
+            let mut one = [one];
+            if asked.action.name == RUN {
+                self.allow(windows, &mut one, asked, now_us);
+            }
+            for one in &one {
+                self.reserve(windows, one, now_us);
+            }
         }
     }
 }

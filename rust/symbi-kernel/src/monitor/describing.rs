@@ -3,7 +3,7 @@
 //! Not here: when it is written (`monitor`), the form of a record (`symbi-audit`).
 
 use symbi_audit::Event;
-use symbi_types::OperationId;
+use symbi_types::{LabelSet, OperationId};
 
 use super::asked::request;
 use super::counting::write_reservations;
@@ -20,12 +20,16 @@ const KIND_CHARS_MAX: usize = 64;
 impl Kernel {
     /// The class of an error plain, what it said sealed. A class comes from outside: one that is not a short word is
     /// text like any other.
-    pub(crate) fn describe_error(&self, kind: &str, text: &str) -> Object {
+    pub(crate) fn describe_error(&self, labels: &LabelSet, kind: &str, text: &str) -> Object {
         let word = |one: char| one.is_ascii_alphanumeric() || "._-".contains(one);
         let good = !kind.is_empty() && kind.len() <= KIND_CHARS_MAX && kind.chars().all(word);
         let (kind, text) = if good { (kind, text.to_owned()) } else { ("other", format!("{kind}: {text}")) };
         let details = Object::new().string("error", kind);
-        if text.is_empty() { details } else { details.string("sealed", &self.seal(text.as_bytes())) }
+        if text.is_empty() {
+            details
+        } else {
+            details.string("sealed", &self.seal_for(labels, text.as_bytes()))
+        }
     }
 
     pub(crate) fn describe(&self, asked: &Asked<'_>, granted: &Granted) -> Object {
@@ -35,7 +39,7 @@ impl Kernel {
             .display("resource", asked.resource.uid())
             .number("bytes", asked.bytes);
         let details = match asked.arguments {
-            Some(arguments) => details.string("arguments", &self.digest(arguments)),
+            Some(arguments) => details.string("arguments", &self.digest_for(&asked.labels, arguments)),
             None => details,
         };
         let details = if granted.rules.is_empty() {
@@ -64,8 +68,8 @@ impl Kernel {
             return details;
         }
         let details = details.strings("obligations", terms.names.iter().copied());
-        let details = match terms.approved {
-            Some(approval) => details.display("approval", approval),
+        let details = match &terms.approved {
+            Some(approval) => details.display("approval", approval.id),
             None => details,
         };
         let details = if terms.notify.is_empty() {
@@ -79,7 +83,7 @@ impl Kernel {
         let request = request(asked, &granted.counters).to_record();
         let text = serde_json::to_string(&request).unwrap_or_else(|_| "null".to_owned());
         if text.len() <= FULL_BYTES_MAX {
-            details.string("request_sealed", &self.seal(text.as_bytes()))
+            details.string("request_sealed", &self.seal_for(&asked.labels, text.as_bytes()))
         } else {
             details.number("request_bytes", text.len() as u64)
         }
@@ -120,7 +124,7 @@ impl Kernel {
                 Ok(taken.end.saturating_sub(1))
             }
             Ok(_) | Err(_) => {
-                grants.into_iter().for_each(|(_, granted, _)| self.release(&granted.reservations));
+                self.undo_all(grants.into_iter().map(|(_, granted, _)| granted)); // K21
                 Err(self.unavailable())
             }
         }

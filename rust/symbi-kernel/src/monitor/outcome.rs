@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use symbi_audit::Event;
-use symbi_types::OperationId;
+use symbi_types::{LabelSet, OperationId};
 
 use crate::json::Object;
 use crate::kernel::{Kernel, lock};
@@ -30,8 +30,9 @@ impl Kernel {
             (Some(_) | None, _) => false,
         };
         let Settlement { result, used, labels, returned: _ } = settlement;
-        let kept =
-            result.as_deref().filter(|_| pending.intent.full).map(|result| self.describe_result(result));
+        let kept = result.as_deref().filter(|_| pending.intent.full);
+        let labels = labels.union(&pending.intent.persons);
+        let kept = kept.map(|result| self.describe_result(&labels, result));
         if let Some(watch) = pending.watch.take() {
             self.watched(watch, operation, outcome, acted, result);
         }
@@ -45,7 +46,7 @@ impl Kernel {
         }
         let (word, details) = match (outcome, acted) {
             (Some(Outcome::Done), _) => ("done", Object::new()),
-            (Some(Outcome::Failed { kind, text }), _) => ("failed", self.describe_error(kind, text)),
+            (Some(Outcome::Failed { kind, text }), _) => ("failed", self.describe_error(&labels, kind, text)),
             (None, false) => ("released", Object::new()),
             (None, true) => ("unknown", Object::new()),
         };
@@ -54,6 +55,7 @@ impl Kernel {
         }
         let details = details.string("outcome", word).string("action", pending.intent.action);
         let details = if pending.reported { details.flag("late", true) } else { details };
+        let details = if doubt { details.flag("doubt", true) } else { details }; // K37
         let spent = pending.intent.reservations.iter().any(|one| !one.measure.is_empty());
         let details = if spent && acted {
             let used = used.iter().fold(Object::new(), |all, (name, amount)| all.number(name, *amount));
@@ -83,11 +85,11 @@ impl Kernel {
     }
 
     /// A result that a rule wants recorded: sealed; of one that is too long its digest, for it has happened.
-    fn describe_result(&self, result: &[u8]) -> (&'static str, String) {
+    fn describe_result(&self, labels: &LabelSet, result: &[u8]) -> (&'static str, String) {
         if result.len() <= FULL_BYTES_MAX {
-            ("result_sealed", self.seal(result))
+            ("result_sealed", self.seal_for(labels, result))
         } else {
-            ("result_digest", self.digest(result))
+            ("result_digest", self.digest_for(labels, result))
         }
     }
 }

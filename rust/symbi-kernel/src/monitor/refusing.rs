@@ -10,6 +10,7 @@ use super::asked::request;
 use super::{Asked, evaluate};
 use crate::Principal;
 use crate::denials::{DenialKey, OTHERS, Repeated, Seen};
+use crate::described::names_persons;
 use crate::json::Object;
 use crate::kernel::{ActivePolicies, Kernel, lock};
 use crate::refusal::{Refusal, RefusalCode};
@@ -42,7 +43,11 @@ impl Kernel {
         let details = match &asked.call {
             _ if request.len() > REQUEST_BYTES_MAX => details.number("request_bytes", request.len() as u64),
             // The declared attributes of a call are taken from its arguments, and those are never plain.
-            Some(_) => details.string("request_sealed", &self.seal(request.as_bytes())),
+            Some(_) => details.string("request_sealed", &self.seal_for(&asked.labels, request.as_bytes())),
+            // Nor are the owner and the readers of a document (K111).
+            None if names_persons(&asked.resource) => {
+                details.string("request_sealed", &self.seal_for(&asked.labels, request.as_bytes()))
+            }
             None => details.raw("request", &request),
         };
         let refusal = self.refuse_under(policies, asked, code, Some(details), &message);

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use symbi_audit::Seen;
-use symbi_policy::{Engine, Entity, RecordedRequest, Uid, Value};
+use symbi_policy::{Engine, Entity, RecordedRequest, Request, Uid, Value};
 
 use super::Entities;
 use crate::described::INSTANCE;
@@ -42,6 +42,41 @@ impl Undecidable {
             Self::Counter => "counter_not_kept",
             Self::Malformed => "malformed",
         }
+    }
+}
+
+fn is_decision(event_type: &str) -> bool {
+    matches!(event_type, "operation" | "operation.intent" | "operation.replayed" | "operation.denied")
+}
+
+/// Whether anything here reads such a record.
+pub(super) fn is_read(event_type: &str) -> bool {
+    is_decision(event_type) || event_type == "entity.described"
+}
+
+/// A request, as it was decided.
+pub(super) struct Asked {
+    pub(super) principal: Entity,
+    pub(super) action: String,
+    pub(super) resource: Entity,
+    context: Vec<(Cow<'static, str>, Value)>,
+    entities: Vec<Entity>,
+}
+
+impl Asked {
+    /// Takes the context out: it is decided once.
+    pub(super) fn request(&mut self) -> Request<'_> {
+        let context = std::mem::take(&mut self.context);
+        let Self { principal, action, resource, entities, .. } = self;
+        Request { principal, action, resource, context, entities: entities.iter().collect() }
+    }
+}
+
+impl From<RecordedRequest> for Asked {
+    fn from(recorded: RecordedRequest) -> Self {
+        let RecordedRequest { principal, action, resource, context, entities } = recorded;
+        let context = context.into_iter().map(|(name, value)| (Cow::Owned(name), value)).collect();
+        Self { principal, action, resource, context, entities }
     }
 }
 
@@ -87,11 +122,10 @@ impl Group {
     /// Takes a record, when policy decided it. Where a refusal came from something else, its details say no reason; where
     /// it repeats another, they say no request.
     pub(super) fn take(&mut self, seen: &Seen<'_>) -> bool {
-        let denied = match seen.event_type {
-            "operation" | "operation.intent" | "operation.replayed" => false,
-            "operation.denied" => true,
-            _ => return false,
-        };
+        if !is_decision(seen.event_type) {
+            return false;
+        }
+        let denied = seen.event_type == "operation.denied";
         let Some(word) = Word::of(seen.decision) else { return false };
         let by_policy = ["\"reason\":\"forbid", "\"reason\":\"no_permit\""]; // `forbidden`, `forbid_failed`
         if denied && !by_policy.iter().any(|reason| seen.details.contains(reason)) {
@@ -203,11 +237,11 @@ impl<'a> Reading<'a> {
         group: &Group,
         row: &Row,
         engine: Option<&Engine>,
-    ) -> Result<(RecordedRequest, Vec<String>), Undecidable> {
+    ) -> Result<(Asked, Vec<String>), Undecidable> {
         let details: Details<'_> =
             serde_json::from_str(group.part(&row.details)).map_err(|_| Undecidable::Malformed)?;
         let request = match row.word {
-            Word::Deny => self.refused(&details)?,
+            Word::Deny => self.refused(&details)?.into(),
             _ => self.granted(&details, group.part(&row.labels))?,
         };
         let owed: Vec<String> =
@@ -242,7 +276,7 @@ impl<'a> Reading<'a> {
         RecordedRequest::from_json(&json).map_err(|_| Undecidable::Malformed)
     }
 
-    fn granted(&mut self, details: &Details<'_>, labels: &str) -> Result<RecordedRequest, Undecidable> {
+    fn granted(&mut self, details: &Details<'_>, labels: &str) -> Result<Asked, Undecidable> {
         let principal = self.subject(details)?;
         let instance = details.resource_instance.as_deref();
         let resource = match (details.resource_at, details.resource_is) {
@@ -250,34 +284,31 @@ impl<'a> Reading<'a> {
             (None, Some(raw)) => entity(parsed(raw)?, instance)?,
             (None, None) => bare(&details.resource)?,
         };
-        let labels: Vec<Cow<'_, str>> = serde_json::from_str(labels).map_err(|_| Undecidable::Malformed)?;
+        let labels: Vec<String> = match labels {
+            "[]" => Vec::new(),
+            _ => serde_json::from_str(labels).map_err(|_| Undecidable::Malformed)?,
+        };
         let counters = match details.counters {
             Some(raw) => value(raw)?,
             None => Value::Record(Vec::new()),
         };
-        let mut context = vec![
-            ("labels".to_owned(), Value::strings(labels)),
-            ("bytes".to_owned(), Value::Long(details.bytes.ok_or(Undecidable::Malformed)?)),
-            ("counters".to_owned(), counters),
+        let mut context: Vec<(Cow<'static, str>, Value)> = vec![
+            ("labels".into(), Value::Set(labels.into_iter().map(Value::String).collect())),
+            ("bytes".into(), Value::Long(details.bytes.ok_or(Undecidable::Malformed)?)),
+            ("counters".into(), counters),
         ];
         if let Some(raw) = details.context
             && let Value::Record(pairs) = value(raw)?
         {
-            context.extend(pairs);
+            context.extend(pairs.into_iter().map(|(name, value)| (Cow::Owned(name), value)));
         }
         let mut entities = Vec::new();
         if let Some(sealed) = &details.call_sealed {
             let call = Entity::from_json(&self.open(sealed)?).map_err(|_| Undecidable::Malformed)?;
-            context.push(("call".to_owned(), Value::Entity(call.uid().clone())));
+            context.push(("call".into(), Value::Entity(call.uid().clone())));
             entities.push(call);
         }
-        Ok(RecordedRequest {
-            principal,
-            action: details.action.clone().into_owned(),
-            resource,
-            context,
-            entities,
-        })
+        Ok(Asked { principal, action: details.action.clone().into_owned(), resource, context, entities })
     }
 
     fn subject(&mut self, details: &Details<'_>) -> Result<Entity, Undecidable> {

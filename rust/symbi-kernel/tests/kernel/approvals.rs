@@ -200,10 +200,10 @@ fn one_principal_cannot_fill_the_list_that_persons_look_at() {
 #[test]
 fn an_approval_of_what_nothing_binds_it_to_is_a_refusal() {
     let text = "permit(principal is Host, action, resource);
-        @obligation(\"approval\") permit(principal is Agent, action == Action::\"data.write\", resource);";
+        @obligation(\"approval\") permit(principal is Agent, action == Action::\"message.subscribe\", resource);";
     let mut world = World::with(Some(policies(text, &[])));
     let kernel = world.kernel();
     let one = agent(&kernel, "one");
-    assert!(kernel.write_document(one, "t", "words", &[]).is_err(), "K104");
+    assert!(kernel.subscribe(one, "news").is_err(), "K104");
     assert!(kernel.approvals().is_empty());
 }

@@ -154,6 +154,29 @@ fn k45_policy_decides_about_each_document_whatever_its_access_list_says() {
 }
 
 #[test]
+fn k111_who_owns_and_who_reads_a_document_stands_in_no_refusal_in_the_clear() {
+    for action in ["data.read", "data.write"] {
+        let rule = format!(
+            "{OPEN} forbid(principal == Agent::\"courier\", action == Action::\"{action}\", resource is Document);"
+        );
+        let mut world = World::with(Some(policies(&rule, &[])));
+        let kernel = world.kernel();
+        let (writer, courier) = (agent(&kernel, "writer-quill"), agent(&kernel, "courier"));
+        store(&kernel, writer, "t", "penguins are well", &["courier", "jane-doe-of-ward-7"]);
+        let read = kernel.search(courier, "penguins", 10).unwrap().0;
+        let wrote = kernel.write_document(courier, "t", "of mine", &["jane-doe-of-ward-7".to_owned()]);
+        assert_eq!((read.is_empty(), wrote.is_err()), (action == "data.read", action == "data.write"));
+        settle_disk(&kernel, courier);
+        let denied = world.of_type("operation.denied");
+        assert_eq!(denied.len(), 1);
+        assert!(details(&denied[0])["request_sealed"].is_string(), "K111");
+        for name in ["jane-doe-of-ward-7", "writer-quill"] {
+            assert!(!denied[0].line.contains(name), "K111: {name}");
+        }
+    }
+}
+
+#[test]
 fn k41_whoever_is_shown_a_passage_has_read_it() {
     let mut world = World::open_to_all();
     let kernel = world.kernel();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use symbi_kernel::{
-    AgentSpec, Kernel, Payload, Permit, Principal, Priority, Recipient, RefusalCode, SandboxAsk, ToolCall,
+    AgentSpec, Kernel, MessageError, Payload, Permit, Principal, Priority, Recipient, RefusalCode,
+    SandboxAsk, SendOptions, ToolCall,
 };
 use symbi_types::{AgentId, LabelSet, Part, PartSource, SecurityTier};
 
@@ -108,6 +109,32 @@ fn k14_k34_opaque_bytes_under_an_obligation_are_refused() {
     kernel.send(one, &Recipient::Agent(to), parts, None, false).unwrap();
     let received = kernel.receive_many(to, 1).unwrap().remove(0);
     assert!(received.labels.is_empty() && kernel.agent_labels(to).is_empty(), "redacted, it carries nothing");
+}
+
+#[test]
+fn k14_k34_k104_what_is_published_is_redacted_like_what_is_sent_or_refused() {
+    let rules = REDACT
+        .replace("Action::\"message.send\"]", "Action::\"message.send\", Action::\"message.publish\"]")
+        + "permit(principal, action == Action::\"message.subscribe\", resource);";
+    let mut world = World::with(Some(policies(&rules, &[])));
+    let kernel = world.kernel();
+    let (one, to) = (agent(&kernel, "a"), agent(&kernel, "b"));
+    let (heard, _) = kernel.subscribe(to, "news.*").unwrap();
+    let publish = |payload| kernel.publish(one, "news.x", payload, &SendOptions::default(), None);
+    let opaque = publish(Payload::Bytes(b"jane@clinic.example is well".to_vec()));
+    let Err(MessageError::Agent(symbi_kernel::AgentError::Refused(refused))) = opaque else { panic!("K34") };
+    assert_eq!(refused.code, RefusalCode::Denied, "K34");
+    assert!(kernel.receive_many(heard, 9).unwrap().is_empty());
+    publish(Payload::Parts(vec![part("call jane@clinic.example", &[]), part("on Monday", &[])])).unwrap();
+    let received = kernel.receive_many(heard, 9).unwrap().remove(0);
+    let Payload::Parts(parts) = &received.payload else { panic!("parts") };
+    assert!(!parts[0].text.contains("jane") && parts[0].text.contains("[redacted"), "K14: {}", parts[0].text);
+    assert_eq!(parts[1].text, "on Monday");
+    assert!(received.labels.is_empty() && kernel.agent_labels(to).is_empty(), "redacted, it carries nothing");
+    kernel.close().unwrap();
+    let published =
+        world.of_type("operation").into_iter().filter(|record| record.details.contains("message.publish"));
+    assert_eq!(published.map(|record| record.decision.unwrap()).collect::<Vec<_>>(), ["redact"], "K104");
 }
 
 #[test]

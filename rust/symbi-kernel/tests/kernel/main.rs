@@ -6,16 +6,22 @@
     reason = "a test: a fault is a failure"
 )]
 
+mod agent_keys;
 mod agents;
 mod approvals;
 mod breach;
+mod breakers;
 mod budgets;
 mod collect;
+mod columns;
 mod counters;
 mod dataflow;
+mod dead_letters;
 mod delivery;
 mod denials;
+mod durable_topics;
 mod faults;
+mod keeping;
 mod knowledge;
 mod labels;
 mod leaks;
@@ -26,9 +32,12 @@ mod obligations;
 mod operators;
 mod permits;
 mod policies;
+mod recounted;
 mod snapshots;
 mod stall;
 mod supervise;
+mod timed;
 mod together;
 mod turns;
+mod waiting;
 mod world;

@@ -411,3 +411,24 @@ fn k70_k27_whatever_is_said_in_whatever_order_runs_agents_and_scheduler_agree() 
         assert_eq!(kernel.verify_turns(), Ok(()), "K70: seed {seed}");
     }
 }
+
+#[test]
+fn k74_policy_bounds_the_resources_that_a_run_gets() {
+    let text = format!(
+        "{OPEN}\n@id(\"small\") forbid(principal, action == Action::\"agent.run\", resource)
+        when {{ context has memory_mb && context.memory_mb > 512 }};"
+    );
+    let mut world = World::with(Some(policies(&text, &[])));
+    let kernel = world.kernel();
+    let holding = |name: &str, memory_mb| {
+        let limits = ResourceLimits { memory_mb, ..ResourceLimits::default() };
+        kernel.create_agent(Principal::Host, Arc::new(AgentSpec { limits, ..spec(name) })).unwrap().0
+    };
+    let begin = |agent| kernel.begin_run(Principal::Host, agent, b"", &LabelSet::default(), Priority::NORMAL);
+    let (small, large, open) = (holding("s", Some(512)), holding("l", Some(513)), holding("o", None));
+    assert!(begin(small).is_ok() && begin(open).is_ok());
+    assert_eq!(refusal(begin(large)).code, RefusalCode::Denied, "K74");
+    settle_disk(&kernel, small);
+    let recorded = details(&world.of_type("operation").remove(3))["context"].clone();
+    assert_eq!(recorded["memory_mb"], 512, "K74: and so it stands in the trail");
+}

@@ -41,6 +41,10 @@ pub struct World {
     pub tenants: Vec<(String, Share)>,
     pub seed: u64,
     pub snapshot_records: u64,
+    pub mailbox_depth_max: usize,
+    /// Of the log, and whoever seals and opens.
+    pub signers: usize,
+    pub keeping: symbi_kernel::KeepingOptions,
 }
 
 pub fn policies(text: &str, counters: &[CounterSpec]) -> Policies {
@@ -86,7 +90,10 @@ impl World {
             supervision: SupervisorOptions::default(),
             tenants: Vec::new(),
             seed: 7,
+            mailbox_depth_max: 64,
+            signers: 1,
             snapshot_records: symbi_kernel::SNAPSHOT_RECORDS,
+            keeping: symbi_kernel::KeepingOptions::default(),
         }
     }
 
@@ -128,13 +135,13 @@ impl World {
             enforce: true,
             passphrase: None,
             provider: Provider::default(),
-            signers: 1,
+            signers: self.signers,
             capacity: self.capacity,
             scheduling: self.scheduling,
             supervision: self.supervision,
             tenants: self.tenants.clone(),
             agents_max: self.agents_max,
-            mailbox_depth_max: 64,
+            mailbox_depth_max: self.mailbox_depth_max,
             mailbox_bytes_max: 4 << 20,
             admission: self.admission,
             messaging: self.messaging,
@@ -146,6 +153,8 @@ impl World {
                 (None, None) => None,
             },
             snapshot_records: self.snapshot_records,
+            subject_key_backups: Vec::new(),
+            keeping: self.keeping,
         })
     }
 

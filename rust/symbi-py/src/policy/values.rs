@@ -3,6 +3,8 @@
 //! Invariants
 //! - BV1 what cannot be one (a float, None, a nesting without end) is an error, never rounded, never dropped.
 
+use std::borrow::Cow;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFrozenSet, PyInt, PyList, PySet, PyString, PyTuple};
 use symbi_policy::{EntityError, Uid, Value};
@@ -12,7 +14,24 @@ use super::input;
 /// How deep a context may nest.
 const DEPTH_MAX: usize = 64;
 
-pub(super) fn pairs(record: &Bound<'_, PyDict>, depth: usize) -> PyResult<Vec<(String, Value)>> {
+/// Names that nearly every context has: not copied.
+const NAMES: [&str; 4] = ["labels", "bytes", "counters", "call"];
+
+/// A context.
+pub(super) fn pairs(record: &Bound<'_, PyDict>) -> PyResult<Vec<(Cow<'static, str>, Value)>> {
+    record
+        .iter()
+        .map(|(name, value)| {
+            let name = name.cast::<PyString>().map_err(|_| input("names in a context are texts"))?;
+            let name = name.to_str()?;
+            let known = NAMES.iter().find(|known| **known == name);
+            let name = known.map_or_else(|| Cow::Owned(name.to_owned()), |known| Cow::Borrowed(*known));
+            Ok((name, convert(&value, 1)?))
+        })
+        .collect()
+}
+
+fn members(record: &Bound<'_, PyDict>, depth: usize) -> PyResult<Vec<(String, Value)>> {
     record
         .iter()
         .map(|(name, value)| {
@@ -37,7 +56,11 @@ fn convert(given: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
         return given.extract::<i64>().map(Value::Long).map_err(|_| wrong());
     }
     if let Ok(record) = given.cast::<PyDict>() {
-        return escaped(record, depth)?.map_or_else(|| pairs(record, depth).map(Value::Record), Ok);
+        let escaped = if record.len() == 1 { escaped(record, depth)? } else { None };
+        return escaped.map_or_else(|| members(record, depth).map(Value::Record), Ok);
+    }
+    if let Ok(list) = given.cast_exact::<PyList>() {
+        return list.iter().map(|one| convert(&one, depth + 1)).collect::<PyResult<_>>().map(Value::Set);
     }
     let sequence = given.is_instance_of::<PyList>() || given.is_instance_of::<PyTuple>();
     if sequence || given.is_instance_of::<PySet>() || given.is_instance_of::<PyFrozenSet>() {
@@ -53,9 +76,9 @@ fn convert(given: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
     Err(input(text))
 }
 
-/// `{"__entity": {"type", "id"}}` and `{"__extn": {"fn", "arg"}}`, as in Cedar's JSON.
+/// Of a dict with one name: `{"__entity": {"type", "id"}}` and `{"__extn": {"fn", "arg"}}`, as in Cedar's JSON.
 fn escaped(record: &Bound<'_, PyDict>, depth: usize) -> PyResult<Option<Value>> {
-    let inner = |name: &str| record.get_item(name).map(|found| found.filter(|_| record.len() == 1));
+    let inner = |name: &str| record.get_item(name);
     let part = |of: &Bound<'_, PyAny>, name: &str| -> PyResult<String> {
         of.cast::<PyDict>()
             .map_err(|_| input("an escape such as `__entity` holds a dict"))?

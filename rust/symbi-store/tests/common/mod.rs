@@ -94,6 +94,7 @@ pub fn added(number: u8, title: &str, owner: &str, readers: &[&str], digest: &st
     DocumentAdded {
         document: document(number),
         title: title.into(),
+        title_labels: LabelSet::default(),
         owner: owner.into(),
         readers: readers.iter().map(|reader| (*reader).into()).collect(),
         labels: LabelSet::default(),

@@ -1,0 +1,143 @@
+//! Every part of the kernel, looked at for what it holds of a person.
+//!
+//! Why: a store that somebody adds and nobody erases would be found by the person who was promised otherwise. The kernel is
+//! taken apart below without a rest: a new field does not compile until somebody has said here what it holds.
+//! Not here: when this is done (`erasure`), files that no field stands for (`erasure::PLACES`).
+
+use std::collections::BTreeMap;
+
+use symbi_audit::Event;
+use symbi_types::Label;
+
+use super::{Kernel, KernelError, lock};
+use crate::approvals::Approvals;
+use crate::json::Object;
+use crate::messaging::Messaging;
+
+/// How much there was, by place.
+type Counted = BTreeMap<&'static str, u64>;
+
+impl Kernel {
+    /// Empties every place that holds something under this label. The key is destroyed already.
+    pub(crate) fn erase_everywhere(&self, label: &Label) -> Result<Counted, KernelError> {
+        let Self {
+            // What is on disk: sealed, and it stays.
+            log: _,
+            trail: _,
+            key_directory: _,
+            storage: _,
+            snapshots: _,
+            log_options: _,
+            opened: _,
+            // Keys and who they are of: done before.
+            sealing: _,
+            subjects: _,
+            persons: _,
+            digest_key: _,
+            // What may be done, and how often: names of agents and tools, and digests keyed by the person.
+            policies: _,
+            changing_policies: _,
+            enforce: _,
+            admission: _,
+            counters: _,
+            denials: _,
+            canary: _,
+            policy_problem: _,
+            erring_rules: _,
+            descriptions: _,
+            notices: _,
+            tools: _,
+            // What is under way: ids, and bytes that a permit gives once, within 30 seconds.
+            pending: _,
+            places: _,
+            shares: _,
+            unknown: _,
+            turns: _,
+            agents_max: _,
+            ready_mailboxes: _,
+            late: _,
+            is_late: _,
+            collector: _,
+            wake: _,
+            closed: _,
+            clock: _,
+            entropy: _,
+            earlier_jumps_us: _,
+            // What holds something.
+            agents,
+            handler,
+            bus,
+            messaging,
+            store,
+            unapplied,
+            approvals,
+        } = self;
+        let carriers: Vec<_> =
+            lock(agents).carriers(label.as_str()).into_iter().map(|(agent, _)| agent).collect();
+        let mut counted = Counted::new();
+        counted.insert("tasks", lock(handler).lose_results(&carriers) as u64);
+        counted.insert("mailboxes", bus.discard(label) as u64);
+        counted.insert("deliveries", self.let_go(messaging, label));
+        counted.insert("approvals", self.withdraw(approvals, label));
+        // What was recorded before the erasure is on disk with it; applied now, or it would come with the next search.
+        self.apply_durable();
+        counted.insert("contents", lock(unapplied).forget_label(label) as u64);
+        let forgotten = store.erase_subject(label)?;
+        counted.insert("knowledge", forgotten.passages);
+        counted.insert("documents", forgotten.documents);
+        counted.insert("titles", forgotten.titles);
+        Ok(counted)
+    }
+
+    /// What [`Kernel::erase_everywhere`] would find on disk and in memory.
+    pub(crate) fn count_everywhere(&self, label: &Label) -> Result<Counted, KernelError> {
+        let mut counted = Counted::new();
+        self.apply_durable();
+        counted.insert("deliveries", lock(&self.messaging.letters).of_label(label).len() as u64);
+        counted.insert("approvals", lock(&self.approvals).of_label(label).len() as u64);
+        let forgotten = self.store.count_subject(label)?;
+        counted.insert("knowledge", forgotten.passages);
+        counted.insert("documents", forgotten.documents);
+        counted.insert("titles", forgotten.titles);
+        Ok(counted)
+    }
+
+    /// Messages that would be handed out again, and those that the trail keeps: recorded as dead, so that no opening finds
+    /// them.
+    fn let_go(&self, messaging: &Messaging, label: &Label) -> u64 {
+        let letters = lock(&messaging.letters).of_label(label);
+        let discarded = lock(&messaging.deliveries).discard(|kept| kept.0.labels.contains(label.as_str()));
+        let others = discarded.into_iter().map(|(_, id)| id).filter(|id| !letters.contains(id));
+        let gone: Vec<_> = letters.iter().copied().chain(others).collect();
+        for id in &gone {
+            let details = Object::new()
+                .display("message", id)
+                .string("reason", "erased")
+                .number("attempts", 0)
+                .finish();
+            let _ = self.log().append(&Event::new("message.dead", &details)); // unreadable all the same
+        }
+        self.drop_letters(&letters);
+        gone.len() as u64
+    }
+
+    fn withdraw(&self, approvals: &std::sync::Mutex<Approvals>, label: &Label) -> u64 {
+        let gone = lock(approvals).of_label(label);
+        for id in &gone {
+            let Some(one) = lock(approvals).remove(*id) else { continue };
+            let details = Object::new()
+                .string("action", &one.action)
+                .string("resource", &one.resource)
+                .string("state", "erased")
+                .finish();
+            let event = Event {
+                agent_id: one.agent,
+                run: one.run,
+                op: Some(one.id),
+                ..Event::new("approval.expired", &details)
+            };
+            let _ = self.log().append(&event);
+        }
+        gone.len() as u64
+    }
+}

@@ -1,0 +1,558 @@
+//! Persons, by pseudonym, and the key of each.
+//!
+//! Why: a log cannot forget, but a key can be lost. What belongs to a person is sealed under a key of that person, in the
+//! trail and everywhere else; destroying the key erases all of it at once, and leaves chain and proofs as they are.
+//! A person has a file of its own, `keys/subjects/<pseudonym>`: key and name, sealed under the runtime's master key. The
+//! pseudonym is drawn, not derived: once the file is gone, nothing leads from a name to it.
+//! Not here: whose data something is (labels), what is done when a person is forgotten (`erasure`).
+//!
+//! Invariants
+//! - ER1 what carries a person's label is sealed under that person's key, or not at all: where the key is gone, nothing is
+//!   kept, and never in the clear.
+//! - ER2 what belongs to several persons needs the keys of all of them: forgetting one makes it unreadable.
+//! - ER3 a key is on disk, and in every backup directory, before anything is sealed with it.
+//! - ER4 a destroyed key is overwritten, then removed, here and in every backup directory; a pseudonym that was erased
+//!   never gets a key again.
+
+mod files;
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use symbi_crypto::{NonceCounter, Provider, SealingKey, hkdf_sha256, hmac_sha256};
+use symbi_types::{Entropy, Label, LabelSet};
+use zeroize::Zeroizing;
+
+use files::{files_in, make_directory, shred, write};
+
+use crate::kernel::{lock, unseal};
+use crate::keys::Keys;
+
+/// Longest name of a person, in bytes.
+pub const SUBJECT_BYTES_MAX: usize = 256;
+/// Keys, and combinations of keys, that are kept in memory.
+const KEPT_MAX: usize = 4_096;
+/// What stands before what is sealed for persons.
+const MARK: &str = "subject:";
+const DOMAIN: &[u8] = b"symbi/subject/v1\0";
+const KEY_BYTES: usize = 32;
+
+/// Why a person's key is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SubjectError {
+    /// It cannot be a name.
+    #[error("a subject is 1 to {SUBJECT_BYTES_MAX} bytes of printable text, without blanks around it")]
+    Name,
+    /// There is no such pseudonym, or it was erased.
+    #[error("`{0}` is no person that is known here, or one who was erased")]
+    Gone(String),
+    /// The file system said no.
+    #[error("subject key `{path}`: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// A key file that this runtime did not write.
+    #[error("subject key `{path}` is not one of this data directory; restore it from a backup")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What became of something that was sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Here it is.
+    Plain(Vec<u8>),
+    /// The person it belongs to was erased.
+    Erased,
+    /// It was not sealed here, or is damaged.
+    Foreign,
+}
+
+impl Opened {
+    /// The text, where there is one.
+    #[must_use]
+    pub fn plain(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Plain(plain) => Some(plain),
+            Self::Erased | Self::Foreign => None,
+        }
+    }
+}
+
+struct SubjectKey {
+    name: String,
+    key: Zeroizing<[u8; KEY_BYTES]>,
+}
+
+/// Seals for one set of persons, in this opening.
+struct Sealer {
+    key: SealingKey,
+    salt: [u8; 16],
+    nonces: NonceCounter,
+    digest_key: Zeroizing<[u8; KEY_BYTES]>,
+}
+
+#[derive(Default)]
+struct State {
+    keys: HashMap<String, Arc<SubjectKey>>,
+    sealers: HashMap<String, Sealer>,
+    /// By keyed digest of the name.
+    names: HashMap<[u8; 32], String>,
+    erased: HashSet<String>,
+}
+
+/// See the module.
+pub(crate) struct Subjects {
+    directory: PathBuf,
+    backups: Vec<PathBuf>,
+    provider: Provider,
+    keys: Arc<Keys>,
+    name_key: Zeroizing<[u8; KEY_BYTES]>,
+    blind_key: Zeroizing<[u8; KEY_BYTES]>,
+    entropy: Arc<dyn Entropy>,
+    state: Mutex<State>,
+}
+
+/// The pseudonyms of a set of labels, sorted, with commas between them; none where it names no person.
+fn persons(labels: &LabelSet) -> Option<String> {
+    if labels.is_empty() {
+        return None;
+    }
+    let mut all = String::new();
+    for pseudonym in labels.iter().filter_map(Label::subject) {
+        if !all.is_empty() {
+            all.push(',');
+        }
+        all.push_str(pseudonym); // sorted, as the labels are
+    }
+    (!all.is_empty()).then_some(all)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}"); // writing into a string cannot fail
+    }
+    text
+}
+
+impl Subjects {
+    /// `data`: the data directory. `backups`: directories that hold a copy of each key file.
+    pub(crate) fn new(
+        data: &Path,
+        backups: Vec<PathBuf>,
+        provider: Provider,
+        keys: Arc<Keys>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        let directory = data.join("keys").join("subjects");
+        let name_key = keys.derive(b"", "subject-name");
+        let blind_key = keys.derive(b"", "subject-words");
+        Self { directory, backups, provider, keys, name_key, blind_key, entropy, state: Mutex::default() }
+    }
+
+    /// For reading what lies in a data directory, beside its runtime.
+    pub(crate) fn reader(data: &Path, keys: Arc<Keys>) -> Self {
+        Self::new(data, Vec::new(), Provider::default(), keys, Arc::new(symbi_types::SystemEntropy))
+    }
+
+    /// Opens what was sealed under keys of this data directory, for persons or not.
+    pub(crate) fn open_any(&self, sealed: &str) -> Opened {
+        match self.open(sealed) {
+            Some(opened) => opened,
+            None => unseal(self.provider, &self.keys, sealed).map_or(Opened::Foreign, Opened::Plain),
+        }
+    }
+
+    /// These were erased, says the log (ER4).
+    pub(crate) fn mark_erased(&self, pseudonyms: impl IntoIterator<Item = String>) {
+        lock(&self.state).erased.extend(pseudonyms);
+    }
+
+    /// The pseudonym of a person, made where there is none yet.
+    ///
+    /// # Errors
+    /// [`SubjectError`]: it cannot be a name, or its key could not be kept.
+    pub(crate) fn pseudonym(&self, name: &str) -> Result<String, SubjectError> {
+        check_name(name)?;
+        let digest = self.digest_name(name);
+        let mut state = lock(&self.state);
+        if let Some(known) = state.names.get(&digest) {
+            return Ok(known.clone());
+        }
+        let pseudonym = match self.look_up(&digest)? {
+            Some(known) if !state.erased.contains(&known) && self.load(&known)?.is_some() => known,
+            Some(_) | None => self.make(name, &digest)?,
+        };
+        if state.names.len() >= KEPT_MAX {
+            state.names.clear();
+        }
+        state.names.insert(digest, pseudonym.clone());
+        Ok(pseudonym)
+    }
+
+    /// The pseudonym of a person that is known.
+    ///
+    /// # Errors
+    /// [`SubjectError`].
+    pub(crate) fn known(&self, name: &str) -> Result<Option<String>, SubjectError> {
+        check_name(name)?;
+        Ok(self.all_of(name)?.into_iter().next())
+    }
+
+    /// All pseudonyms that a person has: more than one only where the file that leads from the name was lost.
+    pub(crate) fn all_of(&self, name: &str) -> Result<Vec<String>, SubjectError> {
+        let mut found = Vec::new();
+        for pseudonym in self.list()? {
+            if self.load(&pseudonym)?.is_some_and(|key| key.name == name) {
+                found.push(pseudonym);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every pseudonym that has a key.
+    pub(crate) fn list(&self) -> Result<Vec<String>, SubjectError> {
+        let files = files_in(&self.directory)?;
+        let names = files.iter().filter_map(|path| path.file_name()?.to_str());
+        let mut all: Vec<String> =
+            names.filter(|name| Label::of_subject(name).is_some()).map(str::to_owned).collect();
+        all.sort();
+        Ok(all)
+    }
+
+    /// The labels of data of a person: `personal`, and the person's own.
+    pub(crate) fn labels_of(&self, name: &str) -> Result<LabelSet, SubjectError> {
+        let pseudonym = self.pseudonym(name)?;
+        let own = Label::of_subject(&pseudonym).ok_or(SubjectError::Name)?;
+        Ok(Label::PERSONAL.parse().into_iter().chain([own]).collect())
+    }
+
+    /// The name of a person, for who may see it.
+    pub(crate) fn name(&self, pseudonym: &str) -> Option<String> {
+        Some(self.key(pseudonym)?.name.clone())
+    }
+
+    /// Whether this pseudonym has a key.
+    pub(crate) fn has(&self, pseudonym: &str) -> bool {
+        self.key(pseudonym).is_some()
+    }
+
+    /// Whether all persons that these labels name have keys.
+    pub(crate) fn can_seal(&self, labels: &LabelSet) -> bool {
+        labels.is_empty() || labels.iter().filter_map(Label::subject).all(|pseudonym| self.has(pseudonym))
+    }
+
+    fn key(&self, pseudonym: &str) -> Option<Arc<SubjectKey>> {
+        let mut state = lock(&self.state);
+        self.key_in(&mut state, pseudonym)
+    }
+
+    fn key_in(&self, state: &mut State, pseudonym: &str) -> Option<Arc<SubjectKey>> {
+        if state.erased.contains(pseudonym) {
+            return None; // ER4
+        }
+        if let Some(known) = state.keys.get(pseudonym) {
+            return Some(Arc::clone(known));
+        }
+        let loaded = Arc::new(self.load(pseudonym).ok()??);
+        if state.keys.len() >= KEPT_MAX {
+            state.keys.clear();
+        }
+        state.keys.insert(pseudonym.to_owned(), Arc::clone(&loaded));
+        Some(loaded)
+    }
+
+    fn digest_name(&self, name: &str) -> [u8; 32] {
+        hmac_sha256(&self.name_key, &[name.as_bytes()])
+    }
+
+    fn names_directory(&self) -> PathBuf {
+        self.directory.join("names")
+    }
+
+    fn look_up(&self, digest: &[u8; 32]) -> Result<Option<String>, SubjectError> {
+        let path = self.names_directory().join(hex(digest));
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Label::of_subject(text.trim()).map(|_| text.trim().to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(SubjectError::Io { path, source }),
+        }
+    }
+
+    /// ER3: the key first, then what leads to it.
+    fn make(&self, name: &str, digest: &[u8; 32]) -> Result<String, SubjectError> {
+        let (mut pseudonym, mut salt) = ([0u8; 16], [0u8; 16]);
+        let mut key = Zeroizing::new([0u8; KEY_BYTES]);
+        self.entropy.fill(&mut pseudonym);
+        self.entropy.fill(&mut salt);
+        self.entropy.fill(key.as_mut_slice());
+        let pseudonym = hex(&pseudonym);
+        let mut sealed = key.to_vec();
+        sealed.extend_from_slice(name.as_bytes());
+        let wrap = SealingKey::new(self.provider, *self.keys.derive(&salt, "subject-wrap"));
+        let path = self.directory.join(&pseudonym);
+        let associated = [DOMAIN, pseudonym.as_bytes()].concat();
+        // A key of its own for each file, by its salt: the first nonce is the only one.
+        wrap.seal(NonceCounter::nonce(1), &associated, &mut sealed)
+            .map_err(|_| SubjectError::Foreign { path: path.clone() })?;
+        let text = BASE64.encode([salt.as_slice(), &sealed].concat());
+        make_directory(&self.names_directory())?;
+        for backup in &self.backups {
+            // Not made here: where it is not mounted, a directory of its name would be on another disk.
+            write(backup, &pseudonym, &text)?;
+        }
+        write(&self.directory, &pseudonym, &text)?;
+        write(&self.names_directory(), &hex(digest), &pseudonym)?;
+        Ok(pseudonym)
+    }
+
+    /// The key in the file of a pseudonym; none where there is no file.
+    fn load(&self, pseudonym: &str) -> Result<Option<SubjectKey>, SubjectError> {
+        let path = self.directory.join(pseudonym);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(SubjectError::Io { path, source }),
+        };
+        let foreign = || SubjectError::Foreign { path: path.clone() };
+        let whole = Zeroizing::new(BASE64.decode(text.trim()).map_err(|_| foreign())?);
+        let (salt, sealed) = whole.split_first_chunk::<16>().ok_or_else(foreign)?;
+        let mut plain = Zeroizing::new(sealed.to_vec());
+        let wrap = SealingKey::new(self.provider, *self.keys.derive(salt, "subject-wrap"));
+        let associated = [DOMAIN, pseudonym.as_bytes()].concat();
+        wrap.open(NonceCounter::nonce(1), &associated, &mut plain).map_err(|_| foreign())?;
+        let (key, name) = plain.split_first_chunk::<KEY_BYTES>().ok_or_else(foreign)?;
+        let name = String::from_utf8(name.to_vec()).map_err(|_| foreign())?;
+        Ok(Some(SubjectKey { name, key: Zeroizing::new(*key) }))
+    }
+
+    /// Destroys the key of a pseudonym, everywhere (ER4). Answers the backup directories that it could not reach. Doing it
+    /// again does nothing.
+    pub(crate) fn destroy(&self, pseudonym: &str) -> Result<Vec<PathBuf>, SubjectError> {
+        {
+            let mut state = lock(&self.state);
+            state.erased.insert(pseudonym.to_owned());
+            state.keys.remove(pseudonym);
+            state.names.retain(|_, known| known != pseudonym);
+            state.sealers.retain(|of, _| !of.split(',').any(|one| one == pseudonym));
+        }
+        for path in files_in(&self.names_directory())? {
+            let leads_there = fs::read_to_string(&path).is_ok_and(|text| text.trim() == pseudonym);
+            if leads_there {
+                shred(&path)?;
+            }
+        }
+        let mut unreached = Vec::new();
+        for backup in &self.backups {
+            let gone = if backup.is_dir() { shred(&backup.join(pseudonym)).is_ok() } else { false };
+            if !gone {
+                unreached.push(backup.clone());
+            }
+        }
+        shred(&self.directory.join(pseudonym))?;
+        Ok(unreached)
+    }
+
+    /// Whether a key file of this pseudonym lies here or in a backup directory.
+    pub(crate) fn lies_about(&self, pseudonym: &str) -> bool {
+        let directories = std::iter::once(&self.directory).chain(&self.backups);
+        directories.map(|directory| directory.join(pseudonym)).any(|path| path.exists())
+    }
+
+    /// Seals for those whose data it is (ER1, ER2); none where the labels name nobody.
+    pub(crate) fn seal(&self, labels: &LabelSet, plain: &[u8]) -> Option<String> {
+        let persons = persons(labels)?;
+        let mut state = lock(&self.state);
+        let nothing = || format!("{MARK}{persons}:");
+        let Some(sealer) = self.sealer(&mut state, &persons) else { return Some(nothing()) };
+        let Ok(nonce) = sealer.nonces.next_nonce() else { return Some(nothing()) };
+        let associated = [sealer.salt.as_slice(), persons.as_bytes()].concat();
+        let mut whole = Vec::with_capacity(28 + plain.len() + 16);
+        let mut sealed = plain.to_vec();
+        if sealer.key.seal(nonce, &associated, &mut sealed).is_err() {
+            return Some(nothing());
+        }
+        whole.extend_from_slice(&sealer.salt);
+        whole.extend_from_slice(&nonce);
+        whole.extend_from_slice(&sealed);
+        Some(format!("{MARK}{persons}:{}", BASE64.encode(whole)))
+    }
+
+    /// A digest keyed by those whose data it is; none where the labels name nobody. Where a key is gone it is a number that
+    /// nothing equals.
+    pub(crate) fn digest(&self, labels: &LabelSet, parts: &[&[u8]]) -> Option<[u8; 32]> {
+        let persons = persons(labels)?;
+        let mut state = lock(&self.state);
+        match self.sealer(&mut state, &persons) {
+            Some(sealer) => Some(hmac_sha256(&sealer.digest_key, parts)),
+            None => {
+                let mut random = [0; 32];
+                self.entropy.fill(&mut random);
+                Some(random)
+            }
+        }
+    }
+
+    fn sealer<'a>(&self, state: &'a mut State, persons: &str) -> Option<&'a mut Sealer> {
+        if !state.sealers.contains_key(persons) {
+            let combined = self.combine(state, persons)?;
+            let mut salt = [0u8; 16];
+            self.entropy.fill(&mut salt);
+            if state.sealers.len() >= KEPT_MAX {
+                state.sealers.clear();
+            }
+            let sealer = Sealer {
+                key: SealingKey::new(self.provider, seal_key(&combined, &salt)),
+                salt,
+                nonces: NonceCounter::new(),
+                digest_key: Zeroizing::new(hkdf_sha256(&combined, b"", b"symbi/subject-digest/v1\0")),
+            };
+            state.sealers.insert(persons.to_owned(), sealer);
+        }
+        state.sealers.get_mut(persons)
+    }
+
+    /// The keys of all of them, one after the other (ER2).
+    fn combine(&self, state: &mut State, persons: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let mut combined = Zeroizing::new(Vec::new());
+        for pseudonym in persons.split(',') {
+            combined.extend_from_slice(self.key_in(state, pseudonym)?.key.as_slice());
+        }
+        Some(combined)
+    }
+
+    /// Opens what was sealed for persons; none where it was not.
+    pub(crate) fn open(&self, sealed: &str) -> Option<Opened> {
+        let (persons, text) = sealed.strip_prefix(MARK)?.split_once(':')?;
+        let combined = {
+            let mut state = lock(&self.state);
+            self.combine(&mut state, persons)
+        };
+        let Some(combined) = combined.filter(|_| !text.is_empty()) else { return Some(Opened::Erased) };
+        let Ok(whole) = BASE64.decode(text) else { return Some(Opened::Foreign) };
+        let Some((salt, rest)) = whole.split_first_chunk::<16>() else { return Some(Opened::Foreign) };
+        let Some((nonce, cipher)) = rest.split_first_chunk::<12>() else { return Some(Opened::Foreign) };
+        let associated = [salt.as_slice(), persons.as_bytes()].concat();
+        let mut plain = cipher.to_vec();
+        let key = SealingKey::new(self.provider, seal_key(&combined, salt));
+        Some(match key.open(*nonce, &associated, &mut plain) {
+            Ok(()) => Opened::Plain(plain),
+            Err(_) => Opened::Foreign,
+        })
+    }
+}
+
+impl symbi_store::Vault for Subjects {
+    fn seal(&self, labels: &LabelSet, plain: &[u8]) -> Option<String> {
+        if self.can_seal(labels) { Self::seal(self, labels, plain) } else { None }
+    }
+
+    fn open(&self, sealed: &str) -> Option<Vec<u8>> {
+        Self::open(self, sealed)?.plain()
+    }
+
+    fn digest(&self, labels: &LabelSet, bytes: &[u8]) -> Option<[u8; 32]> {
+        if self.can_seal(labels) { Self::digest(self, labels, &[bytes]) } else { None }
+    }
+
+    fn blind(&self, word: &str) -> u64 {
+        let digest = hmac_sha256(&self.blind_key, &[word.as_bytes()]);
+        digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+    }
+}
+
+fn seal_key(combined: &[u8], salt: &[u8]) -> [u8; KEY_BYTES] {
+    hkdf_sha256(combined, salt, b"symbi/subject-seal/v1\0")
+}
+
+fn check_name(name: &str) -> Result<(), SubjectError> {
+    let good = !name.is_empty()
+        && name.len() <= SUBJECT_BYTES_MAX
+        && name.trim() == name
+        && !name.chars().any(char::is_control);
+    if good { Ok(()) } else { Err(SubjectError::Name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use symbi_types::SystemEntropy;
+
+    fn at(data: &Path, backups: &[PathBuf]) -> Subjects {
+        let keys = Arc::new(Keys::open(&data.join("keys"), false, &SystemEntropy, None).unwrap());
+        Subjects::new(data, backups.to_vec(), Provider::default(), keys, Arc::new(SystemEntropy))
+    }
+
+    fn holds(directory: &Path, name: &str) -> bool {
+        directory.join(name).exists()
+    }
+
+    #[test]
+    fn er1_er2_what_belongs_to_several_needs_the_keys_of_all_and_without_one_nothing_is_kept() {
+        let data = tempfile::tempdir().unwrap();
+        let subjects = at(data.path(), &[]);
+        let both = subjects.labels_of("ann").unwrap().union(&subjects.labels_of("bob").unwrap());
+        let sealed = Subjects::seal(&subjects, &both, b"theirs").unwrap();
+        assert!(!sealed.contains("theirs") && !sealed.contains("ann"), "ER1");
+        assert_eq!(subjects.open_any(&sealed), Opened::Plain(b"theirs".to_vec()));
+        assert_eq!(at(data.path(), &[]).open_any(&sealed), Opened::Plain(b"theirs".to_vec()), "later too");
+        let digest = Subjects::digest(&subjects, &both, &[b"theirs"]);
+        assert_eq!(Subjects::digest(&subjects, &both, &[b"theirs"]), digest, "equal values are recognised");
+        let bob = subjects.known("bob").unwrap().unwrap();
+        subjects.destroy(&bob).unwrap();
+        assert_eq!(subjects.open_any(&sealed), Opened::Erased, "ER2");
+        assert_eq!(at(data.path(), &[]).open_any(&sealed), Opened::Erased, "ER2");
+        assert_ne!(Subjects::digest(&subjects, &both, &[b"theirs"]), digest);
+        let nothing = Subjects::seal(&subjects, &both, b"theirs").unwrap();
+        assert!(nothing.ends_with(':') && !subjects.can_seal(&both), "ER1");
+        assert_eq!(Subjects::seal(&subjects, &LabelSet::default(), b"of nobody"), None);
+    }
+
+    #[test]
+    fn er3_er4_a_key_lies_in_each_backup_and_is_destroyed_in_each_and_its_person_comes_back_as_another() {
+        let (data, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let gone = data.path().join("gone");
+        let backups = [backup.path().to_owned()];
+        let subjects = at(data.path(), &backups);
+        let ann = subjects.pseudonym("ann").unwrap();
+        assert_eq!(subjects.pseudonym("ann").unwrap(), ann, "one person, one pseudonym");
+        let own = data.path().join("keys/subjects");
+        assert!(holds(&own, &ann) && holds(backup.path(), &ann), "ER3");
+        let copy = fs::read(own.join(&ann)).unwrap();
+        assert_eq!(subjects.destroy(&ann).unwrap(), Vec::<PathBuf>::new());
+        assert!(!holds(&own, &ann) && !holds(backup.path(), &ann), "ER4");
+        assert_eq!(fs::read_dir(own.join("names")).unwrap().count(), 0);
+        fs::write(own.join(&ann), copy).unwrap();
+        assert!(subjects.lies_about(&ann) && !subjects.has(&ann), "ER4: it never gets a key again");
+        subjects.destroy(&ann).unwrap();
+        assert_ne!(subjects.pseudonym("ann").unwrap(), ann);
+        let elsewhere = at(data.path(), std::slice::from_ref(&gone));
+        let unreached = elsewhere.destroy(&subjects.pseudonym("ann").unwrap()).unwrap();
+        assert_eq!(unreached, std::slice::from_ref(&gone), "what was not reached is told");
+        assert!(elsewhere.pseudonym("bob").is_err() && !gone.exists(), "ER3: no copy, no key");
+    }
+
+    #[test]
+    fn a_key_file_of_another_runtime_or_damaged_is_refused() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (here, there) = (at(one.path(), &[]), at(two.path(), &[]));
+        let ann = here.pseudonym("ann").unwrap();
+        there.pseudonym("bob").unwrap();
+        fs::copy(one.path().join("keys/subjects").join(&ann), two.path().join("keys/subjects").join(&ann))
+            .unwrap();
+        assert!(matches!(there.load(&ann), Err(SubjectError::Foreign { .. })));
+        assert!(!there.has(&ann));
+    }
+}
