@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import sys
 import types
 from pathlib import Path
 
@@ -113,6 +114,24 @@ def test_a_build_that_is_not_for_figures_judges_no_target(context: BenchContext)
     assert Report(a_machine(""), (result,), (), quick=False).met(result) is None
     assert not CoreBuild("1", "ci").is_release
     assert core_build().profile in {"release", "ci"}
+
+
+def test_what_a_measure_says_aside_is_shown_only_with_its_failure(
+    context: BenchContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(_context: BenchContext) -> Sample:
+        print("a new trail", file=sys.stderr)
+        return Sample(1.0)
+
+    def broken(context: BenchContext) -> Sample:
+        told(context)
+        raise RuntimeError("no figure")
+
+    frame.run_row(Row("made", "a row", "op/s", "higher", measure=told), context)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(RuntimeError) as raised:
+        frame.run_row(Row("made", "a row", "op/s", "higher", measure=broken), context)
+    assert raised.value.__notes__ == ["a new trail\n"]
 
 
 def test_quick_does_less_work_and_never_none() -> None:

@@ -6,8 +6,6 @@ Not here: decisions (`suites.decide`), what an operation costs (`monitor`).
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import os
 import time
 from typing import TYPE_CHECKING
@@ -65,5 +63,4 @@ def _swap(context: BenchContext) -> Sample:
                     raise RuntimeError("the other policies are not in force")
         return Sample(sorted(times)[len(times) // 2])
 
-    with contextlib.redirect_stderr(io.StringIO()):
-        return asyncio.run(run())
+    return asyncio.run(run())

@@ -24,9 +24,10 @@ Invariants
 from __future__ import annotations
 
 import importlib
+import io
 import pkgutil
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -302,13 +303,13 @@ def run_row(
     beside = [peer for peer in row.peers if peer.installed_version()] if peers is None else list(peers)
     measures = [row.measure, *(peer.measure for peer in beside)]
     for measure in measures:
-        measure(context)
+        _quietly(measure, context)
         progress()
     runs: list[list[Sample]] = []
     for _ in range(row.runs):
         samples = []
         for measure in measures:
-            samples.append(measure(context))
+            samples.append(_quietly(measure, context))
             progress()
         runs.append(samples)
     ours = [run[0] for run in runs]
@@ -328,6 +329,22 @@ def run_row(
         p99=_median_of([sample.p99 for sample in ours]),
         peers=compared,
     )
+
+
+def _quietly(measure: Callable[[BenchContext], Sample], context: BenchContext) -> Sample:
+    """One measure.
+
+    Every new data directory introduces itself on stderr, and a bench makes hundreds: what is said there is shown only
+    with a failure.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return measure(context)
+    except Exception as error:
+        if said.getvalue():
+            error.add_note(said.getvalue())
+        raise
 
 
 def _ratio(row: Row, ours: float, theirs: float) -> float:

@@ -8,8 +8,6 @@ of an operation: decide, intent on disk, act, outcome on disk.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import time
 from typing import TYPE_CHECKING
 
@@ -110,6 +108,4 @@ def _with_runtime(context: BenchContext, measure: Callable[[symbi.Runtime], Awai
         async with symbi.Runtime.open(config, data=data / "data", policy=policy) as runtime:
             return await measure(runtime)
 
-    # A new data directory introduces itself on stderr, once; a bench makes many.
-    with contextlib.redirect_stderr(io.StringIO()):
-        return asyncio.run(run())
+    return asyncio.run(run())

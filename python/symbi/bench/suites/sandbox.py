@@ -8,8 +8,6 @@ Not here: how many instructions a sandbox slows down (it is the kernel's busines
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -90,8 +88,7 @@ class _House:
         self._runner = context.stack.enter_context(asyncio.Runner())
         self.runtime = symbi.Runtime.open(data=directory / "data", policy=policy)
         context.stack.callback(lambda: self.run(self.runtime.close()))
-        with contextlib.redirect_stderr(io.StringIO()):  # the identity of a trail that lives a minute
-            self.run(self.runtime.__aenter__())
+        self.run(self.runtime.__aenter__())
 
     def run(self, work: Coroutine[Any, Any, Value]) -> Value:
         """Until it is done."""
