@@ -10,12 +10,18 @@
 //! - K41 whoever is shown a passage has read it: its labels become the reader's.
 //! - K45 a document is shown only to who its access list names and policy lets read it; others see nothing of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod sentences;
+mod unapplied;
+
+use std::collections::{BTreeMap, HashSet};
 
 use symbi_policy::vocabulary;
 use symbi_store::{DocumentAdded, HITS_MAX, Hit, NewChunk, Projection, SearchRequest, StoreError};
 use symbi_types::{AgentId, DocumentId, Label, LabelSet, Part, PartSource};
 
+use self::sentences::{best_sentence, pieces, words};
+use self::unapplied::Content;
+pub(crate) use self::unapplied::Unapplied;
 use crate::agents::{AgentError, check_labels};
 use crate::content;
 use crate::exit::{Chunks, Source};
@@ -23,10 +29,6 @@ use crate::kernel::{Kernel, lock};
 use crate::monitor::Asked;
 use crate::{Principal, Refusal, RefusalCode};
 
-/// Contents that were brought in and that no document names yet, remembered at once.
-const CONTENTS_MAX: usize = 65_536;
-/// Those of one agent: it must not take the places of all others.
-const CONTENTS_OF_AGENT_MAX: usize = CONTENTS_MAX / 4;
 /// Longest title, in characters.
 const TITLE_CHARS_MAX: usize = 1_024;
 /// Longest question, in characters.
@@ -77,62 +79,6 @@ pub enum KnowledgeError {
 impl From<Refusal> for KnowledgeError {
     fn from(refusal: Refusal) -> Self {
         Self::Agent(refusal.into())
-    }
-}
-
-/// Content without a document, and documents whose record is not on disk yet.
-#[derive(Default)]
-pub(crate) struct Unapplied {
-    projections: VecDeque<(u64, Projection)>,
-    contents: HashMap<String, Content>,
-    /// What an agent wrote and could not make a document of, by what it is: it is not brought in again.
-    written: HashMap<String, String>,
-    /// How many of them each agent brought in.
-    brought: HashMap<AgentId, usize>,
-}
-
-#[derive(Clone)]
-struct Content {
-    by: AgentId,
-    title: String,
-    labels: LabelSet,
-    /// What whoever brought it in had read: it stays on every piece, whatever its words are (K13).
-    of_author: LabelSet,
-}
-
-impl Unapplied {
-    fn has_room(&self, by: AgentId) -> bool {
-        self.contents.len() < CONTENTS_MAX
-            && self.brought.get(&by).is_none_or(|count| *count < CONTENTS_OF_AGENT_MAX)
-    }
-
-    /// Of the same passages brought in twice, the first title stays.
-    fn remember(&mut self, digest: &str, content: Content) {
-        let by = content.by;
-        if !self.contents.contains_key(digest) {
-            self.contents.insert(digest.to_owned(), content);
-            *self.brought.entry(by).or_default() += 1;
-        }
-    }
-
-    /// Contents that carry this label and that no document names yet; how many they were. Documents whose record is not
-    /// applied yet keep their title out of the clear by their own labels.
-    pub(crate) fn forget_label(&mut self, label: &Label) -> usize {
-        let of = self.contents.iter().filter(|(_, content)| content.labels.contains(label.as_str()));
-        let digests: Vec<String> = of.map(|(digest, _)| digest.clone()).collect();
-        digests.iter().for_each(|digest| self.forget(digest));
-        digests.len()
-    }
-
-    fn forget(&mut self, digest: &str) {
-        self.written.retain(|_, content| content != digest);
-        let Some(gone) = self.contents.remove(digest) else { return };
-        if let Some(count) = self.brought.get_mut(&gone.by) {
-            *count -= 1; // counted when it was remembered
-            if *count == 0 {
-                self.brought.remove(&gone.by);
-            }
-        }
     }
 }
 
@@ -484,97 +430,4 @@ impl Kernel {
 
 fn invalid(error: impl std::fmt::Display) -> AgentError {
     AgentError::Invalid(error.to_string())
-}
-
-/// Most bytes of one piece of a text.
-const PIECE_BYTES_MAX: usize = 4_096;
-
-/// A text in paragraphs, the long ones cut; together they are the text.
-fn pieces(text: &str) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    for paragraph in text.split_inclusive("\n\n") {
-        let mut rest = paragraph;
-        while rest.len() > PIECE_BYTES_MAX {
-            let cut = (1..=PIECE_BYTES_MAX).rev().find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
-            let (piece, more) = rest.split_at(cut);
-            pieces.push(piece);
-            rest = more;
-        }
-        pieces.push(rest);
-    }
-    pieces
-}
-
-/// The words of a question that can tell one sentence from another: four letters or more, lower case.
-fn words(text: &str) -> Vec<String> {
-    text.split(|c: char| !c.is_alphanumeric())
-        .filter(|word| word.chars().count() > 3)
-        .map(str::to_lowercase)
-        .collect()
-}
-
-/// The sentence with the most different words of the question: (how many, start, end). None where none has any.
-fn best_sentence(text: &str, words: &[String]) -> Option<(usize, usize, usize)> {
-    let mut best: Option<(usize, usize, usize)> = None;
-    for (start, end) in sentences(text) {
-        let sentence = text.get(start..end)?.to_lowercase();
-        let score = words.iter().filter(|word| sentence.contains(word.as_str())).count();
-        if score > 0 && best.is_none_or(|(most, _, _)| most < score) {
-            best = Some((score, start, end));
-        }
-    }
-    best
-}
-
-/// Byte ranges of the sentences: up to `.`, `!`, `?` before white space, or a line's end; trimmed.
-fn sentences(text: &str) -> Vec<(usize, usize)> {
-    let mut ranges = Vec::new();
-    let mut start = 0;
-    let mut characters = text.char_indices().peekable();
-    while let Some((at, character)) = characters.next() {
-        let next_is_space = characters.peek().is_none_or(|(_, next)| next.is_whitespace());
-        if character == '\n' || (matches!(character, '.' | '!' | '?') && next_is_space) {
-            push_trimmed(text, start, at + character.len_utf8(), &mut ranges);
-            start = at + character.len_utf8();
-        }
-    }
-    push_trimmed(text, start, text.len(), &mut ranges);
-    ranges
-}
-
-fn push_trimmed(text: &str, start: usize, end: usize, ranges: &mut Vec<(usize, usize)>) {
-    let Some(piece) = text.get(start..end) else { return };
-    let left = piece.len() - piece.trim_start().len();
-    let trimmed = piece.trim();
-    if !trimmed.is_empty() {
-        ranges.push((start + left, start + left + trimmed.len()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sentence_is_found_by_its_words_and_its_range_is_exact() {
-        let text = "Dr. Who is out. The vaccine fridge is checked twice a day!\nCall 112.";
-        let (_, start, end) =
-            best_sentence(text, &words("How often is the vaccine fridge checked?")).unwrap();
-        assert_eq!(&text[start..end], "The vaccine fridge is checked twice a day!");
-        assert_eq!(best_sentence(text, &words("kangaroo")), None);
-    }
-
-    #[test]
-    fn pieces_are_bounded_and_lose_nothing() {
-        let text = format!("{}\n\nend", "ü".repeat(5_000));
-        assert_eq!(pieces(&text).concat(), text);
-        assert!(pieces(&text).iter().all(|piece| piece.len() <= PIECE_BYTES_MAX));
-    }
-
-    #[test]
-    fn sentences_cover_umlauts_and_empty_lines() {
-        let text = "Größe: 7.\n\n  Zwei.  ";
-        let found: Vec<&str> = sentences(text).into_iter().map(|(start, end)| &text[start..end]).collect();
-        assert_eq!(found, ["Größe: 7.", "Zwei."]);
-    }
 }
