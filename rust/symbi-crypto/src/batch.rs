@@ -139,13 +139,10 @@ fn group_holds<Key: SignerKey>(group: &[Signed<'_, Key>]) -> Option<bool> {
         let s = Option::<Scalar>::from(Scalar::from_canonical_bytes(*s))?;
         let z = sha256(&[&seed, &at.to_be_bytes()]);
         let z = Scalar::from(u128::from_be_bytes(*z.first_chunk::<16>()?));
-        if !is_canonical(r) {
+        if !is_canonical(r) || is_of_small_order(r) {
             return None;
         }
         let point = CompressedEdwardsY(*r).decompress()?;
-        if point.is_small_order() {
-            return None;
-        }
         base += z * s;
         scalars.push(z);
         points.push(point);
@@ -169,7 +166,8 @@ fn merge<Key: SignerKey>(keys: &mut Vec<Merged>, key: &Key, scalar: Scalar) -> O
     Some(())
 }
 
-fn halves(signature: &[u8; 64]) -> Option<(&[u8; 32], &[u8; 32])> {
+/// R and s.
+pub(crate) fn halves(signature: &[u8; 64]) -> Option<(&[u8; 32], &[u8; 32])> {
     Some((signature.first_chunk::<32>()?, signature.last_chunk::<32>()?))
 }
 
@@ -177,6 +175,37 @@ fn halves(signature: &[u8; 64]) -> Option<(&[u8; 32], &[u8; 32])> {
 fn is_canonical(r: &[u8; 32]) -> bool {
     let [low, middle @ .., high] = r;
     !(*low >= 0xed && middle.iter().all(|byte| *byte == 0xff) && high & 0x7f == 0x7f)
+}
+
+/// The y of the eight points whose order divides eight: 1, -1, 0, and two of order eight. x has either sign.
+const SMALL_ORDER_Y: [[u8; 32]; 5] = {
+    let zero = [0u8; 32];
+    let mut one = zero;
+    one[0] = 1;
+    let mut minus_one = [0xff; 32];
+    minus_one[0] = 0xec;
+    minus_one[31] = 0x7f;
+    [
+        zero,
+        one,
+        minus_one,
+        [
+            0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
+            0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+        ],
+        [
+            0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
+            0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+        ],
+    ]
+};
+
+/// Of canonical bytes, whether they are one of these points, seen without finding the point.
+fn is_of_small_order(r: &[u8; 32]) -> bool {
+    let [low @ .., high] = *r;
+    let mut y = [0u8; 32];
+    y.iter_mut().zip(low.into_iter().chain([high & 0x7f])).for_each(|(to, from)| *to = from);
+    SMALL_ORDER_Y.contains(&y)
 }
 
 #[cfg(test)]
@@ -248,6 +277,25 @@ mod tests {
         cases[2].signature = right;
         cases[3].signature = left;
         assert_eq!(check(&cases), Err(2));
+    }
+
+    #[test]
+    fn c2_the_points_of_small_order_are_known_by_their_bytes_and_no_other_is_taken_for_one() {
+        let mut known = std::collections::HashSet::new();
+        for point in curve25519_dalek::constants::EIGHT_TORSION {
+            let mut bytes = point.compress().0;
+            for _ in 0..2 {
+                assert!(is_of_small_order(&bytes), "{bytes:02x?}");
+                bytes[31] ^= 0x80; // the other sign of x, which decompressing takes for x = 0 too
+            }
+            bytes[31] &= 0x7f;
+            known.insert(bytes);
+        }
+        assert_eq!(known, SMALL_ORDER_Y.into_iter().collect());
+        for case in cases(50, 50) {
+            assert!(!is_of_small_order(case.signature.first_chunk().unwrap()));
+            assert!(!is_of_small_order(&case.key.0));
+        }
     }
 
     #[test]
