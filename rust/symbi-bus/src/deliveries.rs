@@ -16,6 +16,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use symbi_types::{AgentId, MessageId};
 
+use crate::{Dead, DeadReason};
+
 /// How often, and after which pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryOptions {
@@ -47,44 +49,6 @@ impl Default for DeliveryOptions {
             dead_max: 1_024,
         }
     }
-}
-
-/// Why a message was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DeadReason {
-    /// It was handed out as often as may be, and never finished.
-    Attempts,
-    /// Its time was over.
-    Expired,
-    /// Its receiver is gone.
-    Gone,
-}
-
-impl DeadReason {
-    /// The word in the log.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Attempts => "attempts",
-            Self::Expired => "expired",
-            Self::Gone => "recipient_gone",
-        }
-    }
-}
-
-/// A message that was given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dead<T> {
-    /// Where it was to be read.
-    pub mailbox: AgentId,
-    /// The message.
-    pub id: MessageId,
-    /// Why.
-    pub reason: DeadReason,
-    /// How often it was handed out.
-    pub attempts: u32,
-    /// What was kept of it; none where it was never handed out.
-    pub content: Option<T>,
 }
 
 /// What is known of an id when it is to be sent.
@@ -413,6 +377,14 @@ impl<T: Clone> Deliveries<T> {
             self.let_go += 1; // AL4
         }
         self.dead.push_back(dead);
+    }
+
+    /// What was never handed out, and so not kept here: the caller has it.
+    pub fn complete_dead(&mut self, mailbox: AgentId, id: MessageId, content: T) {
+        let dead = self.dead.iter_mut().find(|dead| (dead.mailbox, dead.id) == (mailbox, id));
+        if let Some(dead) = dead {
+            dead.content.get_or_insert(content);
+        }
     }
 
     /// The dead letters, the oldest first, and how many were let go for them.

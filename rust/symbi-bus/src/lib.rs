@@ -12,6 +12,7 @@
 //! - B4 nothing is dropped in silence: a full mailbox refuses, and what is refused at receipt is named with a reason.
 //! - B5 every mailbox is bounded, in messages and in bytes.
 //! - B6 an agent that never speaks costs about a hundred bytes: keys are made when they are first needed.
+//! - B7 what a reader has taken out of a mailbox is opened as if the mailbox had not closed meanwhile.
 //!
 //! Decisions: docs/adr/0062, 0160, 0161, 0162. Format: docs/formats/message.md.
 
@@ -19,6 +20,7 @@ mod authority;
 mod bus;
 mod certificate;
 mod crew;
+mod dead;
 mod deliveries;
 mod envelope;
 mod error;
@@ -46,7 +48,8 @@ mod window;
 pub use bus::{Bus, BusOptions};
 pub use certificate::{Certificate, CertificateError};
 pub use crew::{Crew, Share};
-pub use deliveries::{Dead, DeadReason, Deliveries, DeliveryOptions, Finished, Known, Passed};
+pub use dead::{Dead, DeadReason};
+pub use deliveries::{Deliveries, DeliveryOptions, Finished, Known, Passed};
 pub use envelope::{Inclusion, LIFETIME_US_MAX, OVERHEAD_BYTES_MAX, SecureMessage};
 pub use error::{BusError, Refusal};
 pub use header::{ContentType, Header, LABELS_MAX, PAYLOAD_BYTES_MAX, Target};

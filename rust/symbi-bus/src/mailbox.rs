@@ -255,14 +255,16 @@ impl Mailbox {
         reply
     }
 
-    /// Everything unread; the mailbox takes nothing any more.
+    /// Everything unread; the mailbox takes nothing any more. What a reader has taken out and is opening keeps its keys, and
+    /// the numbers that were seen under them, until it is [`Mailbox::left`] (B7).
     pub(crate) fn close(&mut self) -> Vec<SecureMessage> {
         self.closed = true;
         let mut unread = Vec::new();
         self.take(usize::MAX, &mut unread);
+        unread.iter().for_each(|message| self.left(message));
         let requests: Vec<MessageId> = self.waiting.keys().copied().collect();
         unread.extend(requests.into_iter().filter_map(|request| self.forget(request)));
-        self.sessions = HashMap::new();
+        self.sessions.retain(|_, session| !session.is_idle());
         unread
     }
 

@@ -336,3 +336,52 @@ impl Batch {
 fn leaf_of(message: &SecureMessage) -> Hash {
     crate::envelope::leaf(message.envelope())
 }
+
+#[cfg(test)]
+mod tests {
+    use symbi_crypto::Provider;
+    use symbi_testkit::{FakeClock, SeededEntropy};
+    use symbi_types::LabelSet;
+
+    use super::*;
+    use crate::{BusOptions, ContentType, Outgoing};
+
+    const NOW: u64 = FakeClock::START_US;
+
+    #[test]
+    fn b7_what_a_reader_has_in_its_hand_is_opened_though_the_mailbox_closes() {
+        let entropy = Arc::new(SeededEntropy::new(3));
+        let [sender, recipient] = [(); 2].map(|()| AgentId::random(&*entropy));
+        let bus = Bus::new(BusOptions::default(), entropy, Provider::AwsLc);
+        for agent in [sender, recipient] {
+            bus.register(agent).unwrap();
+        }
+        for payload in [b"taken".as_slice(), b"unread"] {
+            let outgoing = Outgoing {
+                sender,
+                recipient,
+                id: None,
+                payload,
+                content_type: ContentType::Bytes,
+                labels: &LabelSet::default(),
+                in_reply_to: None,
+                expects_reply: false,
+                lifetime_us: None,
+            };
+            bus.seal_and_deliver(&outgoing, NOW).unwrap();
+        }
+        let endpoint = bus.endpoint(recipient).unwrap();
+        let mut desk = OpenDesk::default();
+        endpoint.mailbox().as_mut().unwrap().take(1, &mut desk.messages);
+        assert_eq!(bus.unregister(recipient).unwrap().len(), 1);
+        let mut seen = Vec::new();
+        bus.open_many(&endpoint, recipient, &mut desk, NOW, |outcome| {
+            seen.push(outcome.map(|one| one.payload.to_vec()).map_err(|refused| refused.reason));
+        });
+        assert_eq!(seen, [Ok(b"taken".to_vec())], "B7");
+        assert!(
+            endpoint.mailbox().as_ref().unwrap().idle_senders().contains(&sender),
+            "nothing is held any more"
+        );
+    }
+}
