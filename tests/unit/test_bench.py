@@ -27,7 +27,7 @@ def row(
 
 def series(values: list[float]) -> frame.Measure:
     remaining = iter(values)
-    return lambda _context: Sample(next(remaining), p50=1.0, p99=2.0)
+    return lambda _context: Sample(next(remaining), p50=1.0, p99=2.0, p999=4.0)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_a_value_is_the_median_of_five_runs_after_one_to_warm_up(context: BenchC
     result = frame.run_row(row([1000.0, 5.0, 1.0, 3.0, 2.0, 4.0]), context)
     assert result.values == (5.0, 1.0, 3.0, 2.0, 4.0)
     assert result.value == 3.0
-    assert (result.p50, result.p99) == (1.0, 2.0)
+    assert (result.p50, result.p99, result.p999) == (1.0, 2.0, 4.0)
 
 
 def test_fewer_runs_than_five_are_refused() -> None:
@@ -172,7 +172,7 @@ def test_percentiles_are_nearest_rank() -> None:
 def test_times_come_ascending_and_in_microseconds() -> None:
     times = frame.sample_ns(lambda: None, 50)
     assert times == sorted(times)
-    assert frame.latency_us([1_000, 2_000, 3_000]) == Sample(2.0, 2.0, 3.0)
+    assert frame.latency_us([1_000, 2_000, 3_000]) == Sample(2.0, 2.0, 3.0, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +222,7 @@ def test_bench_writes_the_fixed_json_with_the_machine_and_prints_it_first(
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("machine  ")
     assert any(line.startswith("made") and "other 1.0: 1.50 (2.00 times)" in line for line in shown)
+    assert any("4.00 µs" in line for line in shown), "of a rate, how long one took"
     written = json.loads(Path("figures.json").read_text())
     assert written["machine"]["cores"] >= 1
     (made,) = written["rows"]
@@ -235,6 +236,7 @@ def test_bench_writes_the_fixed_json_with_the_machine_and_prints_it_first(
         "met": True if written["machine"]["presentable"] else None,
         "p50": 1.0,
         "p99": 2.0,
+        "p999": 4.0,
         "runs": 5,
         "values": [3.0] * 5,
         "durability": "none",

@@ -80,12 +80,13 @@ class NotMeasured(Exception):  # noqa: N818 - a finding, not a fault
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run of one row: the row's value in its unit, and the run's percentiles in the same unit, if it has
-    any."""
+    """One run of one row: the row's value in its unit, and the run's percentiles, if it has any: in the same unit; of a
+    rate (`1/s`) in µs, how long one of them took."""
 
     value: float
     p50: float | None = None
     p99: float | None = None
+    p999: float | None = None
 
 
 @dataclass(slots=True)
@@ -229,6 +230,7 @@ class Result:
     values: tuple[float, ...]
     p50: float | None
     p99: float | None
+    p999: float | None
     peers: tuple[PeerResult, ...]
 
     @property
@@ -327,6 +329,7 @@ def run_row(
         values=tuple(sample.value for sample in ours),
         p50=_median_of([sample.p50 for sample in ours]),
         p99=_median_of([sample.p99 for sample in ours]),
+        p999=_median_of([sample.p999 for sample in ours]),
         peers=compared,
     )
 
@@ -378,8 +381,8 @@ def percentile(ascending: Sequence[float], share: float) -> float:
 
 def latency_us(times_ns: Sequence[int]) -> Sample:
     """A row of latency in µs: its value is the run's p50. `times_ns` ascending, as `sample_ns` gives them."""
-    p50, p99 = percentile(times_ns, 0.50) / 1e3, percentile(times_ns, 0.99) / 1e3
-    return Sample(p50, p50, p99)
+    p50, p99, p999 = (percentile(times_ns, share) / 1e3 for share in (0.50, 0.99, 0.999))
+    return Sample(p50, p50, p99, p999)
 
 
 def rate(work: Callable[[], object], count: int) -> Sample:

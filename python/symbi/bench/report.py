@@ -27,8 +27,19 @@ if TYPE_CHECKING:
 
 __all__ = ["HEADERS", "RIGHT", "Report", "Unmeasured", "figure"]
 
-HEADERS = ("suite", "row", "value", "unit", "target", "met", "p50", "p99", "peers (ours over theirs)")
-RIGHT = (2, 4, 6, 7)  # columns of numbers
+HEADERS = (
+    "suite",
+    "row",
+    "value",
+    "unit",
+    "target",
+    "met",
+    "p50",
+    "p99",
+    "p99.9",
+    "peers (ours over theirs)",
+)
+RIGHT = (2, 4, 6, 7, 8)  # columns of numbers
 
 NOT_RELEASE = "these are no figures: the native core is not a release build; `make bench` builds one"
 
@@ -79,6 +90,7 @@ class Report:
             "met": self.met(result),
             "p50": result.p50,
             "p99": result.p99,
+            "p999": result.p999,
             "runs": len(result.values),
             "values": list(result.values),
             "durability": row.durability,
@@ -118,8 +130,7 @@ class Report:
             row.unit,
             "" if row.target is None else f"{sign} {figure(row.target)}",
             "" if met is None else "yes" if met else "MISSED",
-            "" if result.p50 is None else figure(result.p50),
-            "" if result.p99 is None else figure(result.p99),
+            *(_percentile(row.unit, value) for value in (result.p50, result.p99, result.p999)),
             ", ".join(_peer(peer) for peer in result.peers),
         )
 
@@ -155,6 +166,13 @@ def figure(value: float) -> str:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _percentile(unit: str, value: float | None) -> str:
+    """In the row's unit; of a rate the time of one, which says its own."""
+    if value is None:
+        return ""
+    return f"{figure(value)} µs" if unit.endswith("/s") else figure(value)
 
 
 def _peer(peer: PeerResult) -> str:

@@ -38,6 +38,7 @@ _TRIPS = 3_000
 _LOADS = (1_000, 5_000, 20_000, 50_000)  # offered, messages a second
 _LOAD_S = 1.0
 _BUFFER_BYTES = 8 << 20
+_SHARES = (0.5, 0.99, 0.999)
 
 
 @symbi.agent(name="bench", isolation="in_process")
@@ -122,6 +123,12 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
     ]
 
 
+def _rate(count: int, took_s: float, times_us: list[float]) -> Sample:
+    """Messages a second, and how long one took from the call that sends it until its reader has it."""
+    times_us.sort()
+    return Sample(count / took_s, *(percentile(times_us, at) for at in _SHARES))
+
+
 def _check(holds: bool) -> None:
     """A figure of work that was not done is no figure."""
     if not holds:
@@ -173,14 +180,17 @@ def _many(context: BenchContext, signing: Any) -> Sample:
         batch = [(recipient, _numbered(number)) for number in range(_BATCH)]
         rounds = context.scale(_MESSAGES) // _BATCH
         says: list[Any] = []
+        times: list[float] = []
         begin, received = time.perf_counter(), 0
         for _ in range(rounds):
+            at = time.perf_counter()
             await rt.bus.send_many(sender, batch, signing=signing)
             says = (await rt.bus.receive_many(recipient, limit=_BATCH)).payloads
             received += len(says)
+            times += [(time.perf_counter() - at) * 1e6] * len(says)
         took = time.perf_counter() - begin
         _check(received == rounds * _BATCH and says == [payload for _, payload in batch])
-        return Sample(received / took)
+        return _rate(received, took, times)
 
     return _run(context, work)
 
@@ -189,14 +199,19 @@ def _one_by_one(context: BenchContext) -> Sample:
     async def work(rt: symbi.Runtime) -> Sample:
         sender, recipient = await _pair(rt)
         count = context.scale(_SINGLE)
-        begin, received = time.perf_counter(), 0
+        sent_at: list[float] = []
+        times: list[float] = []
+        begin = time.perf_counter()
         for number in range(1, count + 1):
+            sent_at.append(time.perf_counter())
             await rt.bus.send(sender, recipient, _PAYLOAD)
             if number % 64 == 0 or number == count:
-                received += len(await rt.bus.receive_many(recipient))
+                received = len(await rt.bus.receive_many(recipient))
+                now = time.perf_counter()
+                times += [(now - at) * 1e6 for at in sent_at[len(times) : len(times) + received]]
         took = time.perf_counter() - begin
-        _check(received == count)
-        return Sample(count / took)
+        _check(len(times) == count)
+        return _rate(count, took, times)
 
     return _run(context, work)
 
@@ -218,9 +233,13 @@ def _durable(context: BenchContext) -> Sample:
         sender, recipient = await _pair(rt)
         count = context.scale(_SINGLE)
 
+        times: list[float] = []
+
         async def send(share: int) -> None:
             for _ in range(share):
+                at = time.perf_counter()
                 await rt.bus.send(sender, recipient, _PAYLOAD, durable=True)
+                times.append((time.perf_counter() - at) * 1e6)  # until it is on disk
 
         async def receive() -> None:
             received = 0
@@ -231,7 +250,7 @@ def _durable(context: BenchContext) -> Sample:
 
         begin = time.perf_counter()
         await asyncio.gather(receive(), *(send(count // 64) for _ in range(64)))
-        return Sample(count / (time.perf_counter() - begin))
+        return _rate(count // 64 * 64, time.perf_counter() - begin, times)
 
     return _run(context, work)
 
@@ -241,15 +260,21 @@ def _published(context: BenchContext, subscribers: int) -> Sample:
         sender, recipient = await _pair(rt)
         heard = [await rt.bus.subscribe(recipient, "bench.*") for _ in range(subscribers)]
         count = context.scale(_SINGLE) // subscribers
-        begin, received = time.perf_counter(), 0
+        sent_at: list[float] = []
+        times: list[float] = []
+        begin, first = time.perf_counter(), 0
         for number in range(1, count + 1):
+            sent_at.append(time.perf_counter())
             await rt.bus.publish(sender, "bench.topic", _PAYLOAD)
             if number % 64 == 0 or number == count:
                 for one in heard:
-                    received += len(await one.receive())
+                    received = len(await one.receive())
+                    now = time.perf_counter()
+                    times += [(now - at) * 1e6 for at in sent_at[first : first + received]]
+                first = number
         took = time.perf_counter() - begin
-        _check(received == count * subscribers)
-        return Sample(received / took)
+        _check(len(times) == count * subscribers)
+        return _rate(len(times), took, times)
 
     return _run(context, work)
 
@@ -270,7 +295,7 @@ def _trip(context: BenchContext, share: float) -> Sample:
                 times.append((time.perf_counter_ns() - begin) / 1e3)
         await inbox.unsubscribe()
         times.sort()
-        return Sample(percentile(times, share), percentile(times, 0.5), percentile(times, 0.99))
+        return Sample(percentile(times, share), *(percentile(times, at) for at in _SHARES))
 
     return _run(context, work)
 
@@ -290,7 +315,7 @@ def _loaded(context: BenchContext, load: int, share: float) -> Sample:
         span = _LOAD_S / 4 if context.quick else _LOAD_S
         begin, sent = time.perf_counter(), 0
         while (now := time.perf_counter() - begin) < span:
-            while sent < int(now * load):
+            while sent <= int(now * load):  # what is due now, and no later
                 due.append(begin + sent / load)
                 await rt.bus.send(sender, recipient, _PAYLOAD)
                 sent += 1
@@ -301,7 +326,7 @@ def _loaded(context: BenchContext, load: int, share: float) -> Sample:
         if len(times) < sent:
             raise NotMeasured(f"this machine does not keep up with {load:,} messages/s")
         times.sort()
-        return Sample(percentile(times, share), percentile(times, 0.5), percentile(times, 0.99))
+        return Sample(percentile(times, share), *(percentile(times, at) for at in _SHARES))
 
     return _run(context, work)
 
