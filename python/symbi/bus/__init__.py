@@ -33,8 +33,10 @@ class DeadLetter:
     """A message that was given up.
 
     Attributes:
-        id: Its id. `mailbox`: whose it was to be, an agent's or a subscription's.
-        recipient, recipient_name: The agent whose mailbox that is; None where it is gone.
+        id: Its id. `mailbox`: whose it was to be, an agent's or a subscription's; of an earlier opening, the letter's
+            own name.
+        recipient, recipient_name: The agent whose mailbox that is; None where it is gone. The name stays where the
+            message was durable.
         reason: `attempts` (handed out as often as may be, never acknowledged), `expired`, `recipient_gone`.
         attempts: How often it was handed out.
         sender, sender_name, created_us, topic: As of the message; None where it was never handed out.
@@ -219,7 +221,8 @@ class Bus:
         return await self._dispatcher.do(self._messaging.send, agent.id, message.sender, payload, options)
 
     def dead_letters(self) -> list[DeadLetter]:
-        """The messages that were given up, the oldest first; the youngest 1,024 are kept, the trail has all."""
+        """The messages that were given up, the oldest first; the youngest 1,024 are kept, the trail has all. Those that
+        were sent with `durable` are here after a restart, too."""
         return [DeadLetter.of(row) for row in self._kernel.dead_letters()[0]]
 
     def read_dead_letter(self, letter: DeadLetter | str, *, by: str = "host") -> bytes | list[Part]:
@@ -236,7 +239,8 @@ class Bus:
 
     def revive(self, letter: DeadLetter | str, *, by: str = "host") -> None:
         """Put a dead letter back into its mailbox, as if it had never been handed out: decided as the host's sending,
-        and of an operator as `operation.resolve` too.
+        and of an operator as `operation.resolve` too. A durable one of an earlier opening goes to whoever has its
+        recipient's name, or waits for the next one.
 
         Raises:
             PolicyDenied: refused. InputError: no such dead letter, or nothing was kept of it.

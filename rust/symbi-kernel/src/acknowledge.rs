@@ -193,7 +193,7 @@ impl Kernel {
         let details = self.name_letters(details, dead.mailbox, &[dead.id]).finish();
         let event = Event { agent_id: self.reads(dead.mailbox), ..Event::new("message.dead", &details) };
         let _ = self.log().append(&event); // a log that cannot write is red, and says so
-        self.forget_letters(dead.mailbox, &[dead.id]);
+        self.bury_letter(dead);
     }
 
     /// A mailbox is closed: what was not finished in it is given up, except what the trail keeps.

@@ -27,10 +27,12 @@ use crate::monitor::Asked;
 pub struct DeadLetter {
     /// The message.
     pub id: MessageId,
-    /// The mailbox it was for: an agent's, or a subscription's.
+    /// The mailbox it was for: an agent's, or a subscription's; of an earlier opening, the letter's own name.
     pub mailbox: AgentId,
     /// Whose mailbox that is, while the agent is there.
-    pub recipient: Option<(AgentId, String)>,
+    pub recipient: Option<AgentId>,
+    /// Its name; of one that is gone, where the trail keeps the letter.
+    pub recipient_name: Option<String>,
     /// Why it was given up.
     pub reason: DeadReason,
     /// How often it was handed out.
@@ -50,13 +52,15 @@ impl Kernel {
         let (dead, let_go) = lock(&self.messaging.deliveries).dead();
         let shown = dead.into_iter().map(|dead| {
             let kept = dead.content.as_ref().map(|Kept(kept)| kept);
-            let recipient = self
-                .reads(dead.mailbox)
-                .and_then(|agent| self.agents().get(agent).map(|known| (agent, known.spec.name.clone())));
+            let recipient = self.reads(dead.mailbox);
+            let name_of = |agent| self.agents().get(agent).map(|known| known.spec.name.clone());
+            let recipient_name =
+                recipient.and_then(name_of).or_else(|| self.buried(&dead).map(|(_, name)| name));
             DeadLetter {
                 id: dead.id,
                 mailbox: dead.mailbox,
                 recipient,
+                recipient_name,
                 reason: dead.reason,
                 attempts: dead.attempts,
                 sent: kept.map(|kept| (kept.sender, kept.sender_name.clone(), kept.created_us)),
@@ -90,7 +94,8 @@ impl Kernel {
         Ok((payload, seq))
     }
 
-    /// Puts a dead letter back into its mailbox, as if it had never been handed out (K206).
+    /// Puts a dead letter back into its mailbox, as if it had never been handed out (K206). One that the trail keeps goes to
+    /// whoever has its recipient's name now, or waits for the next one (K241).
     ///
     /// # Errors
     /// Refused; no such dead letter; it was never handed out, so nothing was kept of it; its reader is gone.
@@ -101,8 +106,17 @@ impl Kernel {
         mailbox: Option<AgentId>,
     ) -> Result<u64, MessageError> {
         let (dead, content) = self.find_dead(message, mailbox)?;
-        let agent = self.reads(dead.mailbox).ok_or(AgentError::Absent("agent"))?;
-        let extra = |details: Object| details.display("recipient", agent).display("revived", message);
+        let (agent, buried) = (self.reads(dead.mailbox), self.buried(&dead));
+        if agent.is_none() && buried.is_none() {
+            return Err(AgentError::Absent("agent").into());
+        }
+        let extra = |details: Object| {
+            let details = match agent {
+                Some(agent) => details.display("recipient", agent),
+                None => details,
+            };
+            named(details.display("revived", message), buried.as_ref())
+        };
         let resolved = match by {
             Principal::Operator(_) => {
                 let asked = self.ask_about_letter(by, "operation.resolve", &dead)?;
@@ -123,16 +137,24 @@ impl Kernel {
             }
             return Err(self.refuse_opaque(&sending, &granted).into()); // it was sealed as it was
         }
-        if let Some((granted, asked)) = resolved {
-            self.record_internal(&asked, granted, extra)?;
+        if lock(&self.messaging.deliveries).take_dead(dead.mailbox, message).is_none() {
+            resolved.iter().for_each(|(resolved, _)| self.undo(&resolved.held()));
+            self.undo(&granted.held()); // K21: another was faster
+            return Err(BusError::NotHandedOut { message }.into());
         }
-        let (_, seq) = self.record_internal(&sending, granted, extra)?;
-        let now_us = self.moment().wall_us;
-        {
-            let mut deliveries = lock(&self.messaging.deliveries);
-            if deliveries.take_dead(dead.mailbox, message).is_some() {
+        let record = || {
+            if let Some((granted, asked)) = resolved {
+                self.record_internal(&asked, granted, extra)?;
+            }
+            self.record_internal(&sending, granted, extra)
+        };
+        let (_, seq) = record().inspect_err(|_| lock(&self.messaging.deliveries).lay_aside(dead.clone()))?;
+        match &buried {
+            Some((name, _)) => self.give_again(*name, dead.mailbox),
+            None => {
+                let now_us = self.moment().wall_us;
                 let times = (0, now_us.saturating_add(LIFETIME_US), now_us);
-                deliveries.restore(dead.mailbox, message, content, times);
+                lock(&self.messaging.deliveries).restore(dead.mailbox, message, content, times);
             }
         }
         self.pass_deliveries();
@@ -157,10 +179,16 @@ impl Kernel {
             self.undo(&held); // K21: another was faster
             return Err(BusError::NotHandedOut { message }.into());
         }
-        let extra =
-            |details: Object| details.display("discarded", message).string("reason", dead.reason.as_str());
+        let buried = self.buried(&dead);
+        let extra = |details: Object| {
+            let details = details.display("discarded", message).string("reason", dead.reason.as_str());
+            named(details, buried.as_ref())
+        };
         let recorded = self.record_internal(&asked, granted, extra);
         let (_, seq) = recorded.inspect_err(|_| lock(&self.messaging.deliveries).lay_aside(dead.clone()))?;
+        if let Some((name, _)) = buried {
+            self.drop_letters(&[name]);
+        }
         Ok(seq)
     }
 
@@ -180,26 +208,37 @@ impl Kernel {
         Ok(found.ok_or(BusError::NotHandedOut { message })?)
     }
 
-    /// About the mail of its recipient; of one that is gone policy sees the id alone.
+    /// About the mail of its recipient; of one that is gone policy sees the id alone, or, where the trail keeps the letter, who has
+    /// its name now, or the name.
     fn ask_about_letter(
         &self,
         by: Principal,
         action: &str,
         dead: &Dead<Kept>,
     ) -> Result<Asked<'static>, MessageError> {
-        let entity = match self.reads(dead.mailbox) {
+        let name = self.buried(dead).map(|(_, name)| name);
+        let same_name = || name.as_deref().and_then(|name| self.agents().by_name(name));
+        let entity = match self.reads(dead.mailbox).or_else(same_name) {
             Some(agent) => {
                 let mut agents = self.agents();
                 let known = agents.get_mut(agent).ok_or(AgentError::Absent("agent"))?;
                 known.entity(agent).map_err(AgentError::from)?
             }
             None => Entity::bare(
-                Uid::new("Agent", &dead.mailbox.to_string())
+                Uid::new("Agent", &name.unwrap_or_else(|| dead.mailbox.to_string()))
                     .map_err(|error| AgentError::Invalid(error.to_string()))?,
             ),
         };
         let asked = self.ask(by, action, entity)?;
         let labels = dead.content.as_ref().map(|kept| kept.0.labels.clone()).unwrap_or_default();
         Ok(Asked { labels, ..asked })
+    }
+}
+
+/// With the name of the letter, for who reads the trail again, where it is kept there.
+fn named(details: Object, buried: Option<&(MessageId, String)>) -> Object {
+    match buried {
+        Some((name, _)) => details.display("letter", name),
+        None => details,
     }
 }

@@ -23,6 +23,7 @@ use symbi_types::{AgentId, Label, LabelSet, MessageId, OperationId};
 use crate::acknowledge::{Keeping, Kept};
 use crate::action::{Action, Class};
 use crate::agents::AgentError;
+use crate::buried::Graveyard;
 use crate::durable_topics::{Route, read_routes};
 use crate::encoding::keep;
 use crate::exit::Payload;
@@ -62,6 +63,8 @@ pub(crate) struct Letters {
     pub(crate) finished: HashMap<MessageId, Done>,
     /// Letters of topics, by mailbox and the message that their readers see.
     pub(crate) routed: HashMap<(AgentId, MessageId), MessageId>,
+    /// Given up, in this opening or an earlier one.
+    pub(crate) dead: Graveyard,
 }
 
 /// A letter that was finished: the recipient's name, the message's end, and its route.
@@ -92,49 +95,65 @@ impl Letters {
                 let one = text("message").into_iter();
                 let lists =
                     ["messages", "letters"].into_iter().filter_map(|key| details.get(key)?.as_array());
-                for id in
-                    one.chain(lists.flatten().filter_map(Json::as_str)).filter_map(|text| text.parse().ok())
-                {
+                let named = one.chain(lists.flatten().filter_map(Json::as_str));
+                let is_dead = record.event_type == "message.dead";
+                for id in named.filter_map(|text| text.parse().ok()) {
+                    if is_dead && text("reason") == Some("erased") {
+                        self.dead.drop_all(&[id]);
+                    }
                     let Some(letter) = self.open.remove(&id) else { continue };
+                    if is_dead {
+                        self.died(id, letter, details);
+                        continue;
+                    }
                     if REMEMBERED_MAX <= self.finished.len() {
                         self.finished.retain(|_, done| record.timestamp_us <= done.expires_us);
                     }
-                    if record.event_type == "message.finished" && self.finished.len() < REMEMBERED_MAX {
+                    if self.finished.len() < REMEMBERED_MAX {
                         let Letter { recipient_name, expires_us, route, .. } = letter;
                         self.finished.insert(id, Done { recipient_name, expires_us, route });
                     }
                 }
             }
+            "operation" => self.settle(record, details),
             _ => {}
         }
     }
 }
 
+impl Letter {
+    /// For a snapshot.
+    pub(crate) fn row(&self, name: MessageId) -> Json {
+        let kept = &self.kept.0;
+        let labels: Vec<&str> = kept.labels.iter().map(symbi_types::Label::as_str).collect();
+        json!({
+            "id": name.to_string(), "op": self.operation.map(|operation| operation.to_string()),
+            "to": self.recipient_name, "until": self.expires_us, "from": kept.sender.to_string(),
+            "name": kept.sender_name, "labels": labels, "at": kept.created_us,
+            "reply": kept.in_reply_to.map(|id| id.to_string()), "letter": kept.sealed,
+            "route": self.route.as_ref().map(Route::to_json), "topic": kept.topic.as_ref().map(ToString::to_string),
+        })
+    }
+}
+
 impl Letters {
-    /// Those that carry this label.
-    pub(crate) fn of_label(&self, label: &Label) -> Vec<MessageId> {
+    /// Those that carry this label, given up or not: each letter's name, and the message as its readers see it.
+    pub(crate) fn of_label(&self, label: &Label) -> Vec<(MessageId, MessageId)> {
         let carries = |letter: &Letter| letter.kept.0.labels.contains(label.as_str());
-        self.open.iter().filter(|(_, letter)| carries(letter)).map(|(id, _)| *id).collect()
+        let open = self.open.iter().filter(|(_, letter)| carries(letter));
+        let open =
+            open.map(|(name, letter)| (*name, letter.route.as_ref().map_or(*name, |route| route.message)));
+        open.chain(self.dead.of_label(label)).collect()
     }
 
     /// All of it, for a snapshot.
     pub(crate) fn rows(&self) -> Vec<Json> {
-        let open = self.open.iter().map(|(id, letter)| {
-            let kept = &letter.kept.0;
-            let labels: Vec<&str> = kept.labels.iter().map(symbi_types::Label::as_str).collect();
-            json!({
-                "id": id.to_string(), "op": letter.operation.map(|operation| operation.to_string()),
-                "to": letter.recipient_name, "until": letter.expires_us, "from": kept.sender.to_string(),
-                "name": kept.sender_name, "labels": labels, "at": kept.created_us,
-                "reply": kept.in_reply_to.map(|id| id.to_string()), "letter": kept.sealed,
-                "route": letter.route.as_ref().map(Route::to_json), "topic": kept.topic.as_ref().map(ToString::to_string),
-            })
-        });
+        let open = self.open.iter().map(|(name, letter)| letter.row(*name));
         let finished = self.finished.iter().map(|(id, done)| {
             let route = done.route.as_ref().map(Route::to_json);
             json!({"id": id.to_string(), "to": done.recipient_name, "until": done.expires_us, "route": route})
         });
-        open.chain(finished).collect()
+        open.chain(finished).chain(self.dead.rows()).collect()
     }
 
     /// One of [`Letters::rows`].
@@ -159,6 +178,9 @@ impl Letters {
         }));
         let operation = text("op").and_then(|operation| operation.parse().ok());
         let letter = Letter { operation, recipient_name: to, mailbox: None, expires_us: until, kept, route };
+        if row.get("dead").is_some() {
+            return self.dead.load(row, id, letter);
+        }
         self.open.insert(id, letter);
         Some(())
     }
@@ -337,7 +359,7 @@ impl Kernel {
         Ok(Sent { id, seq, is_repeated: false })
     }
 
-    /// Finished, dead, or never taken: not kept any more.
+    /// Finished, or never taken: not kept any more.
     pub(crate) fn forget_letters(&self, mailbox: AgentId, ids: &[MessageId]) {
         let mut letters = lock(&self.messaging.letters);
         for id in ids {
@@ -352,6 +374,7 @@ impl Kernel {
         for name in names {
             letters.open.remove(name);
         }
+        letters.dead.drop_all(names);
         letters.routed.retain(|_, letter| !names.contains(letter));
     }
 

@@ -16,6 +16,7 @@ mod approvals;
 mod approving;
 mod brakes;
 mod breach;
+mod buried;
 mod calls;
 mod canary;
 mod cancellation;

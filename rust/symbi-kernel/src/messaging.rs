@@ -49,9 +49,11 @@ pub(crate) struct Messaging {
 
 impl Messaging {
     pub(crate) fn new(options: MessagingOptions, letters: Letters) -> Self {
+        let mut deliveries = Deliveries::new(options.deliveries);
+        letters.dead.dead().for_each(|dead| deliveries.lay_aside(dead)); // K240
         Self {
             subscriptions: Mutex::default(),
-            deliveries: Mutex::new(Deliveries::new(options.deliveries)),
+            deliveries: Mutex::new(deliveries),
             told_us: AtomicU64::new(NEVER),
             full: Mutex::default(),
             roomy: Mutex::default(),

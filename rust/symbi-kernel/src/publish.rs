@@ -174,6 +174,19 @@ impl Kernel {
         lock(&self.messaging.subscriptions).by_mailbox.get(&mailbox).map(|one| one.agent)
     }
 
+    /// The mailbox of an agent of that name: its own, or that of its subscription to this pattern.
+    pub(crate) fn reader_of(&self, name: &str, pattern: Option<&str>) -> Option<AgentId> {
+        let Some(pattern) = pattern else { return self.agents().by_name(name) };
+        let found: Vec<(AgentId, AgentId)> = {
+            let all = lock(&self.messaging.subscriptions);
+            let alike = all.by_mailbox.iter().filter(|(_, one)| one.pattern.as_str() == pattern);
+            alike.map(|(mailbox, one)| (*mailbox, one.agent)).collect()
+        };
+        let agents = self.agents();
+        let is_its = |agent: AgentId| agents.get(agent).is_some_and(|known| known.spec.name == name);
+        found.into_iter().find(|(_, agent)| is_its(*agent)).map(|(mailbox, _)| mailbox)
+    }
+
     /// What a subscription hears.
     pub(crate) fn pattern_of(&self, mailbox: AgentId) -> Option<String> {
         let all = lock(&self.messaging.subscriptions);

@@ -94,11 +94,17 @@ pub(crate) fn concerns(line: &[u8]) -> bool {
         || (rest.starts_with(b"operation\"") && says_more(rest))
 }
 
-/// Whether an internal operation was counted, made a document, used an approval, or was about a person.
+/// Whether an internal operation was counted, made a document, used an approval, settled a dead letter, or was about a person.
 fn says_more(line: &[u8]) -> bool {
-    [&b"\"reserved\":["[..], b"\"projection\":\"", b"\"approval\":\"", b"\"person\":\""]
-        .into_iter()
-        .any(|needle| memmem::find(line, needle).is_some())
+    let needles: [&[u8]; 6] = [
+        b"\"reserved\":[",
+        b"\"projection\":\"",
+        b"\"approval\":\"",
+        b"\"person\":\"",
+        b"\"revived\":\"",
+        b"\"discarded\":\"",
+    ];
+    needles.into_iter().any(|needle| memmem::find(line, needle).is_some())
 }
 
 impl Recovery {
@@ -183,6 +189,7 @@ impl Recovery {
             "operation" => {
                 self.approvals.take(record, &details);
                 self.persons.take(record, &details);
+                self.letters.take(record, &details);
                 let reservations = self.count(record.timestamp_us, &details);
                 self.begin_run(record, &details, reservations);
                 self.document(record, &details, subjects);

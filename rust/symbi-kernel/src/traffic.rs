@@ -72,8 +72,10 @@ impl Group {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+fn hex(bytes: &[u8; 32]) -> String {
+    let (high, low) = bytes.split_at(16);
+    let number = |half: &[u8]| half.try_into().map_or(0, u128::from_be_bytes);
+    format!("{:032x}{:032x}", number(high), number(low))
 }
 
 impl Kernel {

@@ -66,12 +66,8 @@ impl Kernel {
             let dict = PyDict::new(py);
             dict.set_item("id", one.id.to_string())?;
             dict.set_item("mailbox", one.mailbox.to_string())?;
-            let (recipient, recipient_name) = match one.recipient {
-                Some((agent, name)) => (Some(agent.to_string()), Some(name)),
-                None => (None, None),
-            };
-            dict.set_item("recipient", recipient)?;
-            dict.set_item("recipient_name", recipient_name)?;
+            dict.set_item("recipient", one.recipient.map(|agent| agent.to_string()))?;
+            dict.set_item("recipient_name", one.recipient_name)?;
             dict.set_item("reason", one.reason.as_str())?;
             dict.set_item("attempts", one.attempts)?;
             let (sender, name, at) = match one.sent {

@@ -107,8 +107,9 @@ impl Kernel {
     fn let_go(&self, messaging: &Messaging, label: &Label) -> u64 {
         let letters = lock(&messaging.letters).of_label(label);
         let discarded = lock(&messaging.deliveries).discard(|kept| kept.0.labels.contains(label.as_str()));
-        let others = discarded.into_iter().map(|(_, id)| id).filter(|id| !letters.contains(id));
-        let gone: Vec<_> = letters.iter().copied().chain(others).collect();
+        let (names, seen): (Vec<_>, Vec<_>) = letters.into_iter().unzip();
+        let others = discarded.into_iter().map(|(_, id)| id).filter(|id| !seen.contains(id));
+        let gone: Vec<_> = names.iter().copied().chain(others).collect();
         for id in &gone {
             let details = Object::new()
                 .display("message", id)
@@ -117,7 +118,7 @@ impl Kernel {
                 .finish();
             let _ = self.log().append(&Event::new("message.dead", &details)); // unreadable all the same
         }
-        self.drop_letters(&letters);
+        self.drop_letters(&names);
         gone.len() as u64
     }
 

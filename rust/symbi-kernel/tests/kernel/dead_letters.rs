@@ -44,8 +44,8 @@ fn k205_what_a_dead_letter_says_is_for_whom_policy_names_and_its_reading_is_reco
     let secret = dead(&kernel, from, to, "AKIAIOSFODNN7ABCDEFG is the key");
     let shown = kernel.dead_letters().0;
     assert_eq!(
-        (shown[0].recipient.as_ref().unwrap().1.as_str(), shown[0].reason),
-        ("to", DeadReason::Attempts)
+        (shown[0].recipient, shown[0].recipient_name.as_deref(), shown[0].reason),
+        (Some(to), Some("to"), DeadReason::Attempts)
     );
     assert!(!format!("{shown:?}").contains("the words"));
     for by in [Principal::Host, Principal::Agent(to), Principal::Operator(1001)] {

@@ -12,6 +12,7 @@ mod approvals;
 mod breach;
 mod breakers;
 mod budgets;
+mod buried;
 mod collect;
 mod columns;
 mod counters;

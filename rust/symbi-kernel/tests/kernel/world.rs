@@ -166,8 +166,14 @@ impl World {
 
     /// A copy of the data as a killed process leaves it, opened. Only what is in the files counts.
     pub fn crashed(&mut self) -> (Arc<Kernel>, tempfile::TempDir) {
+        let data = self.data();
+        self.crashed_at(&data)
+    }
+
+    /// The same of data that were opened elsewhere.
+    pub fn crashed_at(&mut self, data: &Path) -> (Arc<Kernel>, tempfile::TempDir) {
         let image = tempfile::tempdir().unwrap();
-        copy(&self.data(), image.path());
+        copy(data, image.path());
         self.seed += 1;
         (self.try_kernel_at(image.path()).unwrap(), image)
     }
