@@ -6,13 +6,14 @@
 //! Invariants
 //! - FI1 a search with a filter returns no id outside it, and none that is not live.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use roaring::RoaringTreemap;
 
 use crate::error::Result;
 use crate::options::range;
 use crate::store::Store;
+use crate::sync::Mutex;
 
 const ROARING: &str = "a 64-bit Roaring bitmap in its portable form";
 

@@ -11,22 +11,22 @@
 //! - IX3 when `add` or `remove` returns, every later search sees what it did.
 
 use std::path::Path;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::batch::{Asked, RUN, answer_all};
 use crate::error::{Result, VectorError};
 use crate::files::{self, Access};
 use crate::filter::Filter;
 use crate::options::{EF_MAX, K_MAX, Options, THREADS_MAX, range};
-use crate::query::{answer, normalised};
+use crate::query::normalised;
 use crate::search::Scratch;
 use crate::store::Store;
+use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::writer::Writer;
 
 /// Candidates that a search keeps where the caller says nothing, for up to 32 results.
 pub const EF_DEFAULT: usize = 64;
-/// Queries answered under one shared lock: a writer waits for no more than these.
-const QUERIES_A_LOCK: usize = 16;
 
 /// How `add` treats an id that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub struct Index {
     pub(crate) store: RwLock<Store>,
     pub(crate) writer: Mutex<Writer>,
     pool: Mutex<Vec<Scratch>>,
-    identity: u64,
+    pub(crate) identity: u64,
 }
 
 impl Index {
@@ -182,7 +182,7 @@ impl Index {
         if ids.len() < count * k || distances.len() < count * k {
             return Err(VectorError::Count { ids: ids.len(), vectors: count * k });
         }
-        let threads = checked_threads(threads)?.min(count.div_ceil(QUERIES_A_LOCK)).max(1);
+        let threads = checked_threads(threads)?.min(count.div_ceil(RUN)).max(1);
         let width = {
             let store = self.read();
             store.check()?;
@@ -197,58 +197,8 @@ impl Index {
             }
             return Ok(width);
         }
-        let share = count.div_ceil(threads);
-        let mut parts = queries
-            .chunks(share * dimension)
-            .zip(ids.chunks_mut(share * width))
-            .zip(distances.chunks_mut(share * width))
-            .enumerate()
-            .map(|(part, ((queries, ids), distances))| Part { first: part * share, queries, ids, distances });
-        if threads == 1 {
-            return parts.try_for_each(|part| self.run(part, k, width, ef, filter)).map(|()| width);
-        }
-        std::thread::scope(|scope| {
-            let running: Vec<_> =
-                parts.map(|part| scope.spawn(move || self.run(part, k, width, ef, filter))).collect();
-            running
-                .into_iter()
-                .try_for_each(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        })
-        .map(|()| width)
-    }
-
-    fn run(&self, part: Part<'_>, k: usize, width: usize, ef: usize, filter: Option<&Filter>) -> Result<()> {
-        let dimension = self.options.dimension;
-        let mut scratch = self.take_scratch();
-        let rows = part.queries.chunks(QUERIES_A_LOCK * dimension);
-        let places = part
-            .ids
-            .chunks_mut(QUERIES_A_LOCK * width)
-            .zip(part.distances.chunks_mut(QUERIES_A_LOCK * width));
-        let mut row = part.first;
-        for (queries, (ids, distances)) in rows.zip(places) {
-            let store = self.read();
-            let compiled = filter.map(|filter| filter.compile(self.identity, &store));
-            for ((query, ids), distances) in queries
-                .chunks_exact(dimension)
-                .zip(ids.chunks_exact_mut(width))
-                .zip(distances.chunks_exact_mut(width))
-            {
-                scratch.query.exact.clear();
-                scratch.query.exact.extend_from_slice(query);
-                normalised(self.options.metric, store.codec.kernels.dot, row, &mut scratch.query.exact)?;
-                answer(&store, &mut scratch, k, ef, compiled.as_deref())?;
-                let padding = std::iter::repeat(&(f32::INFINITY, u64::MAX));
-                for ((id, distance), hit) in
-                    ids.iter_mut().zip(distances).zip(scratch.hits.iter().chain(padding))
-                {
-                    (*distance, *id) = *hit;
-                }
-                row += 1;
-            }
-        }
-        self.give_scratch(scratch);
-        Ok(())
+        let asked = Asked { k, width, ef, filter };
+        answer_all(self, &asked, threads, queries, ids, distances).map(|()| width)
     }
 
     /// Writes the index into `directory`, which is made, and logs every later change there before it is seen.
@@ -315,14 +265,6 @@ impl Index {
     pub(crate) fn give_scratch(&self, scratch: Scratch) {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
     }
-}
-
-/// Queries of one thread, and where their answers go.
-struct Part<'a> {
-    first: usize,
-    queries: &'a [f32],
-    ids: &'a mut [u64],
-    distances: &'a mut [f32],
 }
 
 fn checked_threads(threads: usize) -> Result<usize> {

@@ -17,6 +17,7 @@
 //! # Ok::<(), symbi_vectors::VectorError>(())
 //! ```
 
+mod batch;
 mod candidates;
 mod codes;
 mod error;
@@ -42,6 +43,7 @@ mod sharing;
 mod snapshot;
 mod store;
 mod sums;
+mod sync;
 mod visited;
 mod writer;
 

@@ -13,6 +13,7 @@ use crate::index::Index;
 use crate::link::{link, mend};
 use crate::prune::Pairs;
 use crate::store::Store;
+use crate::sync::scope;
 
 /// A fresh graph gets so many nodes from one thread, before several can find their way.
 const FIRST: usize = 64;
@@ -36,7 +37,7 @@ pub(crate) fn encode(store: &Store, vectors: &[f32], threads: usize) -> Vec<u8> 
     if threads == 1 || count < threads * 4 {
         parts.for_each(|(vectors, codes)| work(vectors, codes));
     } else {
-        std::thread::scope(|scope| {
+        scope(|scope| {
             for (vectors, codes) in parts {
                 scope.spawn(move || work(vectors, codes));
             }
@@ -67,7 +68,7 @@ pub(crate) fn link_all(index: &Index, store: &Store, pairs: &Pairs<'_>, slots: &
     let mut in_order = alone.iter().copied();
     work(&mut || in_order.next().unwrap_or(NONE));
     if !together.is_empty() {
-        std::thread::scope(|scope| {
+        scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
                     work(&mut || together.get(turn.fetch_add(1, Ordering::Relaxed)).copied().unwrap_or(NONE));
@@ -90,7 +91,7 @@ pub(crate) fn mend_all(index: &Index, store: &Store, pairs: &Pairs<'_>, threads:
     if threads == 1 {
         return work(0);
     }
-    std::thread::scope(|scope| {
+    scope(|scope| {
         let running: Vec<_> =
             (0..slots).step_by(share as usize).map(|first| scope.spawn(move || work(first))).collect();
         running

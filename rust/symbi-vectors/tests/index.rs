@@ -284,6 +284,47 @@ fn ix1_searches_see_a_change_whole() {
     });
 }
 
+/// BA1: a batch gives each query what it would have got alone, whatever the threads, the filter and what is removed.
+#[test]
+fn ba1_a_batch_answers_as_its_queries_alone() {
+    const ASKED: usize = 53;
+    let queries: Vec<f32> = (0..ASKED as u64).flat_map(|salt| vector(64, 4_000 + salt)).collect();
+    for (code, count) in [(Quantization::Int4, 3000), (Quantization::Binary, 3000), (Quantization::None, 200)]
+    {
+        let (index, model) = filled(64, Metric::Cosine, code, count, 1);
+        let even: Vec<u64> = model.keys().copied().filter(|id| id % 2 == 0).collect();
+        let filter = Filter::from_ids(&even);
+        for removed in [0, 5] {
+            index.remove(&even[..removed]).unwrap();
+            for filter in [None, Some(&filter)] {
+                let alone: Vec<(u64, f32)> =
+                    queries.chunks(64).flat_map(|query| search(&index, query, 10, 24, filter)).collect();
+                for threads in [1, 2, 5] {
+                    let (mut ids, mut far) = (vec![0; 10 * ASKED], vec![0.0; 10 * ASKED]);
+                    let width =
+                        index.search(&queries, 10, Some(24), filter, threads, &mut ids, &mut far).unwrap();
+                    assert_eq!(width, 10);
+                    assert_eq!(ids.into_iter().zip(far).collect::<Vec<_>>(), alone, "{code:?} {threads}");
+                }
+            }
+        }
+    }
+}
+
+/// BA2: of several mistakes in a batch the first is told.
+#[test]
+fn ba2_the_first_mistake_of_a_batch_is_told() {
+    let (index, _) = filled(8, Metric::L2, Quantization::None, 500, 1);
+    let mut queries: Vec<f32> = (0..400).flat_map(|salt| vector(8, salt)).collect();
+    for row in [77, 78, 201, 399] {
+        queries[8 * row] = f32::NAN;
+    }
+    for threads in [1, 2, 3] {
+        let asked = index.search(&queries, 1, None, None, threads, &mut [0; 400], &mut [0.0; 400]);
+        assert!(matches!(asked, Err(VectorError::NotFinite { row: 77 })), "{threads}: {asked:?}");
+    }
+}
+
 /// WR1: what is wrong is named, and nothing is changed by it.
 #[test]
 fn wr1_bad_input_changes_nothing() {
