@@ -17,7 +17,6 @@ from symbi.errors import (
     InputError,
     LogLockedError,
     LogUnavailableError,
-    NotBuiltError,
     TruncatedError,
 )
 
@@ -110,9 +109,21 @@ def test_names_are_bounded(trail: Path) -> None:
                 log.append("test.event", details={}, **arguments)  # type: ignore[arg-type]
 
 
-def test_what_is_not_built_is_refused_by_name(trail: Path) -> None:
-    with symbi.AuditLog.open(trail, "a") as log, pytest.raises(NotBuiltError):
-        log.append("test.event", None, {}, personal={"name": "x"})
+def test_personal_values_need_a_person_and_are_json(trail: Path) -> None:
+    with symbi.AuditLog.open(trail, "a") as log:
+        for personal, subject in (
+            ({"name": "x"}, None),
+            ({}, "ann"),
+            ("text", "ann"),
+            ({"name": object()}, "ann"),
+            ({"name": float("nan")}, "ann"),
+            ({"name": "\ud800"}, "ann"),
+            ({"name": "x"}, " ann"),
+            ({"name": "x"}, 7),
+        ):
+            with pytest.raises(InputError):
+                log.append("test.event", None, {}, subject=subject, personal=personal)  # type: ignore[arg-type]
+        assert log.durable == 2, "nothing was recorded"
 
 
 def test_pf1_a_proof_made_beside_the_writer_convinces_whoever_has_the_fingerprint(trail: Path) -> None:

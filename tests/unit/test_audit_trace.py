@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,10 @@ import pytest
 import symbi
 from symbi import AuditLog
 from symbi.audit import AuditEvent
+from symbi.audit.message_proof import MessageProof
 from symbi.audit.trace import Source, trace
 from symbi.cli.main import main
-from symbi.errors import InputError
+from symbi.errors import CryptoError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,6 +114,29 @@ def test_tr1_tr2_a_refused_call_is_followed_to_the_message_the_documents_and_the
     assert len({event.seq for event in tree.events()}) == len(tree.events())
     for event in tree.events()[:5]:
         demo.prove(event).check(demo.fingerprint)
+
+
+def test_tr4_an_ordinary_message_that_led_to_a_call_is_named_and_proven_to_a_stranger(
+    demo: AuditLog, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = demo.query(event_type="operation.denied")[0]
+    assert main(["audit", "trace", str(refused.seq), str(demo.directory), "--json", "--proofs"]) == 0
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    (sent,) = [source for source in told["sources"] if source["relation"] == "sent to it"]
+    assert "messages" in sent["event"]["details"], "it shares a record"
+    (message,) = sent["messages"]
+    (proof,) = sent["message_proofs"]
+    assert proof["message"] == message
+    found = MessageProof(**{**proof, "path": tuple(proof["path"])})
+    found.check()
+    proven = symbi.audit.Proof(sent["proof"]).check(demo.fingerprint)
+    assert proven.seq == sent["seq"]
+    with pytest.raises(CryptoError):
+        dataclasses.replace(found, leaf="00" * 32).check()
+    assert main(["audit", "trace", str(refused.seq), str(demo.directory)]) == 0
+    assert f"message {message}" in capsys.readouterr().out
+    assert main(["audit", "prove", "--message", message, str(demo.directory)]) == 0
+    assert main(["audit", "trace", str(refused.seq), str(demo.directory), "--proofs"]) == 2
 
 
 def test_tr3_what_a_bound_cut_off_is_said(demo: AuditLog) -> None:

@@ -7,8 +7,9 @@ from symbi.audit.event import AuditEvent
 from symbi.audit.export import export
 from symbi.audit.keys import key_path, rotate, sign_at_rest
 from symbi.audit.log import AuditLog, AuditTail
+from symbi.audit.own_persons import Forgotten, persons_path
 from symbi.audit.proof import Checkpoint, Proof, Proven, check_consistency
-from symbi.audit.query import IndexState, Page
+from symbi.audit.query import IndexCheck, IndexState, Page
 from symbi.audit.retention import Hold, Pruned
 from symbi.audit.stream import AuditStream, Gap
 from symbi.audit.verification import Verification
@@ -19,8 +20,10 @@ __all__ = [
     "AuditStream",
     "AuditTail",
     "Checkpoint",
+    "Forgotten",
     "Gap",
     "Hold",
+    "IndexCheck",
     "IndexState",
     "Page",
     "Proof",
@@ -30,6 +33,7 @@ __all__ = [
     "check_consistency",
     "export",
     "key_path",
+    "persons_path",
     "rotate",
     "sign_at_rest",
 ]

@@ -1,4 +1,4 @@
-"""A log on disk: append to your own, read and verify any.
+"""A log on disk, as its writer has it: append, checkpoint, rotate, hold, prune, erase. Reading any is `reading`.
 
 An application's log lies in a directory of its own; its key lies beside it, in `<directory>.key`, not in it,
 so that a copied trail does not carry the key that could forge it. Whoever wants `verify` to say more than
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
@@ -22,38 +23,27 @@ from symbi.audit import rows
 from symbi.audit.event import AuditEvent, time_of
 from symbi.audit.keys import finish_rotation, next_seed, seed_of
 from symbi.audit.proof import Checkpoint, Proof
-from symbi.audit.query import Filters, IndexState, Page, Queries, asked
-from symbi.audit.retention import Hold, Pruned, hold_of
+from symbi.audit.query import Filters, asked
+from symbi.audit.reading import AuditTail, TrailReading
+from symbi.audit.retention import Pruned
 from symbi.audit.stream import AuditStream
-from symbi.audit.verification import Verification, verification_of
-from symbi.errors import AuditError, InputError, LogUnavailableError, NotBuiltError
+from symbi.errors import AuditError, InputError, LogUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
     from types import TracebackType
 
+    from symbi.audit.own_persons import Forgotten
+
 __all__ = ["AuditLog", "AuditTail"]
 
-_TAIL_BATCH = 1_000  # records taken from the core at once: memory stays flat on a trail of any size
-_BLOCK_BYTES = 64 << 20  # lines read at once: a segment
 TIMEOUT_S = 30.0  # a disk that takes longer for one sync is a disk that failed
 
 Event = tuple[str, str | None, "Mapping[str, Any] | str"]
 
 
-class AuditTail:
-    """Records as they come. Iterating ends at the end of the trail; iterating again goes on from there."""
-
-    def __init__(self, directory: str | os.PathLike[str], from_seq: int = 0) -> None:
-        self._core = _core.AuditTail(os.fspath(directory), from_seq)
-
-    def __iter__(self) -> Iterator[AuditEvent]:
-        while batch := self._core.take(_TAIL_BATCH):
-            yield from map(AuditEvent._of, batch)
-
-
-class AuditLog:
+class AuditLog(TrailReading):
     """A log. Make one with `AuditLog.open`; it is a context manager.
 
     Attributes:
@@ -71,14 +61,14 @@ class AuditLog:
         fingerprint: str,
         *,
         created: bool,
+        subject_key_backups: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
-        self.directory = directory
+        super().__init__(directory, subject_key_backups)
         self.log_id = log_id
         self.fingerprint = fingerprint
         self.created = created
         self._writer = writer
         self._prover: _core.AuditProver | None = None
-        self._queries = Queries(directory)
         self._pid = os.getpid()
 
     @classmethod
@@ -90,6 +80,7 @@ class AuditLog:
         provider: Literal["aws-lc", "ring"] = "aws-lc",
         signers: int | None = None,
         signing: Literal["event", "group"] = "event",
+        subject_key_backups: Sequence[str | os.PathLike[str]] = (),
     ) -> Self:
         """Opens a log.
 
@@ -101,6 +92,8 @@ class AuditLog:
             signers: Threads that sign, 1 to 16; by default one a core, at most 4.
             signing: A signature for each record, or one for each group that goes to the disk together, from this
                 opening on: three times the records a second; one record is shown to others by `prove` alone.
+            subject_key_backups: Directories that hold a copy of each person's key (`append(personal=…)`). An erasure
+                destroys it there, too.
 
         Raises:
             AuditError: there is no trail, or it is a runtime's.
@@ -120,7 +113,13 @@ class AuditLog:
             raise AuditError(f"the log in `{path}` belongs to the runtime: only its kernel may write there")
         writer, told = _core.AuditWriter.open(os.fspath(path), seed_of(path), provider, signers, signing)
         log_id, created, fingerprint, *_ = told
-        return cls(path, writer, log_id, fingerprint, created=created)
+        log = cls(path, writer, log_id, fingerprint, created=created, subject_key_backups=subject_key_backups)
+        try:
+            log._persons.finish(log)
+        except BaseException:
+            log.close()
+            raise
+        return log
 
     def __enter__(self) -> Self:
         return self
@@ -164,23 +163,20 @@ class AuditLog:
                 `clock.anomaly` are the log's own.
             agent_id: Whose doing: an id or a name, at most 256 bytes as text, or `None`.
             details: A JSON object, or its text. Integers up to 2^53, finite floats, no key twice.
-            subject: The pseudonym of the person concerned. Not a name: what is in a record stays there.
-            personal: Not in this version: it would have to be sealed under a key of its subject.
+            subject: The person concerned. Without `personal` it stands in the record as it is given, and stays
+                there: a pseudonym, not a name. With it, a pseudonym stands there that is drawn for this person.
+            personal: Values of that person, by name. They are sealed under a key of the person, and `erase` makes
+                them unreadable.
 
         Raises:
             InputError: it cannot be recorded; nothing was.
             LogUnavailableError: the log cannot write, until it is opened again.
-            NotBuiltError: `personal` was given.
 
         Cost: one sync of the disk, about 0.3 ms; many at once: `append_many`.
         """
-        if personal is not None:
-            message = (
-                "sealing personal values is not in this version, and unsealed they could never be erased"
-            )
-            raise NotBuiltError(message)
-        row = rows.row((event_type, agent_id, details, subject))
-        seq, event_id, time_us, chain, signature = self._writing().append(row, TIMEOUT_S)
+        writer = self._writing()
+        row = rows.row((event_type, agent_id, details, subject, personal), self._persons.seal)
+        seq, event_id, time_us, chain, signature = writer.append(row, TIMEOUT_S)
         return AuditEvent(
             seq=seq,
             event_id=event_id,
@@ -190,17 +186,18 @@ class AuditLog:
             details=json.loads(row[2]),
             chain_hash=chain,
             signature=bytes(signature),
-            key=self._writing().key(),
+            key=writer.key(),
             subjects=tuple(row[3]),
+            personal=None if row[4] is None else json.loads(row[4]),
         )
 
     def append_many(self, events: Iterable[Sequence[Any]] | Mapping[str, Any], *, wait: bool = True) -> range:
         """Records events in their order, in few syncs.
 
         Args:
-            events: `(event_type, agent_id, details)` or `(…, subject)` each, as for `append`; or columns:
-                `{"event_type": …, "agent_id": …, "details": […], "subject": …}`, all but `details` one value
-                for all if need be.
+            events: `(event_type, agent_id, details)`, `(…, subject)` or `(…, subject, personal)` each, as for
+                `append`; or columns: `{"event_type": …, "agent_id": …, "details": […], "subject": …}`, all but
+                `details` one value for all if need be.
             wait: Return when the last survives a power cut; otherwise when it is in the log's order.
 
         Returns:
@@ -215,54 +212,15 @@ class AuditLog:
         writer = self._writing()
         first: int | None = None
         end = writer.durable()
+        row = partial(rows.row, seal=self._persons.seal)
         for group in rows.groups(rows.columns(events) if isinstance(events, Mapping) else events):
-            start, end = writer.append_many(group, rows.row)
+            start, end = writer.append_many(group, row)
             first = start if first is None else first
         if first is None:
             return range(0)
         if wait:
             writer.wait_durable(end - 1, TIMEOUT_S)
         return range(first, end)
-
-    def verify(
-        self,
-        key: str | None = None,
-        checkpoint: Checkpoint | str | Sequence[Checkpoint | str] | None = None,
-        *,
-        witnesses: Sequence[str] = (),
-        since_checkpoint: bool = False,
-        records: range | None = None,
-    ) -> Verification:
-        """Checks every record: form, number, time, chain, signature, rotations; `head`; checkpoints. Changes nothing.
-
-        Args:
-            key: The fingerprint that was kept elsewhere.
-            checkpoint: One that was kept elsewhere, or several: all must hold.
-            witnesses: Keys (`name+hash+base64`) of witnesses, each of which must have signed the largest of
-                them.
-            since_checkpoint: Take what the checkpoint covers from its root, without signatures one by one:
-                five times as fast.
-            records: Only these, with step 1. `head` and checkpoints are not judged then.
-
-        Raises:
-            ChainBrokenError: `seq` is the first record that fails.
-            TruncatedError: `seq` is the first of those missing at the end.
-            InputError: what was given is no key or no checkpoint.
-
-        Cost: about 6 µs a record on two cores.
-        """
-        if records is not None and (records.step != 1 or records.start < 0 or not records):
-            raise InputError("`records` is a range of record numbers, with step 1")
-        given = [checkpoint] if isinstance(checkpoint, Checkpoint | str) else list(checkpoint or ())
-        found = _core.audit_verify(
-            os.fspath(self.directory),
-            key,
-            checkpoints=[str(one) for one in given],
-            witnesses=list(witnesses),
-            since_checkpoint=since_checkpoint,
-            range=None if records is None else (records.start, records.stop),
-        )
-        return verification_of(found)
 
     def checkpoint(self) -> Checkpoint:
         """The signed state of the trail, to be kept elsewhere.
@@ -283,10 +241,6 @@ class AuditLog:
                 f"no checkpoint lies beside `{self.directory}`: its writer makes one when it closes"
             )
         return Checkpoint.parse(text)
-
-    def verifier_keys(self) -> list[str]:
-        """The log's keys as they stand under checkpoints, `name+hash+base64`, in the order of their use."""
-        return _core.audit_verifier_keys(os.fspath(self.directory))
 
     def prove(self, event: int | AuditEvent, *, against: Checkpoint | str | None = None) -> Proof:
         """The proof that one record is in this log, to be sent to somebody who has nothing but the fingerprint.
@@ -316,60 +270,6 @@ class AuditLog:
             self._prover = _core.AuditProver(os.fspath(self.directory))
         return Proof(self._prover.prove(seq, line))
 
-    def prove_consistency(self, old: Checkpoint | str) -> tuple[Checkpoint, list[bytes]]:
-        """That the log only grew since `old`: the checkpoint beside it, and the hashes for `check_consistency`.
-
-        Raises:
-            ChainBrokenError, TruncatedError: it did not.
-        """
-        prover = _core.AuditProver(os.fspath(self.directory))
-        return Checkpoint.parse(prover.checkpoint()), prover.consistency(str(old))
-
-    def query(self, *, index: bool = True, **filters: Unpack[Filters]) -> list[AuditEvent]:
-        """The records for which all that is given holds, in order. Signatures are not checked: `verify` does.
-
-        Args:
-            agent_id, op, run, decision, action, rule, resource, decision_id, event_id: Exactly. The action, the
-            rule, the
-                resource and the decision's id are those of `details`.
-            event_type: Exactly, or its beginning with a trailing `*`.
-            since, until: At or after, before. With a time zone; a text is ISO 8601.
-            label, subject: Among the labels, among the subjects.
-            limit: At most so many, the first ones of the order.
-            newest_first: The newest first.
-            index: Find them by the index, which is brought up to date; otherwise read everything.
-
-        Raises:
-            ChainBrokenError: a record that was found does not follow from the one before it.
-
-        Cost: what is found, about 20 µs a record, and 3 ms; the first time, the making of the index: 5 µs a record.
-        """
-        return list(self.page(index=index, **filters).events)
-
-    def page(self, *, after: str | None = None, index: bool = True, **filters: Unpack[Filters]) -> Page:
-        """As `query`, at most `limit` of them, and the cursor that `after` takes for the following ones (AQ1)."""
-        return self._queries.page(asked(**filters), after, index=index)
-
-    def before(self, seq: int, count: int, **filters: Unpack[Filters]) -> list[AuditEvent]:
-        """The last `count` records before record `seq` for which the filters hold, the newest first."""
-        return self._queries.before(seq, count, **filters)
-
-    def catch_up(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Brings the index up to date where it is far behind. Queries do it themselves; this shows how far it is:
-        `progress` is called with segments that were just done and segments left.
-        """
-        self._queries.catch_up(progress)
-
-    def reindex(
-        self, progress: Callable[[int, int], None] | None = None, *, afresh: bool = False
-    ) -> IndexState:
-        """Brings the index up to date, or with `afresh` makes it from the beginning. Queries do the former themselves.
-
-        Raises:
-            AuditError: the index cannot be written.
-        """
-        return self._queries.build(progress, afresh=afresh)
-
     def stream(
         self, *, from_seq: int | None = None, behind_max: int | None = None, **filters: Unpack[Filters]
     ) -> AuditStream:
@@ -384,40 +284,9 @@ class AuditLog:
         """
         if from_seq is None and self._writer is not None:
             from_seq = self.durable  # `head` may be a moment behind it
-        return AuditStream(self.directory, asked(**filters), from_seq=from_seq, behind_max=behind_max)
-
-    def at(self, seq: int) -> AuditEvent | None:
-        """The record of this number; None where the trail has none."""
-        return self._queries.at(seq)
-
-    def last(self, count: int = 10) -> list[AuditEvent]:
-        """The last `count` records, oldest first."""
-        return [AuditEvent._of(fields) for fields in _core.audit_last(os.fspath(self.directory), count)]
-
-    def record(self, seq: int) -> AuditEvent:
-        """One record by its number. Its chain is not checked: `verify` does.
-
-        Raises:
-            InputError: there is none, or it was pruned.
-
-        Cost: of a sealed segment one frame of it, less than 1 ms; of an open one a pass over it.
-        """
-        found = _core.AuditTail(os.fspath(self.directory), seq).take(1) if seq >= 0 else []
-        if not found or found[0][0][0] != seq:
-            raise InputError(f"record {seq} is not there")
-        return AuditEvent._of(found[0])
-
-    def lines(self, from_seq: int = 0) -> Iterator[bytes]:
-        """The lines from record `from_seq` on, as they were signed, in blocks of whole lines; segments unpacked."""
-        while True:
-            block, from_seq = _core.audit_lines(os.fspath(self.directory), from_seq, _BLOCK_BYTES)
-            if not block:
-                return
-            yield block
-
-    def tail(self, from_seq: int = 0) -> AuditTail:
-        """Records from number `from_seq` on; iterating again goes on with what came since."""
-        return AuditTail(self.directory, from_seq)
+        return AuditStream(
+            self.directory, asked(**self._named(filters)), from_seq=from_seq, behind_max=behind_max
+        )
 
     def rotate(self) -> tuple[int, str]:
         """Another key signs from the next record on; the old and the new sign the record of it.
@@ -481,15 +350,28 @@ class AuditLog:
         found = self._writing().prune(0 if before_us is None else before_us, by)
         return None if found is None else Pruned(*found)
 
-    @property
-    def held(self) -> Hold | None:
-        """The legal hold that is in force. A pass over the trail."""
-        return hold_of(self.directory)
+    def erase(self, subject: str, *, by: str = "") -> list[Forgotten]:
+        """Forgets a person: the key of what was sealed for it is destroyed, in the backups too.
 
-    @property
-    def begins_at(self) -> int:
-        """The first record that is there: 0 unless older ones were pruned."""
-        return _core.audit_begins_at(os.fspath(self.directory))
+        The records stay as they were signed, and so do chain, signatures and every proof; nobody can read what they
+        hold of that person. Recorded before the key is touched, and finished by the next opening where it was cut
+        short. Another process that reads the log keeps keys that it has used in memory, and refuses to use them.
+
+        Args:
+            subject: As it was named when values were sealed, or the pseudonym.
+            by: Who asks for it, for the record.
+
+        Returns:
+            One for each pseudonym that the person had.
+
+        Raises:
+            InputError: nothing is known of this subject.
+            AuditError: a legal hold is in force.
+
+        Cost: opens each person's key, about 20 µs each, and reads the log once for the hold.
+        """
+        self._writing()
+        return self._persons.erase(self, subject, by)
 
     @property
     def durable(self) -> int:

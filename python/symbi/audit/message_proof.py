@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from symbi.audit.event import AuditEvent
     from symbi.audit.log import AuditLog
 
-__all__ = ["MessageProof", "prove_message"]
+__all__ = ["ENTRY_BYTES", "MessageProof", "prove_message"]
 
-_ENTRY_BYTES = 48  # of a message in a record: its id, its leaf
+ENTRY_BYTES = 48  # of a message in a record: its id, its leaf
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class MessageProof:
         if details.get("message") == message and event.event_type.startswith("operation"):
             return cls(message, event.seq, None, 0, 1, (), None)
         entries = base64.b64decode(details.get("messages") or "")
-        leaves = [entries[at + 16 : at + _ENTRY_BYTES] for at in range(0, len(entries), _ENTRY_BYTES)]
+        leaves = [entries[at + 16 : at + ENTRY_BYTES] for at in range(0, len(entries), ENTRY_BYTES)]
         wanted = uuid.UUID(message).bytes
         for index in range(len(leaves)):
-            if entries[index * _ENTRY_BYTES :][:16] == wanted:
+            if entries[index * ENTRY_BYTES :][:16] == wanted:
                 path = tuple(one.hex() for one in _path(index, leaves))
                 return cls(message, event.seq, leaves[index].hex(), index, len(leaves), path, details["root"])
         return None

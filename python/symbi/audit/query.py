@@ -21,18 +21,19 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from symbi import _core
-from symbi.audit.event import AuditEvent, time_of
+from symbi.audit.event import AuditEvent
+from symbi.audit.rows import time_us
 from symbi.errors import AuditError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
-__all__ = ["Filters", "IndexState", "Page", "Queries", "asked", "time_us"]
+__all__ = ["Filters", "IndexCheck", "IndexState", "Page", "Queries", "asked"]
 
 _STEP_SEGMENTS = 4  # taken in at once, about a second: then progress is told and an interruption heard
 
@@ -63,19 +64,21 @@ class IndexState:
     busy: bool
 
 
-def time_us(value: datetime | str | None, name: str) -> int | None:
-    """Microseconds since the Unix epoch. Raises `InputError` for a time without zone."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError as error:
-            raise InputError(f"`{name}`: {error}") from error
-    if value.tzinfo is None:
-        raise InputError(f"`{name}` has no time zone: write `…Z` or `…+02:00`")
-    elapsed = value.astimezone(UTC) - time_of(0)
-    return max(0, (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds)
+@dataclass(frozen=True, slots=True)
+class IndexCheck:
+    """The index held against the log.
+
+    Attributes:
+        records: So many are in it, as the log has them.
+        wrong: First records of its parts that say something else than the log, or nothing that can be read.
+        missing: So many records of the log are not in it: queries read them through.
+        busy: Somebody makes it, and nothing was looked at.
+    """
+
+    records: int
+    wrong: tuple[int, ...]
+    missing: int
+    busy: bool
 
 
 class Filters(TypedDict, total=False):
@@ -199,6 +202,11 @@ class Queries:
             return self.build(progress)
         except AuditError:
             return None  # a directory that is only ours to read, a full disk: queries read through
+
+    def check(self) -> IndexCheck:
+        """Holds every part of the index against the log."""
+        records, wrong, missing, busy = self._open().check()
+        return IndexCheck(records, tuple(wrong), missing, busy)
 
     def build(
         self, progress: Callable[[int, int], None] | None = None, *, afresh: bool = False

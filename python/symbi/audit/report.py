@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from symbi import _core
 from symbi.audit.event import AuditEvent, time_of
-from symbi.audit.query import asked, time_us
+from symbi.audit.query import asked
+from symbi.audit.rows import time_us
 from symbi.audit.verification import verification_of
 from symbi.errors import ChainBrokenError, InputError
 

@@ -15,44 +15,65 @@ from symbi.audit.event import time_of
 from symbi.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["GROUP", "columns", "groups", "row", "time_us"]
 
 GROUP = 10_000  # events handed to the core at once: memory stays flat however many there are
 
 
-def _details_text(details: Mapping[str, Any] | str) -> str:
-    """`details` as JSON text. What JSON, or the record, cannot hold is refused by the core or here."""
-    if isinstance(details, str):
-        return details
+def _json_text(values: Mapping[str, Any] | str, name: str) -> str:
+    """As JSON text. What JSON, or the record, cannot hold is refused by the core or here."""
+    if isinstance(values, str):
+        return values
     try:
-        return json.dumps(details, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"`details` is not JSON: {error}") from error
+        raise InputError(f"`{name}` is not JSON: {error}") from error
 
 
-def row(event: Sequence[Any]) -> tuple[str, str | None, str, list[str]]:
-    """An event, `(event_type, agent_id, details)` or `(…, subject)`, as type, agent, details as JSON text, subjects.
+Row = tuple[str, str | None, str, list[str], str | None]
+
+
+def row(event: Sequence[Any], seal: Callable[[str, str], tuple[str, str]]) -> Row:
+    """An event as type, agent, details as JSON text, subjects, and personal values, sealed, as JSON text.
+
+    Args:
+        event: `(event_type, agent_id, details)`, `(…, subject)` or `(…, subject, personal)`.
+        seal: Seals a text for a person; answers the pseudonym, too.
 
     Raises:
         InputError: it is none.
     """
-    if not 3 <= len(event) <= 4:
-        raise InputError("an event is `(event_type, agent_id, details)` or `(…, subject)`")
-    event_type, agent_id, details, *subject = event
+    if not 3 <= len(event) <= 5:
+        raise InputError(
+            "an event is `(event_type, agent_id, details)`, `(…, subject)` or `(…, subject, personal)`"
+        )
+    event_type, agent_id, details, subject, personal = (*event, None, None)[:5]
     if not isinstance(event_type, str):
         raise InputError("`event_type` is not a str")
-    texts = [name for name in subject if name is not None]
-    found = (event_type, None if agent_id is None else str(agent_id), _details_text(details), texts)
+    if subject is not None and not isinstance(subject, str):
+        raise InputError("`subject` is not a str")
+    agent = None if agent_id is None else str(agent_id)
+    values = None if personal is None else _personal_text(personal, subject)
+    found = (event_type, agent, _json_text(details, "details"), [] if subject is None else [subject])
     try:
-        for text in (found[0], found[1] or "", found[2], *found[3]):
+        for text in (event_type, agent or "", found[2], subject or "", values or ""):
             text.encode()
     except UnicodeEncodeError as error:
         raise InputError("a lone surrogate cannot be recorded") from error
-    except AttributeError as error:
-        raise InputError("`subject` is not a str") from error
-    return found
+    if values is None or subject is None:
+        return *found, None
+    pseudonym, sealed = seal(subject, values)
+    return event_type, agent, found[2], [pseudonym], json.dumps({pseudonym: sealed})
+
+
+def _personal_text(personal: object, subject: str | None) -> str:
+    if not isinstance(personal, Mapping) or not personal:
+        raise InputError("`personal` is a mapping of names to values")
+    if subject is None:
+        raise InputError("`personal` needs a `subject`: the person whose values they are")
+    return _json_text(personal, "personal")
 
 
 def time_us(value: datetime | str | None, name: str) -> int | None:
@@ -87,18 +108,21 @@ def columns(given: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     Raises:
         InputError: a column is missing, unknown, or of another length.
     """
-    unknown = given.keys() - {"event_type", "agent_id", "details", "subject"}
+    unknown = given.keys() - {"event_type", "agent_id", "details", "subject", "personal"}
     if unknown or "details" not in given or "event_type" not in given:
-        raise InputError("columns are `event_type`, `details`, and, if wanted, `agent_id` and `subject`")
+        raise InputError(
+            "columns are `event_type`, `details`, and, if wanted, `agent_id`, `subject` and `personal`"
+        )
     details = list(given["details"])
 
     def column(name: str) -> Iterable[Any]:
         value = given.get(name)
-        if value is None or isinstance(value, str) or not hasattr(value, "__iter__"):
+        if value is None or isinstance(value, str | Mapping) or not hasattr(value, "__iter__"):
             return (value for _ in details)
         return value  # type: ignore[no-any-return]
 
+    wanted = ("event_type", "agent_id", "details", "subject", "personal")[: 5 if "personal" in given else 4]
     try:
-        yield from zip(column("event_type"), column("agent_id"), details, column("subject"), strict=True)
+        yield from zip(*(details if name == "details" else column(name) for name in wanted), strict=True)
     except ValueError as error:
         raise InputError("columns differ in length") from error

@@ -14,6 +14,7 @@ Invariants
 - TR1 every node is a record of the trail, and every source stands before what it led to.
 - TR2 a relation says whether the record shows it (`read`, `acknowledged`) or only that it can be (`sent to it`).
 - TR3 what a bound cut off is said, never dropped in silence.
+- TR4 a message is named with its place under the root that its record has, so that it is shown without the others.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from symbi.audit.message_proof import ENTRY_BYTES, MessageProof
 from symbi.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ DEPTH = 4  # operations one behind the other
 NODES_MAX = 300
 _RUN_MAX = 1_000  # records of a run that are looked at, the nearest ones
 _MESSAGES_MAX = 20  # messages to one agent, the nearest ones
-_ENTRY_BYTES = 48  # of a message in a record: its id, its leaf
 
 _READS = ("data.read", "data.search", "knowledge.search", "memory.read")
 
@@ -60,16 +61,39 @@ class Source:
     left_out: int = 0
     seen: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """The tree as plain JSON values."""
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """The messages that the record names: ordinary ones share one, up to 256."""
+        return tuple(_message_ids(self.event))
+
+    def proofs(self) -> list[MessageProof]:
+        """Of each of these messages: its place among the others (TR4). `log.prove` proves the record.
+
+        Raises:
+            CryptoError: the record's messages do not lead to its root.
+        """
+        found = [MessageProof.of(message, self.event) for message in self.messages]
+        proofs = [one for one in found if one is not None]
+        for one in proofs:
+            one.check()
+        return proofs
+
+    def to_json(self, log: AuditLog | None = None) -> dict[str, Any]:
+        """The tree as plain JSON values; with a log, each record with its proof, and each message with its own."""
+        proven = {}
+        if log is not None:
+            proven["proof"] = log.prove(self.event).text
+            proven["message_proofs"] = [one.to_json() for one in self.proofs()]
         return {
             "relation": self.relation,
             "seq": self.event.seq,
             "event_id": self.event.event_id,
             "event": self.event.to_json(),
+            "messages": list(self.messages),
+            **proven,
             "left_out": self.left_out,
             "seen": self.seen,
-            "sources": [source.to_json() for source in self.sources],
+            "sources": [source.to_json(log) for source in self.sources],
         }
 
     def events(self) -> list[AuditEvent]:
@@ -212,7 +236,7 @@ class _Walk:
             if not str(one.details.get("action", "")).startswith("message."):
                 continue
             if one.details.get("recipient") in (None, event.agent_id):
-                exact = acknowledged.intersection(_message_ids(one))
+                exact = not acknowledged.isdisjoint(_message_ids(one))
                 found.append(("acknowledged" if exact else "sent to it", one))  # TR2
         return found
 
@@ -236,9 +260,11 @@ def _quoted(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _message_ids(event: AuditEvent) -> set[str]:
-    """The messages that a record names."""
+def _message_ids(event: AuditEvent) -> list[str]:
+    """The messages that a record names, in order."""
+    if not str(event.details.get("action", "")).startswith("message."):
+        return []
     if isinstance(event.details.get("message"), str):
-        return {event.details["message"]}
+        return [event.details["message"]]
     entries = base64.b64decode(str(event.details.get("messages") or ""))
-    return {str(uuid.UUID(bytes=entries[at : at + 16])) for at in range(0, len(entries), _ENTRY_BYTES)}
+    return [str(uuid.UUID(bytes=entries[at : at + 16])) for at in range(0, len(entries), ENTRY_BYTES)]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """\
 symbi bench decide audit --quick
+symbi bench audit --rows 10,000,000
 symbi bench decide --compare cedarpy --json figures.json --html figures.html"""
 
 
@@ -47,6 +48,7 @@ def register(subparsers: frame.Subparsers) -> None:
     parser.add_argument("suites", nargs="*", metavar="SUITE", help="suites to run (default: all; see --list)")
     parser.add_argument("--list", action="store_true", help="list the suites and their rows")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work a run, as many runs")
+    parser.add_argument("--rows", metavar="TEXT", help="only the rows whose name has this text")
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON; `-` for stdout")
     parser.add_argument("--html", metavar="FILE", help="write one self-contained page")
     parser.add_argument(
@@ -60,6 +62,10 @@ def _run(options: argparse.Namespace) -> int:
     suites = bench.load_suites(options.suites)
     with bench.BenchContext(quick=options.quick) as context:
         rows = [row for suite in suites for row in suite.rows(context)]
+        if options.rows is not None:
+            rows = [row for row in rows if options.rows in row.name]
+            if not rows:
+                raise InputError(f"no row has `{options.rows}` in its name: `symbi bench --list` shows them")
         if options.list:
             return _list(suites, rows)
         chosen = _peers(rows, options.compare)

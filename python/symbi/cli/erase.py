@@ -1,6 +1,7 @@
 """`symbi audit erase`, and `symbi audit hold --subject`: forget a person, or see to it that nobody does.
 
-Beside a running runtime they ask that one; without one they open the data directory, under its configured policies.
+Beside a running runtime they ask that one; without one they open the data directory, under its configured policies. A
+log that an application keeps for itself is named by its directory, and opened by its own key.
 Not here: what an erasure does (the kernel), who may (policies).
 
 Invariants
@@ -9,9 +10,11 @@ Invariants
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symbi.cli import exits, frame, output
@@ -19,7 +22,6 @@ from symbi.cli.asking import ask_or_open
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
 __all__ = ["add_verbs", "hold_person", "persons_held", "pseudonym", "shown"]
 
@@ -45,18 +47,65 @@ def add_verbs(verbs: frame.Subparsers) -> None:
     )
     erase.add_argument("--dry-run", action="store_true", help="only say what there is")
     erase.add_argument("--yes", action="store_true", help="do not ask")
+    erase.add_argument(
+        "path",
+        nargs="?",
+        type=Path,
+        metavar="PATH",
+        help="the directory of an application's log (default: the runtime's data)",
+    )
 
 
 def _erase(options: argparse.Namespace) -> int:
-    tried = ask_or_open(options, {"command": "audit.erase", "subject": options.subject, "dry_run": True})
+    tried = _carry_out(options, dry_run=True)
     if options.dry_run:
         return _tell(options, tried, "would be erased")
     if not options.yes and not _agrees(options, tried):
         output.note("nothing was erased")
         return exits.FINDING
-    return _tell(
-        options, ask_or_open(options, {"command": "audit.erase", "subject": options.subject}), "is erased"
-    )
+    return _tell(options, _carry_out(options, dry_run=False), "is erased")
+
+
+def _carry_out(options: argparse.Namespace, *, dry_run: bool) -> list[dict[str, Any]]:
+    """What an erasure does, or would do: one row for each pseudonym of the person."""
+    if options.path is None:
+        request = {"command": "audit.erase", "subject": options.subject}
+        rows: list[dict[str, Any]] = ask_or_open(options, request | ({"dry_run": True} if dry_run else {}))
+        return rows
+    return _of_application(options, dry_run=dry_run)
+
+
+def _of_application(options: argparse.Namespace, *, dry_run: bool) -> list[dict[str, Any]]:
+    from symbi.audit import AuditLog, key_path
+    from symbi.errors import InputError
+
+    trail: Path = options.path
+    if not key_path(trail).exists():
+        raise InputError(
+            f"`{trail}` is no log of an application, or its key is not here; "
+            "persons of a runtime are erased with --data, and no PATH"
+        )
+    row = {"places": {}, "agents": [], "backups_unreached": [], "held": False, "seq": None}
+    if dry_run:
+        log = AuditLog.open(trail)
+        held = log.held is not None
+        found = log.pseudonyms(options.subject)
+        if not found:
+            raise InputError("nothing is known of this subject: no value was stored for it, or it was erased")
+        return [
+            row | {"subject": one, "places": {"records": len(log.query(subject=one))}, "held": held}
+            for one in found
+        ]
+    with AuditLog.open(trail, "a") as log:
+        return [
+            row
+            | {
+                "subject": one.subject,
+                "seq": one.seq,
+                "backups_unreached": [str(path) for path in one.backups_unreached],
+            }
+            for one in log.erase(options.subject, by=f"operator:{os.getuid()}")
+        ]
 
 
 def _agrees(options: argparse.Namespace, tried: list[dict[str, Any]]) -> bool:
@@ -94,7 +143,8 @@ def _tell(options: argparse.Namespace, rows: list[dict[str, Any]], word: str) ->
                 f"`symbi agents stop {identity}`"
             )
     if held:
-        output.note("a legal hold refuses it: `symbi audit hold --persons`")
+        show = "--persons" if options.path is None else options.path
+        output.note(f"a legal hold refuses it: `symbi audit hold {show}`")
     for path in unreached:
         output.note(f"the key still lies in `{path}`, which is not there now: each opening tries again")
     return code
@@ -141,7 +191,11 @@ def _time(at_us: int) -> str:
 
 def pseudonym(options: argparse.Namespace) -> str | None:
     """What stands in records for the subject that was named; a pseudonym stays what it is."""
+    from symbi.audit import key_path
+
     named: str | None = options.subject
+    if options.path is not None and key_path(options.path).exists():
+        return named  # an application's log knows its own
     if named is None or _PSEUDONYM.fullmatch(named) or not (options.data / "keys" / "subjects").is_dir():
         return named
     from symbi.audit.persons import pseudonym_of

@@ -28,9 +28,11 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         "reindex",
         summary="make the index of queries again from the log",
         run=_reindex,
-        example="symbi audit reindex",
-        description="Queries keep the index up to date themselves. This makes it from the beginning.",
+        example="symbi audit reindex\nsymbi audit reindex --check",
+        description="Queries keep the index up to date themselves. This makes it from the beginning.\n"
+        "With --check it only holds it against the log, and exits 1 where it says something else.",
     )
+    reindex.add_argument("--check", action="store_true", help="hold it against the log, and change nothing")
     proofs.add_path(reindex)
     trace = frame.add_command(
         verbs,
@@ -42,6 +44,11 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         "`symbi audit prove NUMBER` proves any line of the tree.",
     )
     trace.add_argument("event", metavar="EVENT", help="the record to begin with")
+    trace.add_argument(
+        "--proofs",
+        action="store_true",
+        help="with --json: each record's proof, and each message's place in it",
+    )
     trace.add_argument("--depth", type=int, default=4, metavar="N", help="how many steps back (default: 4)")
     proofs.add_path(trace)
     report = frame.add_command(
@@ -84,6 +91,8 @@ def catch_up(log: AuditLog) -> None:
 
 def _reindex(options: argparse.Namespace) -> int:
     log = proofs.open_trail(options)
+    if options.check:
+        return _check_index(options, log)
     with output.Progress("making the index of queries, segments:") as bar:
         state = log.reindex(lambda done, left: bar.advance(done, f"{left} left"), afresh=True)
     if options.json:
@@ -95,17 +104,42 @@ def _reindex(options: argparse.Namespace) -> int:
     return exits.DONE
 
 
+def _check_index(options: argparse.Namespace, log: AuditLog) -> int:
+    found = log.check_index()
+    if options.json:
+        output.print_json(
+            {
+                "records": found.records,
+                "wrong": list(found.wrong),
+                "missing": found.missing,
+                "busy": found.busy,
+            }
+        )
+    elif found.busy:
+        output.note("somebody is making it: nothing was looked at")
+    else:
+        behind = f"; {found.missing} are not in it yet, and are read through" if found.missing else ""
+        output.note(f"the index says what the log says of {found.records} records{behind}")
+        for first in found.wrong:
+            output.note(
+                f"its part from record {first} on says something else: `symbi audit reindex` makes it again"
+            )
+    return exits.FINDING if found.wrong else exits.DONE
+
+
 def _trace(options: argparse.Namespace) -> int:
     from symbi.audit.trace import trace
     from symbi.errors import InputError
 
     if options.depth < 1:
         raise InputError("--depth is at least 1")
+    if options.proofs and not options.json:
+        raise InputError("--proofs takes --json: a proof is a text of 2 KB for each line")
     log = proofs.open_trail(options)
     catch_up(log)
     tree = trace(log, options.event, depth=options.depth)
     if options.json:
-        output.print_json(tree.to_json())
+        output.print_json(tree.to_json(log if options.proofs else None))
         return exits.DONE
     sys.stdout.write("\n".join(_branches(tree)) + "\n")
     output.note(
@@ -113,6 +147,13 @@ def _trace(options: argparse.Namespace) -> int:
         f"read. {len(tree.events())} records; signatures were not checked: `symbi audit verify` does"
     )
     return exits.DONE
+
+
+def _messages(node: Source) -> str:
+    """Which messages a record names, for `symbi audit prove --message`."""
+    named = node.messages
+    more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+    return f"message {named[0]}{more}" if named else ""
 
 
 def _branches(node: Source, lead: str = "", hang: str = "") -> list[str]:
@@ -130,6 +171,7 @@ def _branches(node: Source, lead: str = "", hang: str = "") -> list[str]:
         *[text if len(text) <= 60 else text[:12] + "…" for text in what],
         "[" + ", ".join(event.labels) + "]" if event.labels else "",
         event.event_id,
+        _messages(node),
         "(above)" if node.seen else "",
     ]
     # The words come from the trail, so they are cleaned; the lines and colours are ours.

@@ -14,6 +14,7 @@
 //! - IX4 nothing here takes the writer's lock; who builds holds a lock of the index, and others read through meanwhile.
 
 mod build;
+mod check;
 mod fetch;
 mod rows;
 mod terms;
@@ -63,6 +64,19 @@ pub struct Indexed {
     /// Segments that still have records to take in; 0 also where somebody else is at it.
     pub left: usize,
     /// Somebody else builds.
+    pub busy: bool,
+}
+
+/// The index held against the log, unit by unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Records that are in units which say what the log says.
+    pub records: u64,
+    /// First records of units that say something else, or nothing that can be read.
+    pub wrong: Vec<u64>,
+    /// Records of the log that no unit has: queries read them through.
+    pub missing: u64,
+    /// Somebody builds; nothing was looked at.
     pub busy: bool,
 }
 

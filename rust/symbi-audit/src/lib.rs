@@ -48,7 +48,7 @@ pub use checkpoint::{Checkpoint, origin};
 pub use error::LogError;
 pub use event::{EVENT_TYPE_BYTES_MAX, Event, RECORD_BYTES_MAX, check_event_type, write_json_string};
 pub use export::{export, lines};
-pub use index::{Found, Index, Indexed};
+pub use index::{Checked, Found, Index, Indexed};
 pub use json::{JSON_DEPTH_MAX, JsonError, check_details};
 pub use keeper::checkpoint_at_rest;
 pub use log::Log;

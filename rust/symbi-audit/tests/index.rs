@@ -216,6 +216,41 @@ fn ix3_damage_anywhere_in_a_unit_costs_no_answer() {
 }
 
 #[test]
+fn ix5_a_unit_that_says_something_else_than_the_log_is_named_sums_and_all() {
+    let bench = bench(Disk::new());
+    fill(&bench, &(0..90).collect::<Vec<u8>>());
+    let index = index(&bench);
+    assert_eq!(index.check().unwrap().missing as usize, bench.records().len());
+    index.build(99, 1).unwrap();
+    let good = index.check().unwrap();
+    assert!(good.wrong.is_empty() && good.missing == 0, "{good:?}");
+    assert_eq!(good.records as usize, bench.records().len());
+    fill(&bench, &[3; 20]);
+    let behind = index.check().unwrap();
+    assert!(behind.wrong.is_empty() && behind.missing >= 20, "what is only behind is right: {behind:?}");
+    // A unit of other records, genuine in itself: as somebody would make it to leave records out.
+    let other = self::bench(Disk::new());
+    fill(&other, &(0..90).rev().collect::<Vec<u8>>());
+    self::index(&other).build(99, 1).unwrap();
+    let unit = path("index/000000000000.unit");
+    let kept = bench.disk.content(&unit).unwrap();
+    let mut forged = other.disk.content(&unit).unwrap();
+    assert_ne!(kept, forged);
+    for content in [std::mem::take(&mut forged), b"not a unit".to_vec(), kept[..kept.len() - 1].to_vec()] {
+        bench.disk.overwrite(&unit, content);
+        assert_eq!(self::index(&bench).check().unwrap().wrong, [0], "IX5");
+    }
+    for at in (0..kept.len()).step_by(97) {
+        let mut bad = kept.clone();
+        bad[at] ^= 1;
+        bench.disk.overwrite(&unit, bad);
+        assert_eq!(self::index(&bench).check().unwrap().wrong, [0], "IX5 byte {at}");
+    }
+    bench.disk.overwrite(&unit, kept);
+    assert!(self::index(&bench).check().unwrap().wrong.is_empty());
+}
+
+#[test]
 fn ix1_a_record_that_was_changed_in_the_log_is_never_answered() {
     let bench = bench(Disk::new());
     fill(&bench, &[1; 20]);

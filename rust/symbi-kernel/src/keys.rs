@@ -92,6 +92,21 @@ impl Keys {
         Ok(Self { signing_seed: key("signing.key")?, master: key("master.key")? })
     }
 
+    /// Of a log that has no runtime: one secret in `file`, made unless `must_exist`, for sealing alone.
+    pub(crate) fn for_sealing(
+        file: &Path,
+        must_exist: bool,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, KeyError> {
+        let master = read_or_make(file, must_exist, entropy, None)?;
+        if let Some(directory) = file.parent() {
+            File::open(directory)
+                .and_then(|handle| handle.sync_all())
+                .map_err(|source| KeyError::Io { path: directory.to_owned(), source })?; // K10
+        }
+        Ok(Self { signing_seed: Zeroizing::new([0; KEY_BYTES]), master })
+    }
+
     pub(crate) fn signing_seed(&self) -> &[u8; KEY_BYTES] {
         &self.signing_seed
     }

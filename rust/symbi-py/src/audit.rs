@@ -41,8 +41,8 @@ impl From<VerifyError> for Raise {
     }
 }
 
-/// `(event_type, agent_id, details, subjects)`.
-type Row = (String, Option<String>, String, Vec<String>);
+/// `(event_type, agent_id, details, subjects, personal)`.
+type Row = (String, Option<String>, String, Vec<String>, Option<String>);
 /// `(seq, event_id, timestamp_us, chain, signature)`.
 type Written = (u64, String, u64, String, Vec<u8>);
 /// The fields of a record in the order of its line; details and personal as JSON text, chain as hex.
@@ -86,6 +86,7 @@ struct Given {
     agent_id: Option<PyBackedStr>,
     details: PyBackedStr,
     subjects: Vec<String>,
+    personal: Option<PyBackedStr>,
 }
 
 impl Given {
@@ -94,8 +95,8 @@ impl Given {
         if let Some(given) = Self::of_texts(event) {
             return Ok(given);
         }
-        let (event_type, agent_id, details, subjects) = row.call1((event,))?.extract()?;
-        Ok(Self { event_type, agent_id, details, subjects })
+        let (event_type, agent_id, details, subjects, personal) = row.call1((event,))?.extract()?;
+        Ok(Self { event_type, agent_id, details, subjects, personal })
     }
 
     fn of_texts(event: &Bound<'_, PyAny>) -> Option<Self> {
@@ -117,26 +118,38 @@ impl Given {
             agent_id: if agent_id.is_none() { None } else { Some(text(agent_id)?) },
             details: text(event.get_item(2).ok()?)?,
             subjects: Vec::new(),
+            personal: None,
         })
     }
 
     fn check(&self) -> Result<(), Raise> {
-        check(&self.event_type, self.agent_id.as_deref(), &self.details, &self.subjects)
+        let personal = self.personal.as_deref();
+        check(&self.event_type, self.agent_id.as_deref(), &self.details, &self.subjects, personal)
     }
 
     fn event(&self) -> Event<'_> {
         Event {
             agent_text: self.agent_id.as_deref(),
             subjects: &self.subjects,
+            personal: self.personal.as_deref(),
             ..Event::new(&self.event_type, &self.details)
         }
     }
 }
 
 /// What an application hands in is checked here, before anything is taken.
-fn check(event_type: &str, agent_id: Option<&str>, details: &str, subjects: &[String]) -> Result<(), Raise> {
+fn check(
+    event_type: &str,
+    agent_id: Option<&str>,
+    details: &str,
+    subjects: &[String],
+    personal: Option<&str>,
+) -> Result<(), Raise> {
     check_event_type(event_type)?;
-    check_details(details).map_err(|error| Raise::new("InputError", format!("`details`: {error}")))?;
+    for (name, text) in [("details", Some(details)), ("personal", personal)] {
+        let checked = text.map_or(Ok(()), check_details);
+        checked.map_err(|error| Raise::new("InputError", format!("`{name}`: {error}")))?;
+    }
     let subjects = subjects.iter().map(|text| ("subject", text.as_str()));
     for (name, text) in agent_id.map(|text| ("agent_id", text)).into_iter().chain(subjects) {
         if text.is_empty() || text.len() > NAME_BYTES_MAX {
@@ -150,8 +163,9 @@ fn check(event_type: &str, agent_id: Option<&str>, details: &str, subjects: &[St
 /// The longest agent id or pseudonym: names are for finding, values belong in `details`.
 const NAME_BYTES_MAX: usize = 256;
 
-fn event<'a>((event_type, agent_id, details, subjects): &'a Row) -> Event<'a> {
-    Event { agent_text: agent_id.as_deref(), subjects, ..Event::new(event_type, details) }
+fn event<'a>((event_type, agent_id, details, subjects, personal): &'a Row) -> Event<'a> {
+    let (agent_text, personal) = (agent_id.as_deref(), personal.as_deref());
+    Event { agent_text, subjects, personal, ..Event::new(event_type, details) }
 }
 
 /// An application's log, open for writing.
@@ -204,7 +218,7 @@ impl AuditWriter {
     /// Appends one event and waits until it is on disk.
     fn append(&self, py: Python<'_>, row: Row, timeout_s: f64) -> PyResult<Written> {
         enter(py, || -> Result<_, Raise> {
-            check(&row.0, row.1.as_deref(), &row.2, &row.3)?;
+            check(&row.0, row.1.as_deref(), &row.2, &row.3, row.4.as_deref())?;
             let receipt = self.log.append(&event(&row))?;
             self.log.wait_durable(receipt.seq, seconds(timeout_s)?)?;
             Ok(self.written(&receipt))

@@ -1,4 +1,4 @@
-//! Persons of a `Kernel`: erased, held, named.
+//! Persons of a `Kernel`: erased, held, named; and those of a log that an application keeps for itself.
 
 use std::path::PathBuf;
 
@@ -100,8 +100,66 @@ fn pseudonym_in(
     })
 }
 
+impl From<core::OwnPersonsError> for Raise {
+    fn from(error: core::OwnPersonsError) -> Self {
+        let class = match &error {
+            core::OwnPersonsError::Key(_) => "CryptoError",
+            core::OwnPersonsError::Subject(core::SubjectError::Io { .. }) => "AuditError",
+            core::OwnPersonsError::Subject(core::SubjectError::Foreign { .. }) => "CryptoError",
+            core::OwnPersonsError::Subject(_) => "InputError",
+        };
+        Self::new(class, error.to_string())
+    }
+}
+
+/// The persons of an application's log.
+#[pyclass(frozen, module = "symbi._core")]
+struct OwnPersons {
+    core: core::OwnPersons,
+}
+
+#[pymethods]
+impl OwnPersons {
+    /// Opens, or makes, the directory of their keys.
+    #[new]
+    fn new(py: Python<'_>, directory: PathBuf, backups: Vec<PathBuf>, may_make: bool) -> PyResult<Self> {
+        enter(py, || core::OwnPersons::open(&directory, backups, may_make)).map(|core| Self { core })
+    }
+
+    /// These never get a key again.
+    fn mark_erased(&self, pseudonyms: Vec<String>) {
+        self.core.mark_erased(pseudonyms);
+    }
+
+    /// `(pseudonym, sealed)`.
+    fn seal(&self, py: Python<'_>, subject: &str, plain: &str) -> PyResult<(String, String)> {
+        enter(py, || self.core.seal(subject, plain.as_bytes()))
+    }
+
+    /// What was sealed.
+    fn unseal(&self, py: Python<'_>, sealed: &str) -> PyResult<Vec<u8>> {
+        plain(py.detach(|| self.core.unseal(sealed)), "it was not sealed with the keys of this log")
+    }
+
+    /// The pseudonyms of a person.
+    fn known(&self, py: Python<'_>, subject: &str) -> PyResult<Vec<String>> {
+        enter(py, || self.core.known(subject))
+    }
+
+    /// Destroys a key; answers the backup directories that were not reached.
+    fn destroy(&self, py: Python<'_>, pseudonym: &str) -> PyResult<Vec<PathBuf>> {
+        enter(py, || self.core.destroy(pseudonym))
+    }
+
+    /// Whether a key file of this pseudonym lies about.
+    fn lies_about(&self, py: Python<'_>, pseudonym: &str) -> bool {
+        py.detach(|| self.core.lies_about(pseudonym))
+    }
+}
+
 /// Adds this module's functions to `symbi._core`.
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<OwnPersons>()?;
     module.add_function(wrap_pyfunction!(places, module)?)?;
     module.add_function(wrap_pyfunction!(pseudonym_in, module)?)
 }

@@ -101,6 +101,15 @@ impl AuditIndex {
         })
     }
 
+    /// Holds it against the log: records that are in it rightly, first records of what is wrong, records that are not in
+    /// it, whether somebody builds.
+    fn check(&self, py: Python<'_>) -> PyResult<(u64, Vec<u64>, u64, bool)> {
+        enter(py, || -> Result<_, LogError> {
+            let found = self.index.check()?;
+            Ok((found.records, found.wrong, found.missing, found.busy))
+        })
+    }
+
     /// Removes it, so that it is built from the beginning.
     fn remove(&self, py: Python<'_>) -> PyResult<()> {
         enter(py, || self.index.remove())

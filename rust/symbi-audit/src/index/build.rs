@@ -24,7 +24,7 @@ const UNIT_BYTES_MAX: u64 = 1 << 31;
 
 /// Hashes, kept.
 #[derive(Default)]
-struct Memo {
+pub(super) struct Memo {
     known: HashMap<(Field, String), Term>,
 }
 
@@ -46,8 +46,8 @@ impl Memo {
 }
 
 /// One unit while it grows.
-struct Growing {
-    header: Header,
+pub(super) struct Growing {
+    pub(super) header: Header,
     draft: Draft,
     types: BTreeSet<String>,
 }
@@ -83,10 +83,7 @@ impl Place<'_> {
         let mut lines = Lines::open(self.storage, self.trail, segment)?;
         let mut memo = Memo::default();
         let mut growing: Option<Growing> = None;
-        let mut before: Link = match work.behind {
-            Some(segment) => Fetch::open(self.storage, self.trail, segment)?.link_last()?,
-            None => [0; 32],
-        };
+        let mut before = self.link_before(work.behind)?;
         let (mut seq, mut start) = (segment.first, 0);
         while let Some(line) = lines.next_line()? {
             let end = start + line.len() as u64;
@@ -110,7 +107,15 @@ impl Place<'_> {
         Ok(seq.max(from))
     }
 
-    fn begin(&self, segment: u64, view: &View<'_>, start: u64, link_before: Link) -> Growing {
+    /// The last link of the segment before.
+    pub(super) fn link_before(&self, behind: Option<u64>) -> io::Result<Link> {
+        match behind {
+            Some(segment) => Fetch::open(self.storage, self.trail, segment)?.link_last(),
+            None => Ok([0; 32]),
+        }
+    }
+
+    pub(super) fn begin(&self, segment: u64, view: &View<'_>, start: u64, link_before: Link) -> Growing {
         let header = Header {
             log_id: self.log_id,
             first: view.seq,
@@ -128,21 +133,28 @@ impl Place<'_> {
     }
 
     fn finish(&self, growing: Option<Growing>, complete: bool) -> io::Result<()> {
-        let Some(Growing { mut header, mut draft, types }) = growing else { return Ok(()) };
-        header.complete = complete;
-        draft.types = types.into_iter().collect();
-        let bytes = draft.encode(&header)?;
-        let waiting = self.index.join(format!("{}.tmp", name(header.first)));
+        let Some(growing) = growing else { return Ok(()) };
+        let first = growing.header.first;
+        let bytes = growing.encode(complete)?;
+        let waiting = self.index.join(format!("{}.tmp", name(first)));
         let file = self.storage.open(&waiting, OpenMode::Create)?;
         file.set_size(0)?;
         file.write_at(0, &bytes)?;
         file.sync_data()?; // a unit whose blocks came late would be damaged, and made again
-        self.storage.rename(&waiting, &self.index.join(name(header.first)))
+        self.storage.rename(&waiting, &self.index.join(name(first)))
     }
 }
 
 impl Growing {
-    fn take(&mut self, view: &View<'_>, end: u64, memo: &mut Memo) {
+    /// The bytes of the unit's file.
+    pub(super) fn encode(self, complete: bool) -> io::Result<Vec<u8>> {
+        let Self { mut header, mut draft, types } = self;
+        header.complete = complete;
+        draft.types = types.into_iter().collect();
+        draft.encode(&header)
+    }
+
+    pub(super) fn take(&mut self, view: &View<'_>, end: u64, memo: &mut Memo) {
         let row = self.draft.offsets.len() as u16; // below `ROWS_MAX`
         self.draft.offsets.push((self.header.end - self.header.start) as u32); // below `UNIT_BYTES_MAX`
         self.draft.times_us.push(view.timestamp_us);

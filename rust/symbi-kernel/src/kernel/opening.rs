@@ -240,7 +240,7 @@ impl Kernel {
         let mut recovery = Recovery::by(options.provider);
         let keys = Arc::new(keys);
         let subjects = Arc::new(Subjects::new(
-            &options.data,
+            Subjects::of_data(&options.data),
             options.subject_key_backups.clone(),
             options.provider,
             Arc::clone(&keys),
