@@ -51,7 +51,7 @@ async def _plant(data: Path) -> str:
             name="a", function=_quiet, isolation="in_process", capabilities=["knowledge:write"]
         )
         agent = await rt.schedule_agent(config)
-        content = await rt.context.ingest(agent, "t", [Passage(f"the {WORD}", 0, 19)], subject="jane")
+        content = await rt.context.ingest(agent, WORD, [Passage(f"the {WORD}", 0, 19)], subject="jane")
         await rt.context.store_document(agent, content, ["*"])
         await rt.run(agent, {"note": WORD}, subject="jane")
         return str(rt.persons.pseudonym("jane"))
@@ -65,18 +65,22 @@ async def _look(data: Path, pseudonym: str, *, promised: bool, story: str) -> bo
         asked = trail.query(action="data.erase", resource=f'Subject::"{pseudonym}"')
         told = trail.query(event_type="subject.erased")
         keys = [path for path in (data / "keys").rglob("*") if path.name == pseudonym]
-        (run,) = [event for event in trail.query(action="agent.run") if "sealed" in event.details]
+        (sealed,) = [
+            event.details["projection"]
+            for event in trail.query(action="data.write")
+            if "projection" in event.details
+        ]
         if known:
             assert not asked, f"{story}: its record is on disk, and it was not finished"
             assert not told, story
             assert keys, story
-            assert WORD.encode() in rt.kernel.unseal(run.details["sealed"]), story
+            assert WORD.encode() in rt.kernel.unseal(sealed), story
         else:
             assert asked, f"{story}: forgotten without a record"
             assert told, story
             assert not keys, story
             with pytest.raises(symbi.errors.ErasedError):
-                rt.kernel.unseal(run.details["sealed"])
+                rt.kernel.unseal(sealed)
         assert not (promised and known), f"{story}: promised"
     trail.verify()
     content = (data / "state.db").read_bytes()

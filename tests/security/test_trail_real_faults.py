@@ -37,7 +37,7 @@ except symbi.errors.LogUnavailableError:
 _CLOCK = """
 import sys
 import symbi
-from typing import TYPE_CHECKING
+from pathlib import Path
 clock = Path(sys.argv[2])
 def note(log, text):
     clock.write_text(text)

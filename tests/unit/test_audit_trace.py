@@ -130,7 +130,7 @@ def test_tr4_an_ordinary_message_that_led_to_a_call_is_named_and_proven_to_a_str
     found = MessageProof(**{**proof, "path": tuple(proof["path"])})
     found.check()
     proven = symbi.audit.Proof(sent["proof"]).check(demo.fingerprint)
-    assert proven.seq == sent["seq"]
+    assert proven.event.seq == sent["seq"]
     with pytest.raises(CryptoError):
         dataclasses.replace(found, leaf="00" * 32).check()
     assert main(["audit", "trace", str(refused.seq), str(demo.directory)]) == 0

@@ -11,7 +11,7 @@ import pytest
 import symbi
 from symbi.audit import verify_trail
 from symbi.control import act
-from symbi.errors import AuditError, InputError, PolicyDenied
+from symbi.errors import InputError, PolicyDenied
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,20 +106,16 @@ async def test_each_of_them_is_under_policy_and_the_refusal_is_a_record(tmp_path
     )
     async with symbi.Runtime.open(data=tmp_path / "d", policy=policy) as rt:
         trail = symbi.AuditLog.open(rt.opened["trail"])
-        for command, arguments in (
-            ("audit.rotate", {}),
-            ("audit.hold", {"on": True, "reason": "case 7"}),
-            ("audit.prune", {"before_us": 1}),
+        key = trail.last(1)[0].key
+        for request in (
+            {"command": "audit.rotate"},
+            {"command": "audit.hold", "on": True, "reason": "case 7"},
+            {"command": "audit.compromised", "key": key, "from": 1, "reason": "x"},
         ):
-            before = trail.last(1)[0].key
-            try:
-                answer = await _ask(rt, command, **arguments)
-            except (PolicyDenied, AuditError):
-                denied = trail.last(1)[0]
-                assert denied.decision == "deny"
-            else:
-                assert answer == {"pruned": None}, "nothing to decide: nothing may be pruned"
-            assert trail.last(1)[0].key == before
+            with pytest.raises(PolicyDenied):
+                await act(rt, "host", request)
+            assert trail.last(1)[0].decision == "deny"
+        assert trail.query(event_type="key.rotated") == []
         assert trail.held is None
 
 
