@@ -80,7 +80,7 @@ class Source:
 
     def to_json(self, log: AuditLog | None = None) -> dict[str, Any]:
         """The tree as plain JSON values; with a log, each record with its proof, and each message with its own."""
-        proven = {}
+        proven: dict[str, Any] = {}
         if log is not None:
             proven["proof"] = log.prove(self.event).text
             proven["message_proofs"] = [one.to_json() for one in self.proofs()]

@@ -64,7 +64,9 @@ fn a3_every_flipped_bit_of_a_200_event_log_is_found_and_named() {
     let long = std::env::var_os("SYMBI_LONG").is_some();
     let checked = Bench::on(victim);
     let mut flips = 0;
-    let is_taken = |bit: &usize| if long { bit % 7 == 0 || record_of[bit / 8] < 22 } else { bit % 601 == 0 };
+    let is_taken = |bit: &usize| {
+        if long { bit.is_multiple_of(7) || record_of[bit / 8] < 22 } else { bit.is_multiple_of(601) }
+    };
     for bit in (0..good.len() * 8).filter(is_taken) {
         let mut bad = good.clone();
         bad[bit / 8] ^= 1 << (bit % 8);

@@ -269,7 +269,7 @@ mod tests {
     use curve25519_dalek::edwards::EdwardsPoint;
 
     #[test]
-    fn multiples_of_the_base_point_are_those_of_another_implementation() {
+    fn c6_multiples_of_the_base_point_are_those_of_another_implementation_in_every_lane() {
         let Some(table) = table() else { return };
         let mut scalars: Vec<Scalar> = (0..40u64).map(Scalar::from).collect();
         scalars.extend((0..40u64).map(|number| -Scalar::from(number)));
