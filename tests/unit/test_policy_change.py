@@ -162,7 +162,7 @@ async def test_p3_under_load_every_decision_is_by_one_whole_set(tmp_path: Path) 
     for name in ("one", "two"):
         rules = (
             f'@id("{name}-a") permit (principal, action, resource);\n'
-            f'@id("{name}-b") forbid (principal, action == Action::"net.connect", resource);\n'
+            f'@id("{name}-b") forbid (principal, action == Action::"key.change", resource);\n'
         )
         (tmp_path / f"{name}.cedar").write_text(rules)
     async with symbi.Runtime.open(data=tmp_path / "d", policy=tmp_path / "one.cedar") as rt:

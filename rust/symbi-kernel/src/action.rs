@@ -41,7 +41,7 @@ const fn brake(name: &'static str) -> Action {
 }
 
 /// All actions (K1).
-pub const ACTIONS: [Action; 23] = [
+pub const ACTIONS: [Action; 22] = [
     internal("agent.create"),
     internal("agent.run"),
     internal("agent.resume"),
@@ -58,7 +58,6 @@ pub const ACTIONS: [Action; 23] = [
     internal("data.write"),
     internal("data.search"),
     external("sandbox.start"),
-    external("net.connect"),
     external("operation.approve"),
     external("operation.resolve"),
     external("policy.change"),

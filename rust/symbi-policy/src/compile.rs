@@ -25,6 +25,7 @@ use crate::expression::{Counters, counters};
 use crate::index::{Index, Scope};
 use crate::nesting::{BRACKETS_MAX, OPERATORS_MAX, pieces, too_deep, with_stacks};
 use crate::valid::surely_valid;
+use crate::vocabulary::UNASKED;
 
 /// Largest source, in bytes: a thousand policies with comments stay far below it.
 pub const SOURCE_BYTES_MAX: usize = 1024 * 1024;
@@ -274,6 +275,11 @@ impl Work<'_> {
             let mut finding = from_cedar(&source.name, &source.text, first, error_code(error), error);
             if let ValidationError::UnsafeAttributeAccess(_) = error {
                 finding.help = finding.help.or_else(|| self.nearest_counter(&finding.message));
+            }
+            if let ValidationError::UnrecognizedActionId(found) = error {
+                let unasked =
+                    UNASKED.iter().find(|(name, _)| found.actual_action_id.contains(&format!("\"{name}\"")));
+                finding.help = unasked.map(|(_, instead)| (*instead).to_owned()).or(finding.help);
             }
             self.findings.push(finding);
         }

@@ -39,7 +39,7 @@ pub enum Per {
 pub enum Kind {
     /// Operations.
     Count,
-    /// An amount of each operation: `bytes`, `time_ms`, or what its tool declares, such as `tokens` or `cost`.
+    /// An amount of each operation: `bytes`, `time_ms`, `cpu_ms`, or what its tool declares, such as `tokens` or `cost`.
     Sum(String),
     /// Different values: `resource`, or `call.<name>` for a declared attribute of a tool call.
     Distinct(String),
@@ -123,6 +123,8 @@ pub fn is_measured(action: &str, measure: &str) -> bool {
         "calls" | "bytes" => true,
         // Of an act until its outcome; of a run until its end, less what it stood still.
         "time_ms" => ["tool.call", "sandbox.start", "agent.run"].contains(&action),
+        // Of a run in a sandbox, as the host reads it; nobody can tell whose a processor was in a process of many.
+        "cpu_ms" => action == "agent.run",
         _ => action == "tool.call", // by the word of the tool
     }
 }
@@ -174,7 +176,8 @@ mod tests {
     fn what_an_action_does_not_have_is_not_measured() {
         assert!(is_measured("message.send", "bytes") && is_measured("agent.run", "calls"));
         assert!(is_measured("sandbox.start", "time_ms") && is_measured("tool.call", "tokens"));
-        assert!(is_measured("agent.run", "time_ms"));
+        assert!(is_measured("agent.run", "time_ms") && is_measured("agent.run", "cpu_ms"));
+        assert!(!is_measured("tool.call", "cpu_ms") && !is_measured("sandbox.start", "cpu_ms"));
         assert!(!is_measured("message.send", "time_ms") && !is_measured("message.send", "tokens"));
     }
 

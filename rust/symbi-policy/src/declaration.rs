@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::counter::{CounterSpec, Kind, NAME_CHARS_MAX, Per, WINDOW_S_MAX, is_measured, is_name};
 use crate::diagnostic::{Diagnostic, nearest, place};
-use crate::vocabulary::ACTIONS;
+use crate::vocabulary::{ACTIONS, instead_of};
 
 const COUNTER_KEYS: [&str; 8] = ["action", "per", "window_s", "kind", "of", "resource", "label", "shown_to"];
 const BUDGET_KEYS: [&str; 7] = ["action", "measure", "window_s", "resource", "run", "agent", "tenant"];
@@ -149,8 +149,9 @@ impl Reader<'_> {
         let action = self.word(table, at, "action", &ACTIONS);
         let window_us = self.window_us(table, at);
         let measure = self.text(table, "measure").unwrap_or_else(|| {
-            let help =
-                Some("accepted: `calls`, `bytes`, `time_ms`, or an amount that the tool declares".into());
+            let help = Some(
+                "accepted: `calls`, `bytes`, `time_ms`, `cpu_ms`, or an amount that the tool declares".into(),
+            );
             self.find(at, "counters.missing_key", "`measure` is missing".to_owned(), help);
             CALLS.to_owned()
         });
@@ -216,7 +217,7 @@ impl Reader<'_> {
             }
             (kind, of) => {
                 let accepted = if kind == "sum" {
-                    "accepted: `bytes`, `time_ms`, or an amount that the tool declares, such as `tokens`"
+                    "accepted: `bytes`, `time_ms`, `cpu_ms`, or an amount that the tool declares, such as `tokens`"
                 } else {
                     "accepted: `resource`, or `call.<name>` for a declared attribute of a call"
                 };
@@ -238,7 +239,7 @@ impl Reader<'_> {
             Kind::Distinct(of) => (of, of == "resource" || action == "tool.call"),
         };
         if !has {
-            let help = "`bytes` are there for every action, `time_ms` for `tool.call`, `sandbox.start` and `agent.run`, what a tool declares for `tool.call`";
+            let help = "`bytes` are there for every action, `time_ms` for `tool.call`, `sandbox.start` and `agent.run`, `cpu_ms` for `agent.run`, what a tool declares for `tool.call`";
             let text = format!("an operation of `{action}` has no `{of}`");
             self.find(offset(table, key, at), "counters.value", text, Some(help.to_owned()));
         }
@@ -279,7 +280,8 @@ impl Reader<'_> {
                 DeValue::String(text) if ACTIONS.contains(&text.as_ref()) => found.push(text.to_string()),
                 other => {
                     let shown = if let DeValue::String(text) = other { text.as_ref() } else { "this" };
-                    let help = nearest(shown, ACTIONS).map(|near| format!("did you mean `{near}`?"));
+                    let near = || nearest(shown, ACTIONS).map(|near| format!("did you mean `{near}`?"));
+                    let help = instead_of(shown).map(str::to_owned).or_else(near);
                     let text = format!("`{shown}` is not an action");
                     self.find(member.span().start, "counters.value", text, help);
                 }
@@ -304,9 +306,10 @@ impl Reader<'_> {
             return Some(text);
         }
         let near = nearest(&text, accepted.iter().copied());
-        let help = match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("accepted: {}", list(accepted)),
+        let help = match (instead_of(&text).filter(|_| key == "action"), near) {
+            (Some(instead), _) => instead.to_owned(),
+            (None, Some(near)) => format!("did you mean `{near}`?"),
+            (None, None) => format!("accepted: {}", list(accepted)),
         };
         let shown = if text.is_empty() { "what stands here".to_owned() } else { format!("`{text}`") };
         let message = format!("{shown} is not a value of `{key}`");
@@ -365,12 +368,12 @@ mod tests {
         let specs = parse_counters("x", GOOD).unwrap();
         assert_eq!(specs, [CounterSpec::counting("tool_calls", "tool.call", Per::Principal, 60_000_000)]);
         let text = "[counters.patients]\naction = \"tool.call\"\nper = \"run\"\nwindow_s = 1\nkind = \"distinct\"\n\
-            of = \"call.patient\"\nresource = \"ehr.*\"\nlabel = \"phi\"\nshown_to = [\"net.connect\"]\n";
+            of = \"call.patient\"\nresource = \"ehr.*\"\nlabel = \"phi\"\nshown_to = [\"data.write\"]\n";
         let spec = parse_counters("x", text).unwrap().remove(0);
         assert_eq!(spec.kind, Kind::Distinct("call.patient".into()));
         assert_eq!((spec.resource.as_deref(), spec.label.as_deref()), (Some("ehr.*"), Some("phi")));
         assert!(
-            spec.is_seen_by("net.connect") && spec.is_seen_by("tool.call") && !spec.is_seen_by("data.read")
+            spec.is_seen_by("data.write") && spec.is_seen_by("tool.call") && !spec.is_seen_by("data.read")
         );
     }
 
@@ -429,6 +432,7 @@ mod tests {
         assert_eq!(codes(&GOOD.replace("\"count\"", "\"sum\""))[0].0, "counters.missing_key");
         for (action, kind) in [
             ("message.send", "\"sum\"\nof = \"time_ms\""),
+            ("tool.call", "\"sum\"\nof = \"cpu_ms\""),
             ("message.send", "\"sum\"\nof = \"tokens\""),
             ("message.send", "\"distinct\"\nof = \"call.who\""),
         ] {

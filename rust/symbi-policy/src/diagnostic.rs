@@ -179,6 +179,6 @@ mod tests {
         assert_eq!(nearest("tool.cal", names), Some("tool.call"));
         assert_eq!(nearest("tol.cll", names), Some("tool.call"));
         assert_eq!(nearest("di", names), Some("id"), "a swap is one edit");
-        assert_eq!(nearest("net.connect", names), None);
+        assert_eq!(nearest("key.change", names), None);
     }
 }

@@ -28,7 +28,7 @@ pub struct Approval {
 pub struct Budget {
     /// The rule's name: what it lets through is counted together.
     pub rule: String,
-    /// `calls`, `bytes`, `time_ms`, or an amount that the tool declares.
+    /// `calls`, `bytes`, `time_ms`, `cpu_ms`, or an amount that the tool declares.
     pub measure: String,
     /// The most within the window.
     pub cap: u64,

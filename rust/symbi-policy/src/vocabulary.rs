@@ -9,7 +9,7 @@ use crate::entity::{Entity, EntityError, Uid};
 use crate::value::Value;
 
 /// Every action of the schema.
-pub const ACTIONS: [&str; 23] = [
+pub const ACTIONS: [&str; 22] = [
     "agent.create",
     "agent.run",
     "agent.suspend",
@@ -27,13 +27,37 @@ pub const ACTIONS: [&str; 23] = [
     "data.search",
     "data.erase",
     "sandbox.start",
-    "net.connect",
     "operation.approve",
     "operation.resolve",
     "policy.change",
     "key.change",
     "label.declassify",
 ];
+
+/// Actions that somebody may expect and nothing asks: a rule about one would hold nobody, so it is refused, with what to
+/// write instead.
+pub(crate) const UNASKED: [(&str, &str); 3] = [
+    (
+        "net.connect",
+        "nothing asks `net.connect`: no sandbox has a network, and an agent reaches one through tools alone. Write a rule for \
+         `tool.call`: of an argument `url` that is declared as an address it sees \
+         `context.call.getTag(\"url\")` and `context.call.getTag(\"url.reach\")`",
+    ),
+    (
+        "resource.allocate",
+        "nothing asks `resource.allocate`: write a rule for `agent.run`, whose context has what the run will hold, such as \
+         `context.memory_mb`",
+    ),
+    (
+        "agent.configure",
+        "nothing asks `agent.configure`: an agent is decided on whole at `agent.create`, and not changed after that",
+    ),
+];
+
+/// What to write instead of an action that nothing asks.
+pub(crate) fn instead_of(action: &str) -> Option<&'static str> {
+    UNASKED.iter().find(|(unasked, _)| *unasked == action).map(|(_, instead)| *instead)
+}
 
 /// What policies see of an agent.
 #[derive(Clone, Debug)]
@@ -144,15 +168,6 @@ pub fn sandbox(id: &str, tier: SecurityTier, network: bool, writable: bool) -> R
         ("writable", Value::Bool(writable)),
     ];
     Entity::new("Sandbox", id, attributes, [])
-}
-
-/// `Network::"<host>:<port>"`.
-///
-/// # Errors
-/// The name is too long.
-pub fn network(host: &str, port: u16) -> Result<Entity, EntityError> {
-    let attributes = [("host", Value::String(host.to_owned())), ("port", Value::Long(i64::from(port)))];
-    Entity::new("Network", &format!("{host}:{port}"), attributes, [])
 }
 
 /// `Topic::"orders.eu.new"`, in `Topic::"orders.eu"` and in `Topic::"orders"`; likewise for a pattern, as far as its levels

@@ -48,6 +48,8 @@ fn secure_default_lets_agents_live_and_talk_and_nothing_leave() {
     let host = vocabulary::host().unwrap();
     let (scout, other) = (agent("scout", &[]), agent("other", &[]));
     let writer = agent("writer", &["knowledge:write"]);
+    let readers = ["*".to_owned()];
+    let for_all = vocabulary::document("e", "knowledge", &LabelSet::default(), "writer", &readers).unwrap();
     let collection = vocabulary::named("Collection", "main").unwrap();
     let document =
         vocabulary::document("d1", "main", &labels(&["personal"]), "scout", &["scout".into()]).unwrap();
@@ -55,7 +57,6 @@ fn secure_default_lets_agents_live_and_talk_and_nothing_leave() {
     let networked = vocabulary::sandbox("s2", SecurityTier::Docker, true, false).unwrap();
     let writable = vocabulary::sandbox("s3", SecurityTier::Gvisor, false, true).unwrap();
     let topic = vocabulary::named("Topic", "news").unwrap();
-    let network = vocabulary::network("example.org", 443).unwrap();
     let tool = vocabulary::tool("outbox.send", "outbox", "external", "high").unwrap();
     let reader_tool = vocabulary::tool("files.read", "files", "read", "low").unwrap();
     let runtime = vocabulary::named("Runtime", "this").unwrap();
@@ -69,6 +70,7 @@ fn secure_default_lets_agents_live_and_talk_and_nothing_leave() {
         (&host, "sandbox.start", &closed),
         (&scout, "data.read", &document),
         (&scout, "data.search", &document),
+        (&other, "data.read", &for_all),
         (&scout, "data.search", &collection),
         (&writer, "data.write", &collection),
         (&host, "data.write", &collection),
@@ -82,8 +84,6 @@ fn secure_default_lets_agents_live_and_talk_and_nothing_leave() {
         (&scout, "agent.stop", &other),
         (&host, "sandbox.start", &networked),
         (&host, "sandbox.start", &writable),
-        (&scout, "net.connect", &network),
-        (&host, "net.connect", &network),
         (&scout, "tool.call", &tool),
         (&host, "tool.call", &tool),
         (&scout, "tool.call", &reader_tool),

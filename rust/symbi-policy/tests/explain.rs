@@ -65,7 +65,7 @@ fn a_permit_for_somebody_else_is_near_when_its_head_alone_is_in_the_way() {
     assert_eq!(told.clause.as_deref(), Some("principal == Agent::\"ana\""));
     let change = told.change_that_would_allow.unwrap();
     assert_eq!(change, "it would be allowed if the rule said `principal == Host::\"host\"` in its head");
-    let told = ask(text, "net.connect", &Entity::bare(Uid::parse("Network::\"x\"").unwrap()), 1, &[]);
+    let told = ask(text, "message.publish", &Entity::bare(Uid::parse("Topic::\"x\"").unwrap()), 1, &[]);
     assert_eq!(
         (told.rule, told.change_that_would_allow),
         (None, None),

@@ -60,7 +60,7 @@ fn seen(dice: &mut Dice) -> Seen {
             let (network, writable) = (dice.once_in(2), dice.once_in(2));
             ("sandbox.start", vocabulary::sandbox("random", tier, network, writable).unwrap())
         }
-        6 => ("net.connect", vocabulary::network("example.org", 443).unwrap()),
+        6 => ("key.change", vocabulary::named("Key", name).unwrap()),
         _ => ("data.erase", vocabulary::named("Runtime", "runtime").unwrap()),
     };
     let labels = labels(dice);
