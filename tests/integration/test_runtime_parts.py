@@ -117,6 +117,18 @@ async def test_waiting_for_mail_ends_with_mail_or_with_its_time(rt: symbi.Runtim
     assert await rt.bus.receive_many(bob, timeout_s=0.02) == []
 
 
+@symbi.agent(name="writing", isolation="in_process", capabilities=["knowledge:write"])
+async def writing(ctx: symbi.AgentContext) -> str:
+    return await ctx.context.write("birds", "penguins walk")
+
+
+@pytest.mark.asyncio
+async def test_what_an_agent_writes_for_nobody_in_particular_everybody_finds(rt: symbi.Runtime) -> None:
+    document = await rt.run(writing)
+    (stranger,) = await _agents(rt, "stranger")
+    assert [hit.document for hit in await rt.context.search_knowledge(stranger, "penguins")] == [document]
+
+
 @pytest.mark.asyncio
 async def test_what_is_found_brings_its_labels_and_only_readers_find_it(rt: symbi.Runtime) -> None:
     (librarian,) = await _agents(rt, "librarian", capabilities=("knowledge:write",))

@@ -80,6 +80,11 @@ fn check(spec: &AgentSpec) -> Result<(), AgentError> {
         let text = format!("an agent's name is 1 to {NAME_CHARS_MAX} printable characters");
         return Err(AgentError::Invalid(text));
     }
+    if spec.name == symbi_store::EVERYBODY {
+        return Err(AgentError::Invalid(
+            "no agent is called `*`: among the readers of a document it stands for all".to_owned(),
+        ));
+    }
     if let Some(supervision) = &spec.supervision {
         supervision.check().map_err(|error| AgentError::Invalid(error.to_string()))?;
     }
@@ -282,6 +287,7 @@ impl Kernel {
             call: None,
             attributes: Vec::new(),
             amounts: Vec::new(),
+            unread: None,
             arguments: None,
             agreed: None,
             agent: None,

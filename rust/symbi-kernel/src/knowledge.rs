@@ -92,7 +92,7 @@ impl Chunks for ReaderChunks<'_> {
     fn chunk(&self, id: i64) -> Option<Source> {
         let chunk = self.kernel.store().chunk(id).ok()??;
         let document = self.kernel.store().document(chunk.document).ok()??;
-        document.readers.iter().any(|reader| reader == self.reader).then_some(())?;
+        document.is_read_by(self.reader).then_some(())?;
         Some(Source { text: chunk.text?, labels: chunk.labels, of_author: document.labels })
     }
 }

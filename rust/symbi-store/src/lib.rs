@@ -35,3 +35,6 @@ pub use read::{Chunk, Counts, Document};
 pub use search::{HITS_MAX, Hit, QUERY_BYTES_MAX, SearchRequest};
 pub use store::Store;
 pub use vault::{Forgotten, Vault};
+
+/// Among the readers of a document: every agent. No agent is called so.
+pub const EVERYBODY: &str = "*";

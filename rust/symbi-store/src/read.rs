@@ -6,7 +6,7 @@ use symbi_types::{DocumentId, LabelSet, Part};
 use crate::content::{hex, labels_of, text_digest};
 use crate::store::natural;
 use crate::vault::{Sealed, read_title};
-use crate::{Store, StoreError};
+use crate::{EVERYBODY, Store, StoreError};
 
 /// A document, without its passages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,14 @@ const DOCUMENTS: &str = "SELECT d.uuid, d.title, d.owner, d.labels, d.digest, d.
     count(c.id), count(c.id) - count(c.text), d.title_labels FROM document d LEFT JOIN chunk c ON c.content = d.content";
 pub(crate) const CHUNKS: &str = "SELECT c.id, d.uuid, c.text, c.digest, c.labels, d.labels, c.source_start, \
     c.source_end, d.title, c.blinded IS NOT NULL, d.title_labels FROM chunk c JOIN document d ON d.content = c.content";
+
+impl Document {
+    /// Whether this agent is among its readers.
+    #[must_use]
+    pub fn is_read_by(&self, name: &str) -> bool {
+        self.readers.iter().any(|reader| reader == name || reader == EVERYBODY)
+    }
+}
 
 impl Store {
     /// One document.

@@ -124,6 +124,31 @@ fn k45_only_readers_find_it_and_to_others_it_is_not_there() {
 }
 
 #[test]
+fn k45_what_is_for_everybody_everybody_finds_once_and_nobody_is_called_so() {
+    let mut world = World::open_to_all();
+    let kernel = world.kernel();
+    let (writer, reader) = (agent(&kernel, "writer"), agent(&kernel, "reader"));
+    store(&kernel, writer, "birds", "penguins walk", &["*"]);
+    store(&kernel, writer, "more birds", "penguins swim", &["*", "reader"]);
+    let later = agent(&kernel, "later");
+    for one in [writer, reader, later] {
+        assert_eq!(found(&kernel, one, "penguins"), 2);
+    }
+    let (cited, _) = kernel.search(later, "penguins", 10).unwrap();
+    let quoted: Vec<_> = cited.iter().map(|one| one.part.clone()).collect();
+    let sent = kernel.send(
+        later,
+        &symbi_kernel::Recipient::Agent(reader),
+        symbi_kernel::Payload::Parts(quoted),
+        None,
+        false,
+    );
+    assert!(sent.is_ok(), "who reads it can quote it");
+    let called = kernel.create_agent(symbi_kernel::Principal::Host, std::sync::Arc::new(spec("*")));
+    assert!(called.unwrap_err().to_string().contains("stands for all"));
+}
+
+#[test]
 fn k45_policy_decides_about_each_document_whatever_its_access_list_says() {
     let rule = format!(
         "{OPEN}\n@message(\"no phi for the courier\") forbid(principal == Agent::\"courier\", action == Action::\"data.read\", resource is Document) when {{ resource.labels.contains(\"phi\") }};"
