@@ -30,10 +30,19 @@ async def sender(ctx):
 async def reader(ctx):
     return None
 
+@symbi.agent(name="housed", tier="degraded")
+async def housed(ctx):
+    return None
+
+async def work(rt):
+    if sys.argv[3] == "agent.run":
+        return await rt.run_many([(await rt.schedule_agent(sender), None)])
+    return await rt.run(housed if sys.argv[3] == "sandbox.start" else sender)
+
 async def main():
-    async with symbi.Runtime.open(data=sys.argv[1], policy=[sys.argv[2]]) as rt:
+    async with symbi.Runtime.open(data=sys.argv[1], policy=[sys.argv[2]], mode="development") as rt:
         await rt.schedule_agent(reader)
-        run = asyncio.ensure_future(rt.run(sender))
+        run = asyncio.ensure_future(work(rt))
         while not run.done() and not rt.approvals.list():
             await asyncio.sleep(0)
         if not run.done() and rt.approvals.list()[0].state == "waiting":
@@ -42,7 +51,8 @@ async def main():
         await run
         os.write(1, b"done\\n")
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
 """
 
 _RULES = """
@@ -51,7 +61,7 @@ permit (principal, action, resource) unless { action == Action::"%s" && !(resour
 """
 
 
-@pytest.mark.parametrize("action", ["message.send", "data.write"])
+@pytest.mark.parametrize("action", ["message.send", "data.write", "agent.run", "sandbox.start"])
 def test_k105_what_waited_when_the_runtime_was_killed_happens_once_a_person_agrees(
     tmp_path: Path, action: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

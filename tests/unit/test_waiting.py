@@ -163,6 +163,51 @@ async def test_ap3_the_host_waits_for_agents_runs_and_labels(tmp_path: Path) -> 
 
 
 @pytest.mark.asyncio
+async def test_tg3_of_many_runs_each_waits_for_a_person_and_the_others_do_not(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "agent.run")
+    scene.policy.write_text(
+        """
+        @id("rest") permit (principal, action, resource)
+            unless { action == Action::"agent.run" && resource == Agent::"writer" };
+        @id("ask") @obligation("approval") permit (principal, action == Action::"agent.run", resource == Agent::"writer");
+        """
+    )
+    async with scene.open() as rt:
+        agent, other = await scene.begin(rt)
+        tasks = [(agent, {"what": "one"}), (other, None), (agent, {"what": "two"}), (agent, {"what": "one"})]
+        runs = asyncio.create_task(rt.run_many(tasks))
+        given = [
+            (await scene.agree(rt)).arguments["what"],
+            (await scene.agree(rt, {"what": "2"})).arguments["what"],
+        ]
+        given.append((await scene.agree(rt)).arguments["what"])
+        assert sorted(given) == ["one", "one", "two"], "each of them is asked about, those that are alike too"
+        assert await runs == ["one", [], "2", "one"]
+        assert rt.approvals.list() == []
+
+
+@pytest.mark.asyncio
+async def test_tg1_many_runs_of_which_one_is_denied_by_a_person_end_together(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "agent.run")
+    async with scene.open() as rt:
+        agent, _ = await scene.begin(rt)
+        tasks = [(agent, {"what": "one"}), (agent, {"what": "two"})]
+        with pytest.raises(symbi.PolicyDenied) as refused:
+            await rt.run_many(tasks, approval_timeout_s=0)
+        assert refused.value.code == "needs_approval", "who does not want to wait is told at once"
+        runs = asyncio.create_task(rt.run_many(tasks))
+        await rt.approvals.deny((await scene.waiting(rt)).id, token=scene.token, by=SECOND)
+        with pytest.raises(symbi.PolicyDenied, match="said no"):
+            await runs
+        answers = asyncio.create_task(rt.run_many(tasks, return_exceptions=True))
+        await scene.agree(rt)
+        first, second = await answers
+        assert isinstance(first, symbi.PolicyDenied), "a no holds until its time is over"
+        assert second == "two"
+        assert rt.runs.active == {}
+
+
+@pytest.mark.asyncio
 async def test_dp4_a_no_is_what_who_waits_is_told(tmp_path: Path) -> None:
     scene = Scene(tmp_path, "agent.run", "message.send")
     async with scene.open() as rt:

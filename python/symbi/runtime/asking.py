@@ -74,7 +74,14 @@ class Request:
         if line is _EMPTY is self.line:
             return self
         return Request(
-            line, arguments, self.labels, self.priority, self.tier, self.timeout_s, self.deadline_s
+            line,
+            arguments,
+            self.labels,
+            self.priority,
+            self.tier,
+            self.timeout_s,
+            self.deadline_s,
+            self.approval_timeout_s,
         )
 
     def changed(self, line: bytes) -> Request:

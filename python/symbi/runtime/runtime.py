@@ -260,7 +260,8 @@ class Runtime:
         """Create an agent: Initializing → Ready. One that runs in a sandbox has its worker started and ready.
 
         Answers when its record is on disk: 1 to 3 ms alone; many at once (`asyncio.gather`) share the wait. Where
-        policy wants persons to agree, it waits for them (`rt.approvals`); so do `run`, and what changes policies.
+        policy wants persons to agree to it, or to its sandbox, it waits for them (`rt.approvals`); so do `run`,
+        `run_many` and what changes policies.
 
         Args:
             agent: A function under `@symbi.agent`, or an `AgentConfig`.
@@ -355,18 +356,19 @@ class Runtime:
         deadline_s: float | None = None,
         labels: Iterable[str] = (),
         subject: str | Iterable[str] | None = None,
+        approval_timeout_s: float | None = None,
         return_exceptions: bool = False,
     ) -> list[Any]:
         """Run many tasks; their results in the order of the tasks.
 
         Each is decided on, queued and recorded by itself, as by `run`; many cross into the kernel at once. Cancelling
-        the call cancels all of them. One that needs persons is refused with `needs_approval`: nobody waits here.
+        the call cancels all of them. One that needs persons waits for them, and the others do not wait for it.
 
         Args:
             tasks: `(handle, input)` of each.
             return_exceptions: Let an error stand in its task's place. Otherwise the first one cancels the other tasks,
                 and is raised when none of them moves any more.
-            timeout_s, priority, tier, deadline_s, labels, subject: Of each task, as `run`.
+            timeout_s, priority, tier, deadline_s, labels, subject, approval_timeout_s: Of each task, as `run`.
 
         Raises:
             As `run`.
@@ -378,6 +380,7 @@ class Runtime:
             tier=tier,
             deadline_s=deadline_s,
             labels=with_subject(labels, subject),
+            approval_timeout_s=approval_timeout_s,
         )
         asked = [(handle_of(agent), options.for_input(given)) for agent, given in tasks]
         return await Together(self, asked, keep_errors=return_exceptions).results()

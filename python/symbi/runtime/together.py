@@ -7,6 +7,7 @@ Not here: what a run is (`runs`), the decision on each (the kernel).
 Invariants
 - TG1 when the call ends, with whatever, none of its runs moves any more.
 - TG2 an answer stands where its task stood.
+- TG3 who needs persons waits for them; the others do not wait for him.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from symbi.errors import LifecycleError, PolicyDenied
 from symbi.runtime.active import CANCELLED, Active
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from symbi.agents.handle import AgentHandle
     from symbi.runtime import Runtime
     from symbi.runtime.asking import Request
@@ -39,9 +42,8 @@ class Together:
         self._keep_errors = keep_errors
         self._results: list[Any] = [None] * len(asked)
         self._places: dict[str, int] = {}  # of runs that are not over
-        self._tasks: dict[
-            asyncio.Task[Any], int
-        ] = {}  # of supervised agents: attempts have a caller of their own
+        # Of those that have a caller of their own: attempts of supervised agents, and who waits for persons.
+        self._tasks: dict[asyncio.Task[Any], int] = {}
         self._lasts: list[asyncio.Task[bool]] = []
         self._all_asked = False
         self._over = asyncio.get_running_loop().create_future()
@@ -77,14 +79,18 @@ class Together:
                     text = f"`{agent.name}` is stopped, or about to be: schedule it anew"
                     self._put(at, error=LifecycleError(text))
                 elif agent.config.supervision is not None:
-                    task = asyncio.get_running_loop().create_task(self._runtime.runs.run(agent, request))
-                    self._tasks[task] = at
-                    task.add_done_callback(self._task_over)
+                    self._apart(at, self._runtime.runs.run(agent, request))
                 else:
                     places.append(at)
             if places:
                 self._begin(places)
         self._all_asked = True
+
+    def _apart(self, at: int, run: Coroutine[Any, Any, Any]) -> None:
+        """It has a caller of its own."""
+        task = asyncio.get_running_loop().create_task(run)
+        self._tasks[task] = at
+        task.add_done_callback(self._task_over)
 
     def _begin(self, places: list[int]) -> None:
         asked, runs = self._asked, self._runtime.runs
@@ -106,6 +112,9 @@ class Together:
                 if isinstance(run, PolicyDenied):
                     self._runtime.faults.note("agents", run.code)
                     self._denied = max(self._denied, -1 if run.seq is None else run.seq)
+                    if run.code == "needs_approval" and self.error is None:
+                        self._apart(at, runs.when_agreed(*asked[at], run))
+                        continue
                 self._put(at, error=run)
         self._runtime.moves.apply(moves)
         if self.error is not None:  # one of them was refused, and others stood behind it

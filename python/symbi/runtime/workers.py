@@ -16,13 +16,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from symbi.agents.definition import declared
-from symbi.errors import SymbiError, SymbiTimeoutError
+from symbi.errors import LifecycleError, SymbiError, SymbiTimeoutError
 from symbi.runtime.leaving import Leaving
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
+    from symbi._core import Permit
     from symbi.agents.definition import AgentConfig
     from symbi.agents.handle import AgentHandle
     from symbi.agents.session import Session
@@ -82,27 +83,30 @@ class Workers:
         """Whether it lives in a sandbox now, or one of it is being removed."""
         return agent in self._sessions or agent in self._programs or agent in self._removing
 
-    async def session(self, agent: AgentHandle) -> Session:
-        """The agent's worker, started anew where the last one has ended."""
+    async def session(self, agent: AgentHandle, wait_s: float | None = None) -> Session:
+        """The agent's worker, started anew where the last one has ended. `wait_s`: as `sandbox`."""
         known = self._sessions.get(agent.id)
         if known is not None and known.alive:
             return known
         from symbi.agents.session import Session
 
-        sandbox = await self.sandbox(agent)
+        sandbox = await self.sandbox(agent, wait_s)
         declares = declared(agent.config) if agent.config.entry is not None else None
         session = Session(sandbox, agent.id, agent.name, self._runtime.dispatcher, declares)
         self._sessions[agent.id] = session
         await session.ready()
         return session
 
-    async def program(self, agent: AgentHandle) -> Sandbox:
-        """A sandbox with the agent's program in it, this one run's own."""
-        sandbox = self._programs[agent.id] = await self.sandbox(agent)
+    async def program(self, agent: AgentHandle, wait_s: float | None = None) -> Sandbox:
+        """A sandbox with the agent's program in it, this one run's own. `wait_s`: as `sandbox`."""
+        sandbox = self._programs[agent.id] = await self.sandbox(agent, wait_s)
         return sandbox
 
-    async def sandbox(self, agent: AgentHandle) -> Sandbox:
-        """A sandbox of the agent's tier, decided, recorded, started and verified."""
+    async def sandbox(self, agent: AgentHandle, wait_s: float | None = None) -> Sandbox:
+        """A sandbox of the agent's tier, decided, recorded, started and verified.
+
+        Where policy wants persons to agree, it waits for them, `wait_s` seconds at most; None: until they have decided.
+        """
         from symbi.agents.launch import spec_of
         from symbi.sandbox.base import SecurityTier, spec_to_bytes
 
@@ -110,16 +114,23 @@ class Workers:
         tier = SecurityTier.parse(self.tier(agent.config))
         hidden = (str(self._runtime.data.resolve()),)
         spec = spec_of(agent.config, tier, agent.id, orchestrator.owner.instance, hidden)
-        async with Leaving(self._runtime, "sandbox") as leaving:
-            permit = self._runtime.kernel.begin_sandbox(
-                "host",
-                spec_to_bytes(spec),
-                tier=str(tier),
-                network=False,
-                writable=spec.writable,
-                agent=agent.id,
-            )
-            leaving.seq = permit.intent_seq
+
+        async def ask() -> Permit:
+            if not self._runtime.takes_runs(agent.id):  # it may have been stopped while persons were asked
+                raise LifecycleError(f"`{agent.name}` is stopped, or about to be: schedule it anew")
+            async with Leaving(self._runtime, "sandbox") as leaving:
+                permit = self._runtime.kernel.begin_sandbox(
+                    "host",
+                    spec_to_bytes(spec),
+                    tier=str(tier),
+                    network=False,
+                    writable=spec.writable,
+                    agent=agent.id,
+                )
+                leaving.seq = permit.intent_seq
+            return permit
+
+        permit = await self._runtime.approvals.after(ask, wait_s)
         try:
             sandbox = await orchestrator.start(permit, spec)
         except BaseException as error:

@@ -9,14 +9,13 @@
 
 use std::time::Duration;
 
-use serde_json::Value as Json;
 use symbi_audit::Event;
 use symbi_policy::{Approval, vocabulary};
 use symbi_types::{DecisionId, LabelSet, OperationId};
 
 use crate::Principal;
 use crate::agents::AgentError;
-use crate::approvals::{Approvals, Found, NoVote, Vote, Waiting, Word};
+use crate::approvals::{Found, NoVote, Vote, Waiting, Word};
 use crate::content;
 use crate::content::Showing;
 use crate::json::Object;
@@ -47,7 +46,9 @@ impl Kernel {
             _ => Vec::new(),
         };
         let arguments = asked.arguments.unwrap_or(&made);
-        let (subject, resource) = (asked.subject.uid().to_string(), content::resource(asked));
+        let name = asked.agent.and_then(|agent| self.name_of(agent).ok());
+        let (subject, resource) =
+            (asked.subject.uid().to_string(), content::resource(asked, name.as_deref()));
         let binding = self.binding([&subject, asked.action.name, &resource], arguments, &asked.labels);
         let now_us = self.log().now();
         let found = lock(&self.approvals).look(&binding, now_us);
@@ -297,37 +298,6 @@ impl Kernel {
                 ..Event::new("approval.expired", &details)
             };
             let _ = self.log().append(&event); // it is over all the same: its time stands in its request
-        }
-    }
-}
-
-impl Approvals {
-    /// What one record of the log does to them.
-    pub(crate) fn take(&mut self, record: &symbi_audit::Record, details: &Json) {
-        let Some(id) = record.operation() else { return };
-        let text = |key: &str| details.get(key).and_then(Json::as_str).map(str::to_owned);
-        match record.event_type.as_str() {
-            "approval.requested" => {
-                if let Some(waiting) = Waiting::from_record(record, details) {
-                    self.insert(waiting);
-                }
-            }
-            "approval.granted" | "approval.denied" => {
-                let at_us = details.get("at_us").and_then(Json::as_u64).unwrap_or(record.timestamp_us);
-                let (Some(operator), Some(name)) = (text("principal"), text("name")) else { return };
-                let vote = Vote { operator, name, at_us };
-                let changed = text("before").and(text("binding")).zip(text("sealed"));
-                if self.may_vote(id, &vote).is_ok() {
-                    self.vote(id, vote, record.event_type == "approval.denied", changed);
-                }
-            }
-            "approval.expired" => drop(self.remove(id)),
-            // It was used: the record of what it let through names it.
-            _ => {
-                if let Some(used) = text("approval").and_then(|used| used.parse().ok()) {
-                    self.remove(used);
-                }
-            }
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `data.write` | `title`, `passages`, and of a document its `readers` | the readers |
 //! | `agent.create` | the whole definition, and how many | nothing |
 //! | `policy.change` | the digests before and after, the sources | nothing |
+//! | `sandbox.start` | the whole specification | nothing |
 //!
 //! Invariants
 //! - K175 what is bound names everything that the operation does: two that differ in what they do are bound differently.
@@ -19,6 +20,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
+use symbi_policy::Uid;
 use symbi_types::Part;
 
 use crate::exit::Payload;
@@ -37,13 +39,17 @@ const POLICIES_BYTES_MAX: usize = 32_768;
 pub(crate) const CHANGEABLE: &str = "it can be approved or denied, not changed so: of a tool call the arguments can be changed, \
      of a run its input, of a message `text`, `base64` or `parts`, of a document its `readers`, each as a JSON object";
 
-/// The resource as an approval names it. A document that is to be made has a fresh id each time it is asked for.
-pub(crate) fn resource(asked: &Asked<'_>) -> String {
+/// The resource as an approval names it. A document that is to be made has a fresh id each time it is asked for; and a
+/// sandbox is named after its agent's instance, which is another after a restart: persons agree to one for `agent`, by name.
+pub(crate) fn resource(asked: &Asked<'_>, agent: Option<&str>) -> String {
     let uid = asked.resource.uid();
-    if asked.action.name == "data.write" && uid.type_name() == "Document" {
-        return "Document::\"(new)\"".to_owned();
+    match (asked.action.name, agent) {
+        ("data.write", _) if uid.type_name() == "Document" => "Document::\"(new)\"".to_owned(),
+        ("sandbox.start", Some(name)) => {
+            Uid::new("Sandbox", name).map_or_else(|_| uid.to_string(), |named| named.to_string())
+        }
+        _ => uid.to_string(),
     }
-    uid.to_string()
 }
 
 /// The one spelling of a content that an approval is bound to, where that is not the text itself. Labels are left out: they
@@ -59,6 +65,15 @@ pub(crate) fn spelling(action: &str, resource: &str, content: &[u8]) -> Option<V
         "message.send" | "message.publish" => {
             let parts = serde_json::from_value::<Vec<Part>>(whole()?.get("parts")?.clone()).ok()?;
             Some(journal::spelling(resource, &json!("parts"), &parts))
+        }
+        // Which instance it is for, of which runtime, is another after a restart; who it is for stands in the resource.
+        "sandbox.start" => {
+            let mut whole = whole()?;
+            let members = whole.as_object_mut()?;
+            for instance in ["agent", "instance"] {
+                members.remove(instance);
+            }
+            serde_json::to_vec(&whole).ok()
         }
         "policy.change" => Some(whole()?.get("after")?.as_str()?.as_bytes().to_vec()), // a digest of all of it
         _ => None,
@@ -203,6 +218,16 @@ mod tests {
         assert_eq!(change("data.write", document, r#"{"readers":[]}"#), Some(fewer));
         assert_eq!(change("data.write", document, r#"{"title":"x"}"#), None);
         assert_eq!(change("data.write", r#"{"passages":[],"title":"t"}"#, r#"{"readers":[]}"#), None);
+    }
+
+    #[test]
+    fn k175_of_a_sandbox_everything_is_bound_but_which_instance_it_is() {
+        let spelled = |text: &str| spelling("sandbox.start", "Sandbox::\"a\"", text.as_bytes()).unwrap();
+        let one = spelled(r#"{"agent":"1","argv":["x"],"instance":"2","mounts":[]}"#);
+        assert_eq!(one, spelled(r#"{"agent":"3","argv":["x"],"instance":"4","mounts":[]}"#));
+        assert_ne!(one, spelled(r#"{"agent":"1","argv":["y"],"instance":"2","mounts":[]}"#));
+        assert_ne!(one, spelled(r#"{"agent":"1","argv":["x"],"instance":"2","mounts":[{"source":"/"}]}"#));
+        assert_eq!(spelling("sandbox.start", "Sandbox::\"a\"", b"not JSON"), None, "then the very bytes are");
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use symbi_kernel::{
-    AgentError, Guarantee, Kernel, KnowledgeError, MessageError, OperatorError, Payload, Policies, Principal,
-    Priority, Recipient, Refusal, RefusalCode, RunOutcome, SendOptions, Signing, Word,
+    AgentError, Guarantee, Kernel, KnowledgeError, MessageError, OperatorError, Payload, Permit, Policies,
+    Principal, Priority, Recipient, Refusal, RefusalCode, RunOutcome, SandboxAsk, SendOptions, Signing, Word,
 };
-use symbi_types::{AgentId, LabelSet, OperationId, Part};
+use symbi_types::{AgentId, LabelSet, OperationId, Part, SecurityTier};
 
 use crate::world::*;
 
@@ -178,6 +178,45 @@ fn k104_each_operation_waits_for_a_person_happens_once_and_names_the_approval() 
         }
         assert!(kernel.approvals().is_empty(), "{name}: they are used");
     }
+}
+
+/// The sandbox of an agent's instance, as its host specifies it.
+fn house(kernel: &Arc<Kernel>, of: AgentId, program: &str) -> Result<Permit, AgentError> {
+    let spec = serde_json::json!({ "agent": of.to_string(), "argv": [program], "instance": of.to_string() });
+    let spec = spec.to_string().into_bytes();
+    let ask = SandboxAsk { tier: SecurityTier::Docker, network: false, writable: false, spec };
+    kernel.begin_sandbox(Principal::Host, Some(of), ask)
+}
+
+#[test]
+fn k105_a_sandbox_is_agreed_to_for_its_agents_name_once_and_with_this_specification() {
+    let Stage { world, kernel, from } = stage(&action("sandbox.start"));
+    let id = waits(house(&kernel, from, "a"));
+    let waiting = kernel.approval(id).unwrap();
+    assert_eq!(waiting.resource, "Sandbox::\"from\"");
+    assert_eq!(shown(&kernel, id)["argv"], serde_json::json!(["a"]), "a person reads all of it");
+    let changed = kernel.say(SECOND, "ann", id, &Word::Modify(b"{\"argv\":[\"b\"]}".to_vec()));
+    assert!(changed.is_err(), "it is approved or denied as it is");
+    agree(&kernel, id);
+    assert_ne!(waits(house(&kernel, from, "b")), id, "another specification");
+    let permit = house(&kernel, from, "a").unwrap();
+    assert!(!take(&kernel, &permit).is_empty());
+    assert_ne!(waits(house(&kernel, from, "a")), id, "once");
+    settle_disk(&kernel, from);
+    let intents: Vec<Json> = world.of_type("operation.intent").iter().map(details).collect();
+    assert_eq!(intents.iter().filter(|one| one["approval"] == id.to_string()).count(), 1, "K105");
+}
+
+#[test]
+fn k105_a_sandbox_finds_its_approval_after_a_crash_though_its_agent_is_another_instance() {
+    let Stage { mut world, kernel, from } = stage(&action("sandbox.start"));
+    let id = waits(house(&kernel, from, "a"));
+    settle_disk(&kernel, from);
+    let (after, _image) = world.crashed();
+    let again = two(&after);
+    assert_eq!(waits(house(&after, again, "a")), id, "it waits still");
+    agree(&after, id);
+    assert!(house(&after, again, "a").is_ok());
 }
 
 #[test]
