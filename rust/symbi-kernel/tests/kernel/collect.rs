@@ -193,7 +193,7 @@ fn k60_nothing_is_collected_while_the_log_has_no_room_for_its_record() {
         send(&kernel, from, to);
     }
     world.clock.advance_us(2 * HOUR_US);
-    world.stall(true);
+    let stalled = world.stall();
     // Each agent fills its quarter of the buffer; a third one goes on alone and waits, as whoever adds past it does.
     let others: Vec<AgentId> = (0..4).map(|name| agent(&kernel, &name.to_string())).collect();
     std::thread::scope(|scope| {
@@ -205,7 +205,7 @@ fn k60_nothing_is_collected_while_the_log_has_no_room_for_its_record() {
             std::thread::yield_now();
         }
         let done = kernel.collect(1_000);
-        world.stall(false);
+        drop(stalled);
         assert_eq!((done.messages, kernel.live().messages), (0, 10), "K60");
     });
     settle(&world, &kernel);

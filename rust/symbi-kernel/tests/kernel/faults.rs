@@ -143,7 +143,7 @@ fn k23_a_brake_does_not_wait_for_a_disk_that_stands_still() {
     let (running, idle) = (agent(&kernel, "a"), agent(&kernel, "b"));
     let begun = run(&kernel, running);
     settle_disk(&kernel, idle);
-    world.stall(true);
+    let stalled = world.stall();
     // Somebody else fills the buffer until he has to wait.
     let filler = {
         let kernel = Arc::clone(&kernel);
@@ -159,7 +159,7 @@ fn k23_a_brake_does_not_wait_for_a_disk_that_stands_still() {
         std::thread::spawn(move || answer.send(kernel.stop_agent(OPERATOR, running, true)))
     };
     let stopped = answered.recv_timeout(SOON);
-    world.stall(false);
+    drop(stalled);
     let stopped = stopped.expect("K23").unwrap();
     assert_eq!((stopped.runs.as_slice(), stopped.seq), ([begun.run].as_slice(), None), "K23");
     brake.join().unwrap().unwrap();
@@ -176,7 +176,7 @@ fn k46_one_agent_that_talks_fast_leaves_the_buffer_to_the_others() {
     let kernel = world.kernel();
     let (fast, other) = (agent(&kernel, "a"), agent(&kernel, "b"));
     settle_disk(&kernel, other);
-    world.stall(true);
+    let stalled = world.stall();
     let filler = {
         let kernel = Arc::clone(&kernel);
         std::thread::spawn(move || (0..1_000).filter(|_| kernel.note(fast, "x").is_ok()).count())
@@ -196,7 +196,7 @@ fn k46_one_agent_that_talks_fast_leaves_the_buffer_to_the_others() {
         })
     };
     let answered = answered.recv_timeout(SOON);
-    world.stall(false);
+    drop(stalled);
     let (seen, waiting) = answered.expect("K46: nobody waits for the fast one");
     assert_eq!(seen, (true, true));
     assert!(waiting <= 53, "K46: {waiting}");
@@ -214,7 +214,7 @@ fn k26_a_disk_that_fails_during_the_close_ends_it_with_an_error_and_does_not_hol
             let kernel = world.kernel();
             let one = agent(&kernel, "a");
             settle_disk(&kernel, one);
-            world.stall(true);
+            let stalled = world.stall();
             let first = kernel.note(one, "x").unwrap();
             let second = kernel.note(one, "x").unwrap();
             let (done, closed) = std::sync::mpsc::channel();
@@ -226,7 +226,7 @@ fn k26_a_disk_that_fails_during_the_close_ends_it_with_an_error_and_does_not_hol
                 std::thread::yield_now(); // until the close has begun
             }
             world.disk().fail(nth, fault);
-            world.stall(false);
+            drop(stalled);
             let went_well = closed.recv_timeout(SOON).expect("K26: the close returns");
             closing.join().unwrap().unwrap();
             assert!(!went_well || kernel.durable() > second, "K26: {first}, call {nth}, {fault:?}");

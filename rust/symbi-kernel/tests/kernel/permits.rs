@@ -37,10 +37,10 @@ fn k16_a_permit_is_not_used_before_its_intent_is_on_disk() {
     let agent = agent(&kernel, "courier");
     tool(&kernel, "outbox.send");
     settle_disk(&kernel, agent);
-    world.stall(true);
+    let stalled = world.stall();
     let permit = ask(&kernel, agent, "outbox.send").unwrap();
     assert_eq!(permit.take(), Err(PermitError::NotDurable), "K16");
-    world.stall(false);
+    drop(stalled);
     take(&kernel, &permit);
 }
 

@@ -21,9 +21,25 @@ pub struct StallingDisk {
 }
 
 impl StallingDisk {
-    pub fn stall(&self, shut: bool) {
+    pub fn stall(&self) -> Stalled {
+        self.set(true);
+        Stalled(self.clone())
+    }
+
+    fn set(&self, shut: bool) {
         *self.gate.shut.lock().unwrap() = shut;
         self.gate.moved.notify_all();
+    }
+}
+
+/// The disk stands still until this is dropped: of a test that fails meanwhile too, or its kernel would wait for ever for its
+/// last records.
+#[must_use = "the disk stands still as long as this is kept"]
+pub struct Stalled(StallingDisk);
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 

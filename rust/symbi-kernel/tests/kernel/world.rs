@@ -16,7 +16,7 @@ use symbi_policy::{CounterSpec, Per, Source};
 use symbi_testkit::{Disk, FakeClock, SeededEntropy};
 use symbi_types::{AgentId, LabelSet, ResourceLimits, ResourceVector, SecurityTier, Storage};
 
-use crate::stall::StallingDisk;
+use crate::stall::{Stalled, StallingDisk};
 
 /// Longest wait for a disk that works.
 pub const SOON: Duration = Duration::from_secs(5);
@@ -111,8 +111,8 @@ impl World {
         self
     }
 
-    pub fn stall(&self, shut: bool) {
-        self.stalling.as_ref().unwrap().stall(shut);
+    pub fn stall(&self) -> Stalled {
+        self.stalling.as_ref().unwrap().stall()
     }
 
     pub fn disk(&self) -> &Disk {
