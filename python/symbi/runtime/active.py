@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from symbi.agents.handle import AgentHandle
     from symbi.runtime.asking import Request
     from symbi.runtime.holding import Gate
+    from symbi.runtime.processor import Spending
     from symbi.runtime.trying import Trial
 
 __all__ = ["CANCELLED", "Active", "Outcome"]
@@ -42,12 +43,13 @@ class Active:
         over: Its end is recorded, and on disk.
         last: The stop of an agent that ends with this run.
         trial: Of who waits for the verdict on it.
+        spending: Of its processor time, where a counter counts that.
         on_done: Called when it has a result. `on_over`: called when it is over.
     """
 
     __slots__ = (
         *("_start", "agent", "begun_us", "context", "done", "ending", "error", "gate", "last", "on_done"),
-        *("on_over", "outcome", "over", "request", "run", "started", "trial", "value", "work"),
+        *("on_over", "outcome", "over", "request", "run", "spending", "started", "trial", "value", "work"),
     )
 
     def __init__(
@@ -67,6 +69,7 @@ class Active:
         self.outcome = CANCELLED
         self.last: asyncio.Task[bool] | None = None
         self.trial: Trial | None = None
+        self.spending: Spending | None = None
         self.on_done: Callable[[], None] | None = None
         self.on_over: Callable[[Active], None] | None = None
         self._start = start

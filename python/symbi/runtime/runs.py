@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from symbi.agents.handle import AgentHandle
     from symbi.runtime import Runtime
     from symbi.runtime.asking import Request
+    from symbi.sandbox.base import Sandbox
 
 __all__ = ["Runs"]
 
@@ -96,6 +97,11 @@ class Runs:
                 self._none_left.set()
         return active.answer()
 
+    async def when_agreed(self, agent: AgentHandle, request: Request, denied: PolicyDenied) -> Any:
+        """A run that was refused because persons must agree first, once they have."""
+        changed = await self._runtime.approvals.wait(denied, request.approval_timeout_s)
+        return await self.attempt(agent, request if changed is None else request.changed(changed))
+
     async def stream(self, agent: AgentHandle, request: Request) -> AsyncGenerator[bytes, None]:
         """As `Runtime.stream`."""
         if not agent.config.program:
@@ -109,9 +115,10 @@ class Runs:
             await turn.wait()
             if not active.done:
                 self._limit_by_budget(active)
-                sandbox = await workers.program(agent)
+                sandbox = await workers.program(agent, request.approval_timeout_s)
                 active.gate.house(sandbox)
                 self._runtime.breaches.watch(active, sandbox)
+                self._limit_processor(active, sandbox, since_start=True)
                 sandbox.arm(agent.config.limits.execution_timeout_s or PROGRAM_S)
                 while not active.done and (line := await sandbox.receive()) is not None:
                     await active.gate.passing()
@@ -265,10 +272,11 @@ class Runs:
         agent, gate = active.agent, active.gate
         if agent.config.program:
             raise InputError(f"`{agent.name}` is a program: read it with `rt.stream(agent)`")
-        session = await self._runtime.workers.session(agent)
+        session = await self._runtime.workers.session(agent, active.request.approval_timeout_s)
         await gate.passing()
         gate.house(session.sandbox)
         self._runtime.breaches.watch(active, session.sandbox)
+        self._limit_processor(active, session.sandbox, since_start=False)
         self._limit(active)
         return await session.run(active.run, active.task, active.request.arguments, gate)
 
@@ -309,17 +317,34 @@ class Runs:
 
     def _limit_by_budget(self, active: Active) -> None:
         """What budgets of time leave the run: from its turn on, as the kernel counts it."""
-        allowance_ms = self._runtime.kernel.run_allowance_ms(active.run)
+        allowance_ms, _, _ = self._runtime.kernel.run_allowance(active.run)
         if allowance_ms is not None:
-            active.gate.clock.arm(allowance_ms / 1000, lambda: self._over_budget(active, allowance_ms))
+            text = f"has spent what its budgets of time left it, {allowance_ms} ms"
+            active.gate.clock.arm(allowance_ms / 1000, lambda: self._over_budget(active, text))
+
+    def _limit_processor(self, active: Active, sandbox: Sandbox, *, since_start: bool) -> None:
+        """What budgets of processor time leave the run."""
+        _, allowance_ms, counted = self._runtime.kernel.run_allowance(active.run)
+        if counted:
+            from symbi.runtime.processor import Spending
+
+            spent = f"has spent what its budgets of processor time left it, {allowance_ms} ms"
+            unread = "is counted by its processor time, which this host does not show of its sandbox"
+            active.spending = Spending(
+                sandbox,
+                allowance_ms,
+                since_start=since_start,
+                over=lambda: self._over_budget(active, spent),
+                blind=lambda: self._over_budget(active, unread, "denied"),
+            )
 
     def _past_limit(self, active: Active, text: str) -> None:
         self._runtime.breaches.out_of_time(active)
         self._too_late(active, text)
 
-    def _over_budget(self, active: Active, allowance_ms: int) -> None:
-        text = f"`{active.agent.name}` has spent what its budgets of time left it, {allowance_ms} ms"
-        self.end(active, ("failed", "over_budget", text), PolicyDenied(text, code="over_budget"))
+    def _over_budget(self, active: Active, what: str, code: str = "over_budget") -> None:
+        text = f"`{active.agent.name}` {what}"
+        self.end(active, ("failed", code, text), PolicyDenied(text, code=code))
 
     async def _end(self, active: Active) -> None:
         """Bring a run to where nothing of it moves, and record it (RN2)."""
@@ -371,6 +396,8 @@ class Runs:
         del self.active[active.run]
         try:
             self._runtime.breaches.over(active)  # before its end: an agent is held while it runs
+            if active.spending is not None and (used_ms := active.spending.stop()) is not None:
+                self._runtime.kernel.run_used_cpu(active.run, used_ms)
             active.gate.end(thaw=active.ending is None)
             if outcome[0] == "failed":
                 code = active.error.code if isinstance(active.error, SymbiError) else outcome[1]

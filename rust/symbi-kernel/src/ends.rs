@@ -15,7 +15,7 @@ use symbi_types::{AgentId, LabelSet, RunId};
 use crate::agents::AgentError;
 use crate::json::Object;
 use crate::kernel::Kernel;
-use crate::monitor::counting::TIME_MS;
+use crate::monitor::counting::{CPU_MS, TIME_MS};
 use crate::moves::Moves;
 use crate::registry::Registry;
 use crate::supervise::Aftermath;
@@ -100,7 +100,11 @@ impl Kernel {
         let took_ns = now_ns.saturating_sub(ended.started_ns);
         let details = match &ended.timed {
             Some(timed) => {
-                let used = BTreeMap::from([(TIME_MS.to_owned(), ended.worked_ns(now_ns) / 1_000_000)]);
+                let mut used = BTreeMap::from([(TIME_MS.to_owned(), ended.worked_ns(now_ns) / 1_000_000)]);
+                if timed.allowance.counts_cpu {
+                    let cpu_ms = if ended.phase.is_begun() { ended.cpu_ms } else { Some(0) };
+                    used.extend(cpu_ms.map(|cpu_ms| (CPU_MS.to_owned(), cpu_ms))); // K240
+                }
                 self.adjust(&mut timed.reservations.clone(), &used); // K176
                 let used = used.iter().fold(Object::new(), |all, (name, amount)| all.number(name, *amount));
                 details.raw("used", &used.finish()) // K103

@@ -40,7 +40,7 @@ use crate::refusal::{Refusal, RefusalCode};
 
 pub(crate) use asked::request;
 pub(crate) use asked::{Asked, Barred};
-use counting::{Spent, TIME_MS};
+use counting::{Allowance, CPU_MS, Unpaid, is_of_runs};
 
 /// How long a permit may be used after it was given, unless the caller asks for less.
 pub const PERMIT_MS: u64 = 30_000;
@@ -58,10 +58,10 @@ pub(crate) struct Weighed {
     pub(crate) decision: Decision,
     reservations: Vec<Reservation>,
     counters: Vec<(String, u64)>,
-    /// A cap that does not hold it.
-    spent: Option<Spent>,
-    /// How long the run may take, where a budget of time bounds it (K176).
-    allowance_ms: Option<u64>,
+    /// A cap that does not hold it, or a counter that cannot count it.
+    unpaid: Option<Unpaid>,
+    /// How much the run may take, where budgets of time bound it (K176).
+    allowance: Allowance,
 }
 
 /// An operation that may happen.
@@ -75,7 +75,7 @@ pub(crate) struct Granted {
     place: Option<Place>,
     counters: Vec<(String, u64)>,
     enforced: bool,
-    allowance_ms: Option<u64>,
+    allowance: Allowance,
     /// Those that decided; others may be in force by the time it is recorded.
     policies: Arc<ActivePolicies>,
 }
@@ -84,8 +84,7 @@ pub(crate) struct Granted {
 #[derive(Clone)]
 pub(crate) struct Timed {
     pub(crate) reservations: Vec<Reservation>,
-    /// None: no budget bounds it.
-    pub(crate) allowance_ms: Option<u64>,
+    pub(crate) allowance: Allowance,
 }
 
 /// What a grant took, to be given back where its operation does not happen.
@@ -98,9 +97,11 @@ pub(crate) struct Held {
 impl Granted {
     /// Of a run: the time that it has reserved, and how much of it it may take.
     pub(crate) fn timed(&self) -> Option<Timed> {
-        let timed = self.reservations.iter().filter(|one| one.measure == TIME_MS);
+        let timed = self.reservations.iter().filter(|one| is_of_runs(&one.measure));
         let reservations: Vec<Reservation> = timed.cloned().collect();
-        (!reservations.is_empty()).then_some(Timed { reservations, allowance_ms: self.allowance_ms })
+        let counts_cpu = reservations.iter().any(|one| one.measure == CPU_MS);
+        let allowance = Allowance { counts_cpu, ..self.allowance };
+        (!reservations.is_empty()).then_some(Timed { reservations, allowance })
     }
 
     pub(crate) fn held(&self) -> Held {
@@ -145,7 +146,7 @@ impl Granted {
             place: None,
             counters: self.counters.clone(),
             enforced: self.enforced,
-            allowance_ms: self.allowance_ms,
+            allowance: self.allowance,
             policies: Arc::clone(&self.policies),
         }
     }
@@ -235,14 +236,14 @@ impl Kernel {
         weighed: Weighed,
         showing: Showing<'_>,
     ) -> Result<Granted, Refusal> {
-        let Weighed { policies, decision, reservations, counters, spent, allowance_ms } = weighed;
+        let Weighed { policies, decision, reservations, counters, unpaid, allowance } = weighed;
         let enforced = !decision.is_denied();
         let rules: Vec<String> = decision.determining.iter().map(|rule| rule.id.clone()).collect();
-        match self.bind(asked, &decision, (&rules, &policies.digest), spent, showing) {
+        match self.bind(asked, &decision, (&rules, &policies.digest), unpaid, showing) {
             Ok(terms) => {
                 let granted = self.grant(terms, rules, &policies);
-                let allowance_ms = allowance_ms.filter(|_| self.enforce());
-                Ok(Granted { reservations, counters, enforced, allowance_ms, ..granted })
+                let allowance = if self.enforce() { allowance } else { Allowance::default() };
+                Ok(Granted { reservations, counters, enforced, allowance, ..granted })
             }
             Err(refusal) => {
                 self.release(&reservations); // K21
@@ -266,7 +267,7 @@ impl Kernel {
             place: None,
             counters: Vec::new(),
             enforced: true,
-            allowance_ms: None,
+            allowance: Allowance::default(),
             policies: Arc::clone(policies),
         }
     }
@@ -379,20 +380,15 @@ impl Kernel {
         asked: &Asked<'_>,
         decision: &Decision,
         (rules, policy): (&[String], &str),
-        spent: Option<Spent>,
+        unpaid: Option<Unpaid>,
         showing: Showing<'_>,
     ) -> Result<Terms, Box<Refusal>> {
         if !self.enforce() {
             return Ok(terms(asked, decision, showing.is_some()).unwrap_or_default());
         }
-        if let Some(Spent { name, count, cap }) = spent {
-            let text = format!("the budget `{name}` is spent");
-            let details = Object::new()
-                .strings("rules", rules.iter().map(String::as_str))
-                .string("budget", &name)
-                .number("would_be", count)
-                .number("cap", cap);
-            return Err(Box::new(self.refuse(asked, RefusalCode::OverBudget, Some(details), &text))); // K102
+        if let Some(unpaid) = unpaid {
+            let details = Object::new().strings("rules", rules.iter().map(String::as_str));
+            return Err(Box::new(self.refuse_unpaid(asked, unpaid, details)));
         }
         let mut terms = terms(asked, decision, showing.is_some())
             .map_err(|unmet| Box::new(self.refuse_unmet(asked, unmet, rules)))?;

@@ -146,6 +146,9 @@ pub(crate) fn terms(asked: &Asked<'_>, decision: &Decision, shown: bool) -> Resu
                 }
                 terms.full = true;
             }
+            Obligation::Budget(budget) if asked.unread == Some(budget.measure.as_str()) => {
+                return unmet("of what runs in the host's process that cannot be read");
+            }
             Obligation::Notify(channels) => terms.notify.clone_from(channels),
             Obligation::Budget(budget) if !is_measured(asked.action.name, &budget.measure) => {
                 return unmet("nothing of this action is measured so");

@@ -23,7 +23,7 @@ use crate::counters::{Counters, Reservation};
 use crate::durable::Letters;
 use crate::erasure::Persons;
 use crate::kernel::KernelError;
-use crate::monitor::counting::{TIME_MS, reserve_again, reserved_at, write_reservations};
+use crate::monitor::counting::{is_of_runs, reserve_again, reserved_at, write_reservations};
 use crate::subjects::Subjects;
 
 /// An operation of which nobody knows whether it happened.
@@ -251,7 +251,8 @@ impl Recovery {
 
     /// A run that reserved time has begun.
     fn begin_run(&mut self, record: &Record, details: &Json, reservations: Vec<Reservation>) {
-        let timed: Vec<Reservation> = reservations.into_iter().filter(|one| one.measure == TIME_MS).collect();
+        let timed: Vec<Reservation> =
+            reservations.into_iter().filter(|one| is_of_runs(&one.measure)).collect();
         let is_run = details.get("action").and_then(Json::as_str) == Some("agent.run");
         let run = record.run.as_deref().filter(|_| is_run && !timed.is_empty());
         if let Some(run) = run.and_then(|run| run.parse().ok()) {

@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use symbi_policy::{Entity, Value};
 use symbi_scheduler::{Priority, Task, TaskError, Tier};
-use symbi_types::{AgentId, LabelSet, ResourceVector, RunId};
+use symbi_types::{AgentId, LabelSet, ResourceLimits, ResourceVector, RunId};
 
 use crate::agents::{AgentError, check_labels};
 use crate::ends::RunOutcome;
 use crate::kernel::Kernel;
-use crate::monitor::counting::TIME_MS;
+use crate::monitor::counting::{Allowance, CPU_MS, TIME_MS};
 use crate::monitor::{Asked, Granted};
 use crate::moves::Moves;
 use crate::registry::AgentSpec;
@@ -104,6 +104,14 @@ fn need(spec: &AgentSpec) -> ResourceVector {
         accelerators: 0,
         sandboxes: u64::from(!spec.in_process),
     }
+}
+
+/// The most that a run takes of each measure by its agent's limits, where they bound it.
+fn bounds(limits: &ResourceLimits) -> Vec<(String, u64)> {
+    let Some(time_ms) = limits.execution_timeout_ms else { return Vec::new() };
+    let cpu_ms = limits.cpu_millicores.map(|cores| (time_ms.saturating_mul(cores) / 1_000).max(1));
+    let both = [Some((TIME_MS, time_ms)), cpu_ms.map(|cpu_ms| (CPU_MS, cpu_ms))];
+    both.into_iter().flatten().map(|(measure, ms)| (measure.to_owned(), ms)).collect()
 }
 
 /// What policy sees of it, besides the agent (K74).
@@ -215,11 +223,20 @@ impl Kernel {
         BegunMany { runs, moves }
     }
 
-    /// How long the run may be at work, in milliseconds, where a budget of time bounds it: who carries it out ends it then,
-    /// as `over_budget` (K176).
+    /// How much the run may take, where budgets of time bound it: who carries it out ends it then, as `over_budget` (K176).
     #[must_use]
-    pub fn run_allowance_ms(&self, run: RunId) -> Option<u64> {
-        self.turns().runs.get(&run)?.timed.as_ref()?.allowance_ms
+    pub fn run_allowance(&self, run: RunId) -> Allowance {
+        let turns = self.turns();
+        let timed = turns.runs.get(&run).and_then(|run| run.timed.as_ref());
+        timed.map(|timed| timed.allowance).unwrap_or_default()
+    }
+
+    /// What the run has used of processors so far, as its host reads it. The most that was said before its end is what it
+    /// came to; of one of which nothing was said, what it had reserved stays taken (K240).
+    pub fn run_used_cpu(&self, run: RunId, cpu_ms: u64) {
+        if let Some(run) = self.turns().runs.get_mut(&run) {
+            run.cpu_ms = Some(run.cpu_ms.unwrap_or(0).max(cpu_ms));
+        }
     }
 
     fn queue_at(
@@ -275,12 +292,8 @@ impl Kernel {
             agent: Some(agent),
             run: Some(run),
             circumstances: circumstances(&urgency, &spec),
-            amounts: spec
-                .limits
-                .execution_timeout_ms
-                .map(|ms| (TIME_MS.to_owned(), ms))
-                .into_iter()
-                .collect(),
+            amounts: bounds(&spec.limits),
+            unread: spec.in_process.then_some(CPU_MS),
             ..asked
         };
         let task = self.task(agent, &spec, &urgency)?;

@@ -73,6 +73,8 @@ pub(crate) struct Run {
     still_since_ns: Option<u64>,
     /// The time that it has reserved, where time is counted.
     pub(crate) timed: Option<Box<Timed>>,
+    /// What it has used of processors, as its host reads it; none where nobody has said.
+    pub(crate) cpu_ms: Option<u64>,
 }
 
 impl Run {
@@ -153,6 +155,7 @@ impl Turns {
             still_ns: 0,
             still_since_ns: None,
             timed: None,
+            cpu_ms: None,
         };
         self.runs.insert(run, fresh);
         self.tasks.insert(task.id, run);

@@ -13,7 +13,9 @@ use symbi_policy::{
     Engine, Explanation, RecordedRequest, Rule, RuleEffect, Schema, Source, builtin, parse_counters, render,
 };
 
+use crate::convert::{agent_id, recipient_in};
 use crate::errors::{Raise, enter};
+use crate::kernel::Kernel;
 
 pub(crate) type Named = Vec<(String, String)>;
 type Listed = (String, String, usize, &'static str, Option<String>);
@@ -37,6 +39,25 @@ fn listed(rule: &Rule) -> Listed {
         RuleEffect::Forbid => "forbid",
     };
     (rule.id.clone(), rule.source.to_string(), rule.line, effect, rule.message.clone())
+}
+
+/// Effect, whether no budget is spent, rules, counters.
+type Rehearsal = (&'static str, bool, Vec<String>, Vec<(String, u64)>);
+
+#[pymethods]
+impl Kernel {
+    /// What the policies in force would say to such a message now; nothing happens and nothing is recorded.
+    fn rehearse_message(
+        &self,
+        py: Python<'_>,
+        sender: &str,
+        recipient: &str,
+        bytes: u64,
+    ) -> PyResult<Rehearsal> {
+        let (sender, recipient) = (agent_id(sender)?, recipient_in(recipient));
+        let found = enter(py, || self.core.rehearse_message(sender, &recipient, bytes))?;
+        Ok((found.effect.as_str(), found.paid, found.rules, found.counters))
+    }
 }
 
 /// Digest and rules of a set: id, source, line, effect, message.

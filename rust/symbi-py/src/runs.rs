@@ -82,9 +82,16 @@ impl Kernel {
         Ok((seq, moves_out(&moves)))
     }
 
-    /// How long the run may be at work, in milliseconds, where a budget of time bounds it.
-    fn run_allowance_ms(&self, run: &str) -> PyResult<Option<u64>> {
-        Ok(self.core.run_allowance_ms(parsed(run)?))
+    /// How long the run may be at work and how much it may have of processors, in milliseconds, where budgets bound that;
+    /// and whether its processor time is counted.
+    fn run_allowance(&self, run: &str) -> PyResult<(Option<u64>, Option<u64>, bool)> {
+        let allowance = self.core.run_allowance(parsed(run)?);
+        Ok((allowance.time_ms, allowance.cpu_ms, allowance.counts_cpu))
+    }
+
+    fn run_used_cpu(&self, run: &str, cpu_ms: u64) -> PyResult<()> {
+        self.core.run_used_cpu(parsed(run)?, cpu_ms);
+        Ok(())
     }
 
     /// The host says that the run stands still.

@@ -30,6 +30,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) attributes: Vec<(String, String)>,
     /// What it is expected to cost, by measure.
     pub(crate) amounts: Vec<(String, u64)>,
+    /// What can be read of others of its kind and not of it (K240).
+    pub(crate) unread: Option<&'static str>,
     /// Its arguments, where it has some: their keyed digest is recorded.
     pub(crate) arguments: Option<&'a [u8]>,
     /// What persons have agreed to already, of the whole that it is a part of.

@@ -7,8 +7,9 @@
 //!
 //! Invariants
 //! - K102 no counter with a cap is above it by a grant: what is in flight included, whatever the order of threads.
-//! - K176 a run reserves the time that it may take before it begins: what is left of each of its budgets at most, and no more
-//!   than its own limit. It is stopped when it has taken that.
+//! - K176 a run reserves the time that it may take before it begins, on the clock and of processors: what is left of each of
+//!   its budgets at most, and no more than its own limit. It is stopped when it has taken that.
+//! - K240 what of an operation cannot be read is not counted as nothing: where a counter counts it, the operation is refused.
 //! - K103 what an operation reserved stands in its record, so that the log alone gives every count again.
 
 use std::collections::BTreeMap;
@@ -23,10 +24,13 @@ use crate::Principal;
 use crate::counters::{CounterKey, Counters, Reservation};
 use crate::json::Object;
 use crate::kernel::Kernel;
+use crate::rehearsal::Rehearsed;
 use crate::window::Added;
 
 /// The measure of time, which the monitor takes itself: from the act to its outcome, in milliseconds.
 pub(crate) const TIME_MS: &str = "time_ms";
+/// The measure of processor time of runs, which their host reads, in milliseconds.
+pub(crate) const CPU_MS: &str = "cpu_ms";
 /// The measure of operations.
 const CALLS: &str = "calls";
 
@@ -44,12 +48,35 @@ struct Meeting<'a> {
     cap: Option<u64>,
 }
 
-/// A budget that is spent: its name, what it would come to, and its cap.
+/// Why counters refuse what policies let pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Spent {
-    pub(crate) name: String,
-    pub(crate) count: u64,
-    pub(crate) cap: u64,
+pub(crate) enum Unpaid {
+    /// A budget is spent: its name, what it would come to, and its cap.
+    Spent { name: String, count: u64, cap: u64 },
+    /// This counter counts what cannot be read of the operation (K240).
+    Unread { name: String, measure: &'static str },
+}
+
+/// How much a run may take, in milliseconds, where budgets bound it (K176).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// On the clock, while it is at work.
+    pub time_ms: Option<u64>,
+    /// Of processors.
+    pub cpu_ms: Option<u64>,
+    /// A counter counts its processor time: who carries it out says what it has used.
+    pub counts_cpu: bool,
+}
+
+impl Allowance {
+    fn of(&mut self, measure: &str) -> &mut Option<u64> {
+        if measure == CPU_MS { &mut self.cpu_ms } else { &mut self.time_ms }
+    }
+}
+
+/// Whether a run reserves this before it begins, and says at its end what it came to.
+pub(crate) fn is_of_runs(measure: &str) -> bool {
+    measure == TIME_MS || measure == CPU_MS
 }
 
 impl Meeting<'_> {
@@ -68,9 +95,9 @@ fn amount(asked: &Asked<'_>, measure: &str) -> u64 {
     }
 }
 
-/// The longest that a run may take by its agent's own limit.
-fn limit(asked: &Asked<'_>) -> u64 {
-    match amount(asked, TIME_MS) {
+/// The most that a run may take by its agent's own limit.
+fn limit(asked: &Asked<'_>, measure: &str) -> u64 {
+    match amount(asked, measure) {
         0 => u64::MAX,
         limit => limit,
     }
@@ -161,16 +188,21 @@ impl Kernel {
         // What needs other locks, before this one (K25).
         let mut meetings: Vec<Meeting<'_>> =
             policies.counters(asked.action.name).map(|spec| self.meet(spec, asked)).collect();
+        let unread = asked.unread.and_then(|measure| {
+            let counts = |one: &&Meeting<'_>| one.measure == measure && one.added.is_some();
+            meetings.iter().find(counts).map(|one| Unpaid::Unread { name: one.name.to_owned(), measure })
+        });
         let counted = !meetings.is_empty() || policies.has_budgets;
         let now_us = if counted { self.window_us() } else { 0 };
         let mut weighed = Weighed {
             decision: Decision::engine_failed(),
             reservations: Vec::new(),
             counters: Vec::new(),
-            spent: None,
-            allowance_ms: None,
+            unpaid: None,
+            allowance: Allowance::default(),
             policies: Arc::clone(&policies),
         };
+        weighed.unpaid = unread;
         // The lock is held from the reservation to the decision: no I/O, microseconds.
         let mut counts: Option<MutexGuard<'_, Counters>> = counted.then(|| self.counters());
         if let Some(windows) = counts.as_deref_mut() {
@@ -190,7 +222,7 @@ impl Kernel {
             if !weighed.decision.is_denied() && !asked.replays {
                 weighed.spend(windows, asked, now_us);
             }
-            if self.enforce() && (weighed.decision.is_denied() || weighed.spent.is_some()) {
+            if self.enforce() && (weighed.decision.is_denied() || weighed.unpaid.is_some()) {
                 weighed.reservations.drain(..).for_each(|reservation| windows.release(&reservation)); // K21
             }
         }
@@ -222,6 +254,17 @@ impl Weighed {
         details.raw("reserved", &write_reservations(&self.reservations))
     }
 
+    /// What it came to, with everything given back that it reserved (K241).
+    pub(crate) fn given_back(self, kernel: &Kernel) -> Rehearsed {
+        kernel.release(&self.reservations);
+        Rehearsed {
+            rules: self.decision.determining.iter().map(|rule| rule.id.clone()).collect(),
+            effect: self.decision.effect,
+            paid: self.unpaid.is_none(),
+            counters: self.counters,
+        }
+    }
+
     /// Adds one counter's share and remembers a cap that does not hold it (K102).
     fn reserve(&mut self, windows: &mut Counters, one: &Meeting<'_>, now_us: u64) -> u64 {
         let Some(added) = one.added else { return windows.count(&one.key, one.window_us, now_us) };
@@ -229,9 +272,9 @@ impl Weighed {
             windows.reserve(one.key.clone(), one.window_us, now_us, added, one.measure);
         self.reservations.push(reservation);
         if let (true, Some(cap)) = (one.is_over(count), one.cap)
-            && self.spent.is_none()
+            && self.unpaid.is_none()
         {
-            self.spent = Some(Spent { name: one.name.to_owned(), count, cap });
+            self.unpaid = Some(Unpaid::Spent { name: one.name.to_owned(), count, cap });
         }
         count
     }
@@ -244,14 +287,17 @@ impl Weighed {
         asked: &Asked<'_>,
         now_us: u64,
     ) {
-        let timed = || |one: &&mut Meeting<'_>| one.measure == TIME_MS && one.added.is_some();
-        for one in meetings.iter_mut().filter(timed()) {
-            let Some(cap) = one.cap else { continue };
-            let left = cap.saturating_sub(windows.count(&one.key, one.window_us, now_us));
-            self.allowance_ms = Some(self.allowance_ms.unwrap_or_else(|| limit(asked)).min(left));
+        for measure in [TIME_MS, CPU_MS] {
+            let timed = || |one: &&mut Meeting<'_>| one.measure == measure && one.added.is_some();
+            let allowance = self.allowance.of(measure);
+            for one in meetings.iter_mut().filter(timed()) {
+                let Some(cap) = one.cap else { continue };
+                let left = cap.saturating_sub(windows.count(&one.key, one.window_us, now_us));
+                *allowance = Some(allowance.unwrap_or_else(|| limit(asked, measure)).min(left));
+            }
+            let Some(allowance_ms) = *allowance else { continue };
+            meetings.iter_mut().filter(timed()).for_each(|one| one.added = Some(Added::Amount(allowance_ms)));
         }
-        let Some(allowance_ms) = self.allowance_ms else { return };
-        meetings.iter_mut().filter(timed()).for_each(|one| one.added = Some(Added::Amount(allowance_ms)));
     }
 
     /// What the rules that let it through allow to be spent by them.

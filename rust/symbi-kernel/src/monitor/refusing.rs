@@ -7,6 +7,7 @@ use symbi_policy::Decision;
 use symbi_types::DecisionId;
 
 use super::asked::request;
+use super::counting::Unpaid;
 use super::{Asked, evaluate};
 use crate::Principal;
 use crate::denials::{DenialKey, OTHERS, Repeated, Seen};
@@ -55,6 +56,25 @@ impl Kernel {
             self.violated(agent, consequence, recorded, refusal.decision); // K79
         }
         refusal
+    }
+
+    /// A refusal of counters, of what policies let pass.
+    pub(super) fn refuse_unpaid(&self, asked: &Asked<'_>, unpaid: Unpaid, details: Object) -> Refusal {
+        match unpaid {
+            Unpaid::Spent { name, count, cap } => {
+                let text = format!("the budget `{name}` is spent");
+                let details = details.string("budget", &name).number("would_be", count).number("cap", cap);
+                self.refuse(asked, RefusalCode::OverBudget, Some(details), &text) // K102
+            }
+            Unpaid::Unread { name, measure } => {
+                let text = format!(
+                    "`{name}` counts `{measure}`, which cannot be read of an agent in the host's process: run it in a \
+                     sandbox, or bound its `time_ms`"
+                );
+                let details = details.string("counter", &name).string("unread", measure);
+                self.refuse(asked, RefusalCode::Denied, Some(details), &text) // K240
+            }
+        }
     }
 
     /// Records a refusal, or counts it with the identical ones of its window.

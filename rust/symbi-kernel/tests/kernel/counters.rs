@@ -228,3 +228,39 @@ fn k6_a_second_instance_of_a_name_does_not_start_at_zero_and_the_host_counts_as_
     assert_eq!(refusal(ask(&kernel, two, "t")).code, RefusalCode::OverBudget, "K6");
     assert!(kernel.begin_tool_call(Principal::Host, call("t")).is_ok());
 }
+
+#[test]
+fn k241_a_rehearsal_says_what_would_be_decided_and_leaves_every_counter_and_the_trail_as_they_were() {
+    let text = "@id(\"few\") permit(principal, action, resource) when { action != Action::\"message.send\" || context.counters.sent <= 2 };";
+    let sent = |name: &str, cap| symbi_policy::CounterSpec {
+        name: name.into(),
+        action: "message.send".into(),
+        cap,
+        ..calls(Per::Principal)
+    };
+    let mut world = World::with(Some(policies(text, &[sent("sent", None), sent("mail_agent", Some(1))])));
+    let kernel = world.kernel();
+    let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
+    let recipient = Recipient::Agent(to);
+    let rehearse = || kernel.rehearse_message(from, &recipient, 10).unwrap();
+    settle_disk(&kernel, from);
+    let (rows, records) = (kernel.count_rows(), world.records().len());
+    for _ in 0..3 {
+        let one = rehearse();
+        assert_eq!(
+            (one.effect.as_str(), one.paid, one.rules.as_slice()),
+            ("allow", true, &["few".to_owned()][..])
+        );
+        assert_eq!(one.counters, [("sent".to_owned(), 1), ("mail_agent".to_owned(), 1)]);
+    }
+    assert_eq!(kernel.count_rows(), rows, "K241");
+    kernel.send(from, &recipient, symbi_kernel::Payload::Bytes(vec![1]), None, false).unwrap();
+    let spent = rehearse();
+    assert_eq!((spent.effect.as_str(), spent.paid), ("allow", false), "the budget is spent");
+    settle_disk(&kernel, from);
+    let grown = world.records().len() - records;
+    let nobody = AgentId::random(&symbi_types::SystemEntropy);
+    assert!(kernel.rehearse_message(nobody, &recipient, 10).is_err());
+    assert_eq!(world.records().len() - records, grown, "a rehearsal is no record");
+    assert!(world.of_type("operation.denied").is_empty());
+}

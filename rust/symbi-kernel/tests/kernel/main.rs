@@ -33,6 +33,7 @@ mod obligations;
 mod operators;
 mod permits;
 mod policies;
+mod processors;
 mod recounted;
 mod snapshots;
 mod stall;

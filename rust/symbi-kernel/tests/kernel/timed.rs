@@ -37,7 +37,7 @@ fn k176_a_run_may_take_what_is_left_of_each_level_and_gives_back_what_it_did_not
     let mut world = timed("run = 4000\nagent = 10000\ntenant = 12000");
     let kernel = world.kernel();
     let (one, two) = (limited(&kernel, "one", None), limited(&kernel, "two", None));
-    let allowed = |run| kernel.run_allowance_ms(run).unwrap();
+    let allowed = |run| kernel.run_allowance(run).time_ms.unwrap();
     let run = begin(&kernel, one).unwrap();
     assert_eq!(allowed(run), 4_000, "of the run");
     work(&world, &kernel, run, 1_500);
@@ -62,13 +62,17 @@ fn k176_an_agents_own_limit_is_what_its_run_reserves_so_that_others_run_beside_i
     let kernel = world.kernel();
     let agents: Vec<AgentId> = (0..4).map(|at| limited(&kernel, &format!("a{at}"), Some(3_000))).collect();
     let runs: Vec<RunId> = agents[..3].iter().map(|agent| begin(&kernel, *agent).unwrap()).collect();
-    assert!(runs.iter().all(|run| kernel.run_allowance_ms(*run) == Some(3_000)));
+    assert!(runs.iter().all(|run| kernel.run_allowance(*run).time_ms == Some(3_000)));
     let last = begin(&kernel, agents[3]).unwrap();
-    assert_eq!(kernel.run_allowance_ms(last), Some(1_000), "never above the cap, what is under way included");
+    assert_eq!(
+        kernel.run_allowance(last).time_ms,
+        Some(1_000),
+        "never above the cap, what is under way included"
+    );
     let open = limited(&kernel, "open", None);
     assert_eq!(refusal(begin(&kernel, open)).code, RefusalCode::OverBudget);
     kernel.end_run(runs[0], &RunOutcome::Cancelled).unwrap();
-    assert_eq!(kernel.run_allowance_ms(begin(&kernel, open).unwrap()), Some(3_000), "it took nothing");
+    assert_eq!(kernel.run_allowance(begin(&kernel, open).unwrap()).time_ms, Some(3_000), "it took nothing");
 }
 
 #[test]
@@ -85,7 +89,7 @@ fn k176_a_run_that_waits_or_stands_still_takes_no_time() {
     kernel.run_resumed(run).unwrap();
     work(&world, &kernel, run, 1_000);
     let run = begin(&kernel, one).unwrap();
-    assert_eq!(kernel.run_allowance_ms(run), Some(8_000));
+    assert_eq!(kernel.run_allowance(run).time_ms, Some(8_000));
     kernel.end_run(run, &RunOutcome::Cancelled).unwrap();
     settle_disk(&kernel, one);
     let finished = details(world.of_type("run.finished").first().unwrap());
@@ -107,9 +111,9 @@ fn k176_after_a_crash_what_was_taken_is_known_and_what_was_under_way_stays_reser
         let (after, _image) = world.crashed();
         assert_eq!(after.count_rows(), before);
         let one = limited(&after, "one", None);
-        assert_eq!(after.run_allowance_ms(begin(&after, one).unwrap()), Some(9_000));
+        assert_eq!(after.run_allowance(begin(&after, one).unwrap()).time_ms, Some(9_000));
         let two = limited(&after, "two", None);
-        assert_eq!(after.run_allowance_ms(begin(&after, two).unwrap()), Some(6_000));
+        assert_eq!(after.run_allowance(begin(&after, two).unwrap()).time_ms, Some(6_000));
     }
 }
 
@@ -122,8 +126,8 @@ fn k176_a_rule_bounds_the_time_that_it_lets_each_principal_take() {
     let kernel = world.kernel();
     let one = limited(&kernel, "one", None);
     let run = begin(&kernel, one).unwrap();
-    assert_eq!(kernel.run_allowance_ms(run), Some(5_000));
+    assert_eq!(kernel.run_allowance(run).time_ms, Some(5_000));
     work(&world, &kernel, run, 3_000);
     let run = begin(&kernel, one).unwrap();
-    assert_eq!(kernel.run_allowance_ms(run), Some(2_000));
+    assert_eq!(kernel.run_allowance(run).time_ms, Some(2_000));
 }
