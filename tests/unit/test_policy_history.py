@@ -141,6 +141,47 @@ def test_a_refusal_that_no_policy_made_is_not_decided_again(tmp_path: Path) -> N
     assert (found.flips, found.undecidable) == ((), {})
 
 
+@symbi.agent(name="history-alike", isolation="in_process", capabilities=["h:call"])
+async def alike(ctx: symbi.AgentContext) -> None:
+    for text in ("a", "a", "a" * 100, "a", "a" * 100, "ask ann@example.org", "a"):
+        await ctx.tools.call("h.plain", {"text": text})
+
+
+@pytest.mark.parametrize(
+    ("condition", "flips"),
+    [
+        ("context.bytes > 60", 4),
+        ('context.labels.contains("personal")', 4),  # and the next one: it was answered with what is personal
+        ('principal.name == "history-alike-2"', 7),
+        ('resource == Tool::"h.plain"', 14),
+        ("context.bytes > 600", 0),
+    ],
+)
+def test_wi5_what_differs_in_one_thing_is_not_decided_from_memory(
+    tmp_path: Path, condition: str, flips: int
+) -> None:
+    second = symbi.AgentConfig(
+        name="history-alike-2", function=alike.function, isolation="in_process", capabilities=("h:call",)
+    )
+
+    async def run() -> None:
+        async with symbi.Runtime.open(data=tmp_path / "data", policy=[tmp_path / "calls.cedar"]) as rt:
+            for agent in (alike, second):
+                await rt.run(agent)
+
+    rest = "permit (principal is Host, action, resource);"
+    (tmp_path / "calls.cedar").write_text(POLICY + rest)
+    asyncio.run(run())
+    other = tmp_path / "other.cedar"
+    other.write_text(
+        f'{POLICY}{rest} @id("no") forbid (principal is Agent, action == Action::"tool.call", resource) when {{ {condition} }};'
+    )
+    for _ in range(2):
+        found = what_if(tmp_path / "data", [other])
+        assert (found.flipped, found.undecidable) == (flips, {})
+        assert found.decided >= 14
+
+
 def test_what_no_rule_permits_any_more_has_that_as_its_cause(life: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.cedar"
     other.write_text("permit (principal is Host, action, resource);")

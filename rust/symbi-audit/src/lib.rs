@@ -20,6 +20,7 @@ mod checkpoint;
 mod error;
 mod event;
 mod export;
+mod glance;
 mod head;
 mod index;
 mod json;

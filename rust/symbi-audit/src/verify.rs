@@ -19,7 +19,7 @@ mod walk;
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use desk::Desk;
 use symbi_crypto::KeyId;
@@ -225,7 +225,9 @@ fn walk_through(
 /// stand numbers and ids.
 fn event_type(body: &[u8]) -> &str {
     const FIELD: &[u8] = b"\"event_type\":\"";
-    let value = memchr::memmem::find(body, FIELD).and_then(|at| body.get(at + FIELD.len()..));
+    static FINDER: LazyLock<memchr::memmem::Finder<'static>> =
+        LazyLock::new(|| memchr::memmem::Finder::new(FIELD)); // it looks at the text once, not for each record
+    let value = FINDER.find(body).and_then(|at| body.get(at + FIELD.len()..));
     let end = value.and_then(|value| memchr::memchr(b'"', value));
     value.zip(end).and_then(|(value, end)| std::str::from_utf8(value.get(..end)?).ok()).unwrap_or_default()
 }

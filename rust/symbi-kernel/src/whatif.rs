@@ -190,7 +190,8 @@ pub fn learn(replay: &Replay) -> Result<Learned, ReplayError> {
                 continue;
             }
             match reading.request(group, row, None) {
-                Ok((mut asked, _)) => learner.add(&asked.request()),
+                Ok(Some((mut asked, _))) => learner.add(&asked.request()),
+                Ok(None) => {}
                 Err(why) => *found.undecidable.entry(why).or_default() += 1,
             }
         }
@@ -223,7 +224,11 @@ fn decide(reading: &mut Reading<'_>, engine: &Engine, group: &Group) -> Result<F
     let mut found = Found::default();
     for row in group.rows() {
         let (mut asked, owed) = match reading.request(group, row, Some(engine)) {
-            Ok(read) => read,
+            Ok(Some(read)) => read,
+            Ok(None) => {
+                found.decided += 1;
+                continue; // as it was, and as it was decided before
+            }
             Err(why) => {
                 *found.undecidable.entry(why).or_default() += 1;
                 continue;
@@ -232,6 +237,7 @@ fn decide(reading: &mut Reading<'_>, engine: &Engine, group: &Group) -> Result<F
         found.decided += 1;
         let decision = engine.evaluate(&asked.request());
         if row.word == Word::Allow && owed.is_empty() && decision.is_allowed() {
+            reading.fell_the_same();
             continue; // as it was: nearly always
         }
         let (was, now) =

@@ -14,6 +14,7 @@ use super::desk::{Claim, Desk};
 use super::seals::Seals;
 use super::{FINDINGS_MAX, Finding, GROUP, VerifyOptions, Visit, event_type};
 use crate::chain::{self, Link, hex};
+use crate::glance::glance;
 use crate::head::{Point, Slot};
 use crate::layout::{self, Lines};
 use crate::record::View;
@@ -56,6 +57,8 @@ pub(super) struct Walk<'a, 'v> {
     pub(super) compromises: Vec<Compromise>,
     /// Records below this are taken from a root, or lie before the range.
     pub(super) skipped_to: u64,
+    /// Those below this are taken from a root.
+    vouched_to: u64,
     pub(super) range: Option<Range<u64>>,
 }
 
@@ -73,6 +76,7 @@ impl<'a, 'v> Walk<'a, 'v> {
             pruning_is_recorded: false,
             compromises: Vec::new(),
             skipped_to: first.max(vouched_to),
+            vouched_to,
             range: options.range.clone(),
             desk,
             visit,
@@ -241,11 +245,19 @@ impl<'a, 'v> Walk<'a, 'v> {
         if let Some(visit) = &mut self.visit
             && self.shown.is_none_or(|shown| shown(event_type))
         {
-            let view = View::parse(line).map_err(|error| error.to_string())?;
-            if view.seq != seq {
-                return Err(format!("record {} stands in its place", view.seq));
+            let view;
+            let quick = if seq < self.vouched_to { glance(line, body) } else { None };
+            let seen = match quick {
+                Some(seen) => seen,
+                None => {
+                    view = View::parse(line).map_err(|error| error.to_string())?;
+                    view.seen()
+                }
+            };
+            if seen.seq != seq {
+                return Err(format!("record {} stands in its place", seen.seq));
             }
-            visit(&view.seen());
+            visit(&seen);
         }
         self.seals.add(body, &link);
         self.reach(seq + 1, link, line.len(), signature.is_some());

@@ -3,9 +3,11 @@
 //! Invariants
 //! - WI4 what is made of a record is what the engine saw then: entities, labels, counters, declared attributes; nothing is
 //!   filled in.
+//! - WI5 a decision is taken from memory only where everything is the same that it was made of: who (the very instance), what,
+//!   on what, the described entities by their records, labels, size, counters, circumstances; and what had been decided.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::PoisonError;
 
@@ -171,7 +173,7 @@ struct Details<'a> {
     #[serde(borrow)]
     resource_is: Option<&'a RawValue>,
     #[serde(borrow)]
-    obligations: Option<Vec<Cow<'a, str>>>,
+    obligations: Option<&'a RawValue>,
     #[serde(borrow)]
     counters: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -215,40 +217,105 @@ fn entity(mut json: Json, instance: Option<&str>) -> Result<Entity, Undecidable>
     Entity::from_json(&json).map_err(|_| Undecidable::Malformed)
 }
 
+impl Details<'_> {
+    /// Everything that decides, where it stands in the record; none where some of it is sealed, or it is a refusal (WI5).
+    fn key(&self, word: Word, labels: &str, key: &mut Vec<u8>) -> Option<()> {
+        if word == Word::Deny || self.call_sealed.is_some() {
+            return None;
+        }
+        key.clear();
+        let numbers = [self.bytes.map(i64::cast_unsigned), self.subject_at, self.resource_at];
+        key.push(word as u8);
+        for number in numbers {
+            key.push(u8::from(number.is_some()));
+            key.extend_from_slice(&number.unwrap_or_default().to_ne_bytes());
+        }
+        let texts = [
+            Some(labels),
+            Some(self.action.as_ref()),
+            Some(self.principal.as_ref()),
+            Some(self.resource.as_ref()),
+            self.subject_instance.as_deref(),
+            self.resource_instance.as_deref(),
+            self.subject_is.map(RawValue::get),
+            self.resource_is.map(RawValue::get),
+            self.obligations.map(RawValue::get),
+            self.counters.map(RawValue::get),
+            self.context.map(RawValue::get),
+        ];
+        for text in texts {
+            // No text is as long as what stands for none.
+            let length = text.map_or(u32::MAX, |text| u32::try_from(text.len()).unwrap_or(u32::MAX - 1));
+            key.extend_from_slice(&length.to_ne_bytes());
+            key.extend_from_slice(text.unwrap_or_default().as_bytes());
+        }
+        Some(())
+    }
+}
+
 /// What one thread reads with.
 pub(super) struct Reading<'a> {
     entities: &'a Entities,
     opener: Option<Opener>,
+    /// Decisions that were made again and fell as they had, by all that they were made of (WI5).
+    same: HashSet<Box<[u8]>>,
+    /// Of the record that was read last; empty where it is not to be remembered.
+    key: Vec<u8>,
     /// Made already, by record and instance.
     made: HashMap<u64, HashMap<String, Entity>>,
 }
 
+/// Decisions remembered by one thread, some 300 bytes each.
+const SAME_MAX: usize = 32_768;
 /// Entities kept by one thread.
 const MADE_MAX: usize = 65_536;
 
 impl<'a> Reading<'a> {
     pub(super) fn new(entities: &'a Entities, opener: Option<Opener>) -> Self {
-        Self { entities, opener, made: HashMap::new() }
+        Self { entities, opener, same: HashSet::new(), key: Vec::new(), made: HashMap::new() }
     }
 
-    /// WI4: the request, and what was owed. With an engine, what its counters need must have been kept.
+    /// The decision on the request that was made last fell as it had.
+    pub(super) fn fell_the_same(&mut self) {
+        if self.key.is_empty() {
+            return;
+        }
+        if SAME_MAX <= self.same.len() {
+            self.same.clear();
+        }
+        self.same.insert(self.key.as_slice().into());
+    }
+
+    /// WI4: the request, and what was owed; none where the same was decided before, and fell as it had (WI5). With an
+    /// engine, what its counters need must have been kept.
     pub(super) fn request(
         &mut self,
         group: &Group,
         row: &Row,
         engine: Option<&Engine>,
-    ) -> Result<(Asked, Vec<String>), Undecidable> {
+    ) -> Result<Option<(Asked, Vec<String>)>, Undecidable> {
         let details: Details<'_> =
             serde_json::from_str(group.part(&row.details)).map_err(|_| Undecidable::Malformed)?;
+        let mut key = std::mem::take(&mut self.key);
+        let known = details.key(row.word, group.part(&row.labels), &mut key);
+        if known.is_none() {
+            key.clear();
+        }
+        self.key = key;
+        if known.is_some() && self.same.contains(self.key.as_slice()) {
+            return Ok(None);
+        }
         let request = match row.word {
             Word::Deny => self.refused(&details)?.into(),
             _ => self.granted(&details, group.part(&row.labels))?,
         };
-        let owed: Vec<String> =
-            details.obligations.iter().flatten().map(|name| name.clone().into_owned()).collect();
+        let owed: Vec<String> = match details.obligations {
+            Some(raw) => serde_json::from_str(raw.get()).map_err(|_| Undecidable::Malformed)?,
+            None => Vec::new(),
+        };
         let needed = engine.map_or(&[][..], |engine| engine.counters_for(&request.action));
         if needed.is_empty() {
-            return Ok((request, owed));
+            return Ok(Some((request, owed)));
         }
         let counters = request.context.iter().find(|(name, _)| name == "counters");
         let kept = |name: &str| match counters {
@@ -256,7 +323,7 @@ impl<'a> Reading<'a> {
             _ => false,
         };
         if needed.iter().all(|spec| kept(&spec.name)) {
-            Ok((request, owed))
+            Ok(Some((request, owed)))
         } else {
             Err(Undecidable::Counter)
         }
