@@ -39,6 +39,37 @@ def test_files_that_belong_together_are_checked_together(
     assert f"{policy}:2:8: policy.unknown_attribute: " in capsys.readouterr().out
 
 
+def test_a_directory_is_checked_as_a_runtime_takes_it_with_the_tests_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = """
+    policies = ["a.cedar", "a.counters.toml"]
+    [[case]]
+    principal = 'Agent::"a"'
+    action = "tool.call"
+    resource = 'Tool::"t"'
+    expect = "%s"
+    """
+    write(tmp_path, a__cedar=POLICY, a__counters__toml=COUNTERS)
+    (cases,) = write(tmp_path, a__test__toml=case % "approval")
+    assert main(["check", str(tmp_path)]) == 0
+    assert "3 files: 0 errors, 0 warnings" in capsys.readouterr().err
+    write(tmp_path, a__test__toml=case % "alow")
+    assert main(["check", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert f"{cases}:3:1: policy.test: `alow` is no decision: `expect` is one of `allow`, `deny`" in said
+    assert main(["policy", "test", str(tmp_path)]) == 2
+    assert "`alow` is no decision" in capsys.readouterr().err
+
+
+def test_a_path_that_is_not_there_or_holds_nothing_is_called_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path, said in [(tmp_path / "nowhere", "there is no `"), (tmp_path, "holds no policies")]:
+        assert main(["check", str(path)]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_each_finding_is_a_line_with_its_help_below(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,16 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symbi.cli import exits, frame, output
-from symbi.errors import ConfigError, InputError, NotBuiltError
+from symbi.errors import ConfigError, InputError, NotBuiltError, PolicyError
 
 if TYPE_CHECKING:
     import argparse
 
 _EXAMPLE = """\
+symbi check policies/
 symbi check policies/*.cedar policies/*.counters.toml
 symbi check symbi.toml --json"""
 
-_ACCEPTED = "accepted are `*.cedar`, `*.counters.toml`, other `*.toml` (configuration)"
+_ACCEPTED = (
+    "accepted are directories of policies, `*.cedar`, `*.counters.toml`, `*.test.toml`, "
+    "other `*.toml` (configuration)"
+)
 
 
 def register(subparsers: frame.Subparsers) -> None:
@@ -38,16 +42,20 @@ def register(subparsers: frame.Subparsers) -> None:
         example=_EXAMPLE,
         run=_run,
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=_ACCEPTED)
+    parser.add_argument("files", nargs="+", type=Path, metavar="PATH", help=_ACCEPTED)
 
 
 def _run(options: argparse.Namespace) -> int:
     policies: list[tuple[str, str, str]] = []
     findings: list[dict[str, Any]] = []
-    kinds = [(file, _kind(file)) for file in dict.fromkeys(options.files)]
+    files = [file for path in options.files for file in _files(path)]
+    kinds = [(file, _kind(file)) for file in dict.fromkeys(files)]
     for file, kind in kinds:
         if kind == "config":
             findings += _check_config(file)
+            continue
+        if kind == "tests":
+            findings += _check_tests(file)
             continue
         try:
             policies.append((kind, str(file), file.read_bytes().decode("utf-8")))
@@ -67,12 +75,27 @@ def _run(options: argparse.Namespace) -> int:
     return exits.FINDING if errors else exits.DONE
 
 
+def _files(path: Path) -> list[Path]:
+    """The file; of a directory what a runtime would take as policies, and the tests beside them (CK1)."""
+    if path.is_dir():
+        kinds = ("*.cedar", "*.counters.toml", "*.test.toml")
+        found = [file for kind in kinds for file in sorted(path.glob(kind))]
+        if not found:
+            raise InputError(f"`{path}` holds no policies and no tests of policies: {_ACCEPTED}")
+        return found
+    if not path.exists():
+        raise InputError(f"there is no `{path}`")
+    return [path]
+
+
 def _kind(file: Path) -> str:
     """What the name says a file is (CK1)."""
     if file.suffix == ".symbi":
         raise NotBuiltError(f"`{file}`: checking agent files does not exist in this version; {_ACCEPTED}")
     if file.name.endswith(".counters.toml"):
         return "counters"
+    if file.name.endswith(".test.toml"):
+        return "tests"
     if file.suffix == ".cedar":
         return "cedar"
     if file.suffix == ".toml":
@@ -87,6 +110,22 @@ def _check_policies(sources: list[tuple[str, str, str]]) -> list[dict[str, Any]]
         _finding((source, line, column), code, message, help_, error=error)
         for error, source, line, column, code, message, help_ in check_policies(sources)
     ]
+
+
+def _check_tests(file: Path) -> list[dict[str, Any]]:
+    """Whether its cases can be run; what comes of them `symbi policy test` says."""
+    from symbi.policy.testing import read_suite
+
+    try:
+        read_suite(file)
+    except (InputError, PolicyError) as error:
+        place, _, text = str(error).partition(": ")
+        line = place.rpartition(":")[2]
+        known = bool(text) and place.startswith(str(file)) and line.isdigit()
+        return [
+            _finding((str(file), int(line) if known else 1, 1), "policy.test", text if known else str(error))
+        ]
+    return []
 
 
 def _check_config(file: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,8 @@ Why: a policy without a test is a guess, and the person who writes policies need
 Not here: printing (`symbi.cli`), deciding (the core).
 
 Invariants
-- PT1 a file with a word that is not known is refused: a misspelt `expct` must not pass as a test.
+- PT1 a file with a word that is not known is refused: a misspelt `expct` must not pass as a test, nor a decision that
+  there is none of fail as if the policies were wrong.
 - PT2 a case that does not fit the schema fails; it is never passed because it was denied for that.
 """
 
@@ -45,6 +46,9 @@ __all__ = ["Case", "CaseResult", "Suite", "find_suites", "run_suite"]
 FILE_BYTES_MAX = 1 << 20
 DEPTH_MAX = 64  # of open brackets: the parser of the standard library recurses
 SUFFIX = ".test.toml"
+
+EXPECTED = ("allow", "deny", "redact", "approval", "tier", "read_only", "budget", "record", "notify")
+"""What a decision can be: an obligation by its name, the first where there are several."""
 
 _SUITE_KEYS = frozenset({"policies", "entity", "case"})
 _CASE_KEYS = frozenset(
@@ -217,6 +221,9 @@ def _case(table: Any, place: str, line: int, entities: Mapping[tuple[str, str], 
     for name in ("principal", "action", "resource", "expect"):
         if not isinstance(table.get(name), str):
             raise InputError(f"{place}: a case needs `{name}`, a text")
+    if table["expect"] not in EXPECTED:
+        accepted = ", ".join(f"`{word}`" for word in EXPECTED)
+        raise InputError(f"{place}: `{table['expect']}` is no decision: `expect` is one of {accepted}")
     rules = table.get("rules", None if "rule" not in table else [table["rule"]])
     if rules is not None and not (isinstance(rules, list) and all(isinstance(one, str) for one in rules)):
         raise InputError(f"{place}: `rule` is a text, `rules` a list of texts")
