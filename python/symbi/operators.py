@@ -66,9 +66,14 @@ def check_token(data: Path, token: str) -> str:
     for name, one in [(FIRST_OPERATOR, file), *_named(directory)]:
         if hmac.compare_digest(one.read_text().strip(), given):
             found = name
-    if not token or not found:
+    if not token:
         raise PolicyDenied(
             f"this needs an operator's token, shown once when it was made: set {TOKEN_VARIABLE}",
+            code="denied",
+        )
+    if not found:
+        raise PolicyDenied(
+            "this is not an operator's token of this data directory; `symbi approvals operators list` names them",
             code="denied",
         )
     return found

@@ -246,6 +246,18 @@ def test_a_counter_that_was_not_kept_then_is_undecidable(life: Path, tmp_path: P
     assert found.undecidable == {"counter_not_kept": 5}, "every call"
 
 
+def test_a_time_can_be_said_as_how_long_ago(life: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["policy", "whatif", "secure-default", "--data", str(life / "data"), "--json"]
+    decided = {}
+    for since in ("1000d", "2h", "0m"):
+        main([*arguments, "--since", since])
+        decided[since] = json.loads(capsys.readouterr().out)["decided"]
+    assert decided["1000d"] == decided["2h"] > decided["0m"] == 0
+    for wrong in ("yesterday", "2w", "h", "-1h", "99999999d"):
+        assert main([*arguments, f"--since={wrong}"]) == 2
+        assert "how long ago: 30m, 2h, 7d" in capsys.readouterr().err
+
+
 def test_times_bound_what_is_decided_again(life: Path) -> None:
     everything = what_if(life / "data", ["secure-default"])
     last = symbi.AuditLog.open(life / "data" / "trail").last(1)[0].timestamp

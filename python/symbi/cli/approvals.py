@@ -131,7 +131,7 @@ def _cells(row: dict[str, Any]) -> list[Any]:
         row["operation"],
         row["state"],
         row["action"],
-        row["principal"],
+        row.get("subject") or row["principal"],  # an agent by its name; its id is in `show`
         row["resource"],
         _time(row["at_us"]),
         _time(row["expires_us"]) if known else "",

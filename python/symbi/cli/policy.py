@@ -12,9 +12,9 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from symbi.cli import exits, frame, output
 
@@ -81,8 +81,8 @@ def register(subparsers: frame.Subparsers) -> None:
         example="symbi policy learn > learned.cedar && symbi check learned.cedar",
     )
     for parser in (what_if, learn):
-        parser.add_argument("--since", metavar="TIME", help="at or after, ISO 8601 with time zone")
-        parser.add_argument("--until", metavar="TIME", help="before, ISO 8601 with time zone")
+        parser.add_argument("--since", metavar="TIME", help="at or after: ISO 8601 with time zone, or 2h, 7d")
+        parser.add_argument("--until", metavar="TIME", help="before: ISO 8601 with time zone, or 2h, 7d")
         parser.add_argument("--trail", type=Path, metavar="DIR", help="a trail elsewhere")
         parser.add_argument("--key", metavar="FINGERPRINT", help="the fingerprint that was kept elsewhere")
         parser.add_argument(
@@ -138,15 +138,21 @@ def _failure(result: CaseResult) -> list[str]:
     return lines
 
 
+_AGO: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
 def _time(text: str | None, option: str) -> datetime | None:
     from symbi.errors import InputError
 
     if text is None:
         return None
+    if (unit := _AGO.get(text[-1:])) and text[:-1].isascii() and text[:-1].isdigit() and len(text) <= 7:
+        return datetime.now(UTC) - int(text[:-1]) * unit
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError(f"`{option} {text}`: not a time in ISO 8601, such as 2026-01-01T00:00:00Z") from None
+        accepted = "accepted are ISO 8601, such as 2026-01-01T00:00:00Z, and how long ago: 30m, 2h, 7d"
+        raise InputError(f"`{option} {text}` is no time: {accepted}") from None
     if time.tzinfo is None:
         raise InputError(f"`{option} {text}` has no time zone: write 2026-01-01T00:00:00Z")
     return time
