@@ -70,8 +70,8 @@ def _run(options: argparse.Namespace) -> int:
     else:
         for finding in findings:
             sys.stdout.write(_line(finding))
-        files = f"{len(kinds)} file{'s' if len(kinds) != 1 else ''}"
-        output.note(f"{files}: {errors} errors, {len(findings) - errors} warnings")
+        count = f"{len(kinds)} file{'s' if len(kinds) != 1 else ''}"
+        output.note(f"{count}: {errors} errors, {len(findings) - errors} warnings")
     return exits.FINDING if errors else exits.DONE
 
 
