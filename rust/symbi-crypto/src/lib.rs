@@ -17,11 +17,6 @@ mod ed25519;
 mod hash;
 mod hpke;
 mod keyfile;
-#[cfg(target_arch = "x86_64")]
-mod lanes;
-#[cfg(not(target_arch = "x86_64"))]
-#[path = "lanes/none.rs"]
-mod lanes;
 pub mod merkle;
 mod provider;
 mod seal;

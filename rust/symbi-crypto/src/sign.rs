@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::batch::halves;
 use crate::hash::sha512;
-use crate::{Provider, ed25519, lanes, sha256};
+use crate::{Provider, ed25519, sha256};
 
 /// A signature, or the key it should be of, does not hold (C2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -154,12 +154,7 @@ impl fmt::Debug for VerifyingKey {
 }
 
 enum Pair {
-    AwsLc {
-        /// The seed, then the public key.
-        private: Zeroizing<[u8; 64]>,
-        /// For many at once, where the processor can.
-        lanes: Option<lanes::Expanded>,
-    },
+    AwsLc(Zeroizing<[u8; 64]>), // the seed, then the public key
     Ring(ring::signature::Ed25519KeyPair),
 }
 
@@ -188,8 +183,7 @@ impl SigningKey {
                     let (first, second) = private.split_at_mut(32);
                     first.copy_from_slice(seed);
                     second.copy_from_slice(&public.unwrap_or_default());
-                    let lanes = public.ok().and_then(|public| lanes::Expanded::new(seed, public));
-                    (Pair::AwsLc { private, lanes }, public)
+                    (Pair::AwsLc(private), public)
                 }
                 Err(error) => panic!("aws-lc refused a seed: {error}"),
             },
@@ -210,7 +204,7 @@ impl SigningKey {
     #[expect(clippy::panic, reason = "signing fails for no input: a refusal is a broken library")]
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         match &*self.pair {
-            Pair::AwsLc { private, .. } => match ed25519::sign(message, private) {
+            Pair::AwsLc(private) => match ed25519::sign(message, private) {
                 Some(signature) => signature,
                 None => panic!("aws-lc refused to sign"),
             },
@@ -220,25 +214,6 @@ impl SigningKey {
                 out
             }
         }
-    }
-
-    /// Signs each message, in order, into `signatures`, which is cleared: the same bytes as [`SigningKey::sign`] gives (C5).
-    /// Where the processor has AVX-512 IFMA, three or more cost less together: eight as much as two or three alone.
-    pub fn sign_many<M: AsRef<[u8]>>(&self, messages: &[M], signatures: &mut Vec<[u8; 64]>) {
-        signatures.clear();
-        if let Pair::AwsLc { lanes: Some(lanes), .. } = &*self.pair
-            && lanes::WORTH_IT <= messages.len()
-        {
-            // A last group that is not worth eight lanes is signed alone.
-            let rest = messages.len() % lanes::LANES;
-            let together = if rest < lanes::WORTH_IT { messages.len() - rest } else { messages.len() };
-            let (first, last) = messages.split_at(together);
-            if lanes.sign(first, signatures).is_some() {
-                signatures.extend(last.iter().map(|message| self.sign(message.as_ref())));
-                return;
-            }
-        }
-        signatures.extend(messages.iter().map(|message| self.sign(message.as_ref())));
     }
 
     /// The public half.
@@ -283,30 +258,6 @@ mod tests {
             assert_eq!(key.public(), PublicKey(public));
             assert_eq!(key.sign(&[0x72]), signature);
             assert_eq!(key.public().verify(&[0x72], &signature), Ok(()));
-        }
-    }
-
-    #[test]
-    fn c5_many_that_are_signed_together_are_signed_as_each_alone() {
-        let mut dice = 7u64;
-        let mut seed = || {
-            std::array::from_fn(|_| {
-                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                dice.to_be_bytes()[0]
-            })
-        };
-        let mut signatures = Vec::new();
-        let rounds = if std::env::var_os("SYMBI_LONG").is_some() { 20_000 } else { 60 };
-        for round in 0..rounds {
-            let seed: [u8; 32] = seed();
-            for provider in [Provider::AwsLc, Provider::Ring] {
-                let key = SigningKey::from_seed(provider, &seed);
-                let messages: Vec<Vec<u8>> =
-                    (0..round % 75).map(|at| [seed.as_slice(), &vec![7; at * 3]].concat()).collect();
-                key.sign_many(&messages, &mut signatures);
-                let alone: Vec<[u8; 64]> = messages.iter().map(|message| key.sign(message)).collect();
-                assert!(signatures == alone, "C5: round {round}");
-            }
         }
     }
 

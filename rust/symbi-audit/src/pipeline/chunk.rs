@@ -2,7 +2,7 @@
 
 use symbi_crypto::SigningKey;
 
-use crate::chain::{self, Link, Message, SHORT_SUFFIX_BYTES, SUFFIX_BYTES};
+use crate::chain::{self, Link, SHORT_SUFFIX_BYTES, SUFFIX_BYTES};
 
 /// Where a line ends, and what is to be signed of it.
 #[derive(Clone, Copy)]
@@ -26,12 +26,11 @@ pub(crate) struct Chunk {
 impl Chunk {
     /// Fills the suffixes in. Records of a group share the signature of the next that has one: at the latest the last's.
     pub(super) fn sign(&mut self) {
-        let mut signatures = Vec::with_capacity(self.ends.len());
-        self.key.sign_many(&self.messages(), &mut signatures);
-        let mut signatures = signatures.iter();
+        let (mut group, mut next) = (self.first, self.first);
         let last = self.ends.len().saturating_sub(1);
         for (at, end) in self.ends.iter_mut().enumerate() {
             let shares = !end.is_signed && at < last;
+            next += 1;
             if !end.is_signed && at == last {
                 self.bytes.resize(self.bytes.len() + SUFFIX_BYTES - SHORT_SUFFIX_BYTES, 0);
                 end.at = self.bytes.len();
@@ -41,27 +40,15 @@ impl Chunk {
             let Some(place) = self.bytes.get_mut(from..end.at) else { continue };
             if shares {
                 chain::write_short_suffix(place, &end.link);
-            } else if let Some(signature) = signatures.next() {
-                chain::write_suffix(place, &end.link, signature);
-            }
-        }
-    }
-
-    /// What is signed, in order.
-    fn messages(&self) -> Vec<Message> {
-        let (mut group, mut next) = (self.first, self.first);
-        let mut messages = Vec::with_capacity(self.ends.len());
-        for (at, end) in self.ends.iter().enumerate() {
-            next += 1;
-            if end.is_signed {
-                messages.push(chain::event_message(&end.link));
-            } else if at + 1 == self.ends.len() {
-                messages.push(chain::group_message(group, &end.link));
-            } else {
                 continue;
             }
+            let message = if end.is_signed {
+                chain::event_message(&end.link)
+            } else {
+                chain::group_message(group, &end.link)
+            };
+            chain::write_suffix(place, &end.link, &self.key.sign(message.as_ref()));
             group = next;
         }
-        messages
     }
 }
