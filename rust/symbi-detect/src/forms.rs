@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::trace::{Needs, Trace};
+use crate::trace::{Needs, Trace, Union};
 use crate::{Class, Hit};
 
 /// Compiled size of one automaton, bytes. The largest here takes a tenth; more would mean a repetition gone wrong.
@@ -28,14 +28,21 @@ pub(crate) struct Compiled {
     grouped: bool,
 }
 
+/// Forms with their automata.
+pub(crate) struct Set {
+    pub(crate) compiled: Vec<Compiled>,
+    needs: Union,
+}
+
 /// Patterns are constants and a test compiles them all, so leaving out one that does not compile is not a silent loss.
-pub(crate) fn compile(forms: &'static [Form]) -> Vec<Compiled> {
+pub(crate) fn compile(forms: &'static [Form]) -> Set {
     let one = |form: &'static Form| {
         let regex = regex(form.pattern)?;
         let grouped = regex.capture_names().any(|name| name == Some("x"));
         Some(Compiled { form, regex, grouped })
     };
-    forms.iter().filter_map(one).collect()
+    let needs = Union::of(forms.iter().map(|form| form.needs));
+    Set { compiled: forms.iter().filter_map(one).collect(), needs }
 }
 
 /// ASCII classes and borders unless a pattern says `(?u:…)`: the Unicode tables make automata ten times larger, and
@@ -45,10 +52,13 @@ pub(crate) fn regex(pattern: &str) -> Option<Regex> {
 }
 
 /// A form of a module, compiled when first used.
-pub(crate) type Forms = LazyLock<Vec<Compiled>>;
+pub(crate) type Forms = LazyLock<Set>;
 
-pub(crate) fn search(forms: &[Compiled], text: &str, trace: &Trace, found: &mut Vec<Hit>) {
-    for Compiled { form, regex, grouped } in forms.iter().filter(|one| trace.has(one.form.needs)) {
+pub(crate) fn search(forms: &Set, text: &str, trace: &Trace, found: &mut Vec<Hit>) {
+    if !trace.has_any(&forms.needs) {
+        return;
+    }
+    for Compiled { form, regex, grouped } in forms.compiled.iter().filter(|one| trace.has(one.form.needs)) {
         let mut take = |caught: regex::Match<'_>| {
             if (form.holds)(caught.as_str()) {
                 found.push(Hit {

@@ -149,6 +149,9 @@ fn hits(text: &str) -> Vec<Hit> {
     secret::search(text, &trace, &mut found);
     personal::search(text, &trace, &mut found);
     table::search(text, &trace, &mut found);
+    if found.is_empty() {
+        return found; // as almost always
+    }
     let marks = marks(text);
     found.retain(|hit| hit.start < hit.end && !within_a_mark(&marks, hit)); // D2, D3
     found.sort_by_key(|hit| (hit.start, std::cmp::Reverse(hit.end), hit.class));

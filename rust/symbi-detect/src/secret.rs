@@ -148,5 +148,5 @@ fn assignments(text: &str, found: &mut Vec<Hit>) {
 
 #[cfg(test)]
 pub(crate) fn compiled() -> bool {
-    COMPILED.len() == FORMS.len() && ASSIGNED.is_some() && KEY_MARKS.is_some()
+    COMPILED.compiled.len() == FORMS.len() && ASSIGNED.is_some() && KEY_MARKS.is_some()
 }

@@ -8,7 +8,9 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::automaton::{Automaton as _, StateID};
+use aho_corasick::dfa::DFA;
+use aho_corasick::{Anchored, StartKind};
 
 /// Without which a form finds nothing.
 #[derive(Clone, Copy, Debug)]
@@ -153,10 +155,26 @@ const WORDS: [&str; 79] = [
 ];
 
 /// One automaton for all words, so that a text is gone through once, whichever of them stand in it.
-static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-    let mut builder = AhoCorasick::builder();
-    builder.ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(WORDS).ok()
+static FINDER: LazyLock<Option<DFA>> = LazyLock::new(|| {
+    let mut builder = DFA::builder();
+    builder.ascii_case_insensitive(true).start_kind(StartKind::Unanchored).prefilter(false).build(WORDS).ok()
 });
+
+/// Parts of a text that are gone through side by side: each step waits for the one before it, and the processor has room for
+/// four such waits at once.
+const PARTS: usize = 4;
+
+/// Bytes of the longest word, which may begin in one part and end in the next.
+const WORD_BYTES_MAX: usize = {
+    let (mut most, mut rest) = (0, WORDS.as_slice());
+    while let [word, others @ ..] = rest {
+        if most < word.len() {
+            most = word.len();
+        }
+        rest = others;
+    }
+    most
+};
 
 /// What a text has.
 pub(crate) struct Trace {
@@ -167,12 +185,13 @@ pub(crate) struct Trace {
 
 impl Trace {
     pub(crate) fn of(text: &str) -> Self {
-        let (mut digits, mut at) = (0, false);
-        for byte in text.bytes() {
-            digits += usize::from(byte.is_ascii_digit());
-            at |= byte == b'@';
-        }
-        Self { digits, at, words: words(text) }
+        let bytes = text.as_bytes();
+        // In pieces whose count fits a byte: the processor counts 32 at a time.
+        let count = |piece: &[u8]| {
+            piece.iter().fold(0u8, |digits, byte| digits.wrapping_add(u8::from(byte.is_ascii_digit())))
+        };
+        let digits = bytes.chunks(usize::from(u8::MAX)).map(|piece| usize::from(count(piece))).sum();
+        Self { digits, at: bytes.contains(&b'@'), words: words(bytes) }
     }
 
     /// Of a text that has everything.
@@ -193,10 +212,88 @@ impl Trace {
 }
 
 /// The words that stand in a text, however they overlap; all of them without the automaton, so that nothing is left out.
-fn words(text: &str) -> Words {
-    let finder = FINDER.as_ref().and_then(|finder| finder.try_find_overlapping_iter(text).ok());
-    let Some(found) = finder else { return Words(u128::MAX) };
-    Words(found.fold(0, |set, one| set | 1u128.checked_shl(one.pattern().as_u32()).unwrap_or(u128::MAX)))
+fn words(text: &[u8]) -> Words {
+    let all = Words(u128::MAX);
+    let Some(finder) = FINDER.as_ref() else { return all };
+    let Ok(start) = finder.start_state(Anchored::No) else { return all };
+    let mut found = 0;
+    let mut look = |state: StateID| {
+        if finder.is_match(state) {
+            for at in 0..finder.match_len(state) {
+                let word = finder.match_pattern(state, at).as_u32();
+                found |= 1u128.checked_shl(word).unwrap_or(u128::MAX);
+            }
+        }
+    };
+    let step = |state: StateID, byte: u8| finder.next_state(Anchored::No, state, byte);
+    let part = text.len().div_ceil(PARTS);
+    let mut rest = text;
+    if WORD_BYTES_MAX <= part {
+        // Each part goes on into the next one for as long as a word that begins in it can reach.
+        let parts: [&[u8]; PARTS] = std::array::from_fn(|at| {
+            let end = text.len().min((at + 1) * part + WORD_BYTES_MAX - 1);
+            text.get(at * part..end).unwrap_or_default()
+        });
+        let [first, second, third, fourth] = parts;
+        let mut states = [start; PARTS];
+        for (((one, two), three), four) in first.iter().zip(second).zip(third).zip(fourth) {
+            let [a, b, c, d] = states;
+            states = [step(a, *one), step(b, *two), step(c, *three), step(d, *four)];
+            if states.iter().any(|state| finder.is_special(*state)) {
+                states.into_iter().for_each(&mut look);
+            }
+        }
+        // The last part is the shortest; what is left of the others goes on where it stood.
+        for (mut state, part) in states.into_iter().zip(parts) {
+            for byte in part.get(fourth.len()..).unwrap_or_default() {
+                state = step(state, *byte);
+                look(state);
+            }
+        }
+        rest = &[];
+    }
+    let mut state = start;
+    for byte in rest {
+        state = step(state, *byte);
+        look(state);
+    }
+    Words(found)
+}
+
+/// Without all of which none of some forms is found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Union {
+    words: u128,
+    words_with_digits: (u128, usize),
+    digits: usize,
+    at: bool,
+}
+
+impl Union {
+    /// Of what these forms need.
+    pub(crate) fn of(all: impl IntoIterator<Item = Needs>) -> Self {
+        let nothing = Self { words: 0, words_with_digits: (0, usize::MAX), digits: usize::MAX, at: false };
+        all.into_iter().fold(nothing, |union, needs| match needs {
+            Needs::Words(Words(words)) => Self { words: union.words | words, ..union },
+            Needs::WordsAndDigits(Words(words), count) => {
+                let (known, least) = union.words_with_digits;
+                Self { words_with_digits: (known | words, least.min(count)), ..union }
+            }
+            Needs::Digits(count) => Self { digits: union.digits.min(count), ..union },
+            Needs::At => Self { at: true, ..union },
+        })
+    }
+}
+
+impl Trace {
+    /// Whether any of the forms can be found (TR1).
+    pub(crate) const fn has_any(&self, union: &Union) -> bool {
+        let (words, digits) = union.words_with_digits;
+        self.words.0 & union.words != 0
+            || (self.words.0 & words != 0 && digits <= self.digits)
+            || union.digits <= self.digits
+            || (self.at && union.at)
+    }
 }
 
 #[cfg(test)]
@@ -223,8 +320,34 @@ mod tests {
             let lower = text.to_ascii_lowercase();
             let plain =
                 WORDS.iter().filter(|word| lower.contains(**word)).fold(0, |set, word| set | bit(word));
-            assert_eq!(words(text), Words(plain), "TR1: {text}");
+            assert_eq!(words(text.as_bytes()), Words(plain), "TR1: {text}");
         }
-        assert_eq!(words(&WORDS.concat()), Words(u128::MAX >> (128 - WORDS.len())));
+        assert_eq!(words(WORDS.concat().as_bytes()), Words(u128::MAX >> (128 - WORDS.len())));
+    }
+    #[test]
+    fn tr1_a_word_is_seen_wherever_it_stands_in_a_text_of_any_length() {
+        for length in [40, 67, 68, 69, 71, 72, 73, 100, 255, 256, 257, 1_000] {
+            for word in ["emergency contact", "hf_", "Social Security"] {
+                for at in 0..=length - word.len() {
+                    let mut text = vec![b'.'; length];
+                    text[at..at + word.len()].copy_from_slice(word.as_bytes());
+                    let expected = bit(&word.to_ascii_lowercase());
+                    assert_eq!(words(&text), Words(expected), "TR1: {word} at {at} of {length}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn digits_and_at_signs_are_counted_in_texts_of_any_length() {
+        for length in [0, 1, 254, 255, 256, 511, 1_021] {
+            let text: String = (0..length).map(|at| if at % 3 == 0 { '7' } else { 'x' }).collect();
+            assert_eq!(Trace::of(&text).digits, text.matches('7').count());
+            assert!(!Trace::of(&text).at && Trace::of(&(text + "@")).at);
+        }
+        let all = Union::of([Needs::Digits(3), any_with_digits(&["tel"], 1), any(&["key"]), Needs::At]);
+        for (text, may) in [("tell", false), ("tell 1", true), ("12", false), ("123", true), ("a@b", true)] {
+            assert_eq!(Trace::of(text).has_any(&all), may, "{text}");
+        }
     }
 }

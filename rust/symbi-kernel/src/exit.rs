@@ -108,7 +108,11 @@ pub(crate) fn label_bytes(bytes: &[u8], carried: &LabelSet) -> LabelSet {
     if bytes.len() <= SILENT_BYTES {
         return carried.clone();
     }
-    carried.union(&symbi_detect::labels(&String::from_utf8_lossy(bytes)))
+    let found = match std::str::from_utf8(bytes) {
+        Ok(text) => symbi_detect::labels(text),
+        Err(_) => symbi_detect::labels(&String::from_utf8_lossy(bytes)),
+    };
+    if found.is_empty() { carried.clone() } else { carried.union(&found) }
 }
 
 /// The labels of JSON: of its text, and of each string and name in it as whoever decodes it will read it (K44).
