@@ -121,6 +121,8 @@ permit(principal == Operator::"1001", action == Action::"message.read", resource
         assert rt.bus.dead_letters() == []
         with pytest.raises(symbi.InputError, match="letters list"):
             await act(rt, OPERATOR, {"command": "letters.discard", "letter": other})
+        with pytest.raises(symbi.InputError, match="first 8 characters"):
+            await act(rt, OPERATOR, {"command": "letters.discard", "letter": other[:4]})
 
 
 @pytest.mark.asyncio
@@ -197,7 +199,11 @@ def test_le1_le2_letters_are_shown_without_their_words_and_what_failed_is_a_find
     )
     assert (code, asked["payload"], "says" in out, "\x1b" in out) == (0, True, True, False)
     code, out, err, asked = type_([{**ROW, "error": ERROR}], "letters", "show", "9ba3d5e8")
-    assert (code, asked["payload"], "denied: no rule permits it" in err) == (1, False, True)
+    assert (code, asked["payload"], "denied: no rule permits it; a policy must permit" in err) == (
+        1,
+        False,
+        True,
+    )
     for verb, command in (("retry", "letters.retry"), ("discard", "letters.discard")):
         code, out, err, asked = type_([ROW, {**ROW, "error": ERROR}], "letters", verb, "9ba3d5e8")
         assert (code, asked["command"], out.count("\n"), err.count("denied")) == (1, command, 1, 1)

@@ -112,7 +112,8 @@ def _show(options: argparse.Namespace) -> int:
     sys.stdout.write("\n\n".join(_sheet(row) for row in rows) + "\n")
     for row in rows:
         if "error" in row:
-            output.note(f"{row['id']}: {row['error']['code']}: {row['error']['message']}")
+            hint = "; a policy must permit you `message.read`" if row["error"]["code"] == "denied" else ""
+            output.note(f"{row['id']}: {row['error']['code']}: {row['error']['message']}{hint}")
     return exits.FINDING if failed else exits.DONE
 
 

@@ -82,6 +82,8 @@ def _meant(runtime: Runtime, request: dict[str, Any]) -> list[DeadLetter]:
     cut = len(given) >= PREFIX_CHARS_MIN
     letters = runtime.bus.dead_letters()
     found = [letter for letter in letters if letter.id == given or (cut and letter.id.startswith(given))]
+    if not found and not cut:
+        raise InputError(f"`{given}` is no id of a message, nor its first {PREFIX_CHARS_MIN} characters")
     if not found:
         raise InputError(f"there is no dead letter `{given}`; `symbi letters list` shows them")
     return found
