@@ -20,7 +20,7 @@ from symbi.agents.messaging import Messaging
 from symbi.agents.parts import Part, part_of
 from symbi.agents.shapes import seconds, take
 from symbi.errors import InputError, PolicyDenied
-from symbi.runtime.holding import GATE
+from symbi.runtime.holding import GATE, Gate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -95,11 +95,14 @@ class Dispatcher:
             raise InputError(f"`{operation}` is not an operation")  # DP1
         return await self.do(act, agent, arguments)
 
-    async def do(self, act: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+    def do(self, act: Callable[..., Awaitable[T]], *arguments: Any) -> Awaitable[T]:
         """`act` as an operation: at the gate of the run that calls; a refusal leaves when it is on disk (DP2, DP3)."""
         gate = GATE.get()
         if gate is None:  # the host's own call, for an agent whose handle it holds
-            return await self._act(act, *arguments)
+            return self._act(act, *arguments)
+        return self._at(gate, act, *arguments)
+
+    async def _at(self, gate: Gate, act: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         await gate.enter()  # DP3
         try:
             return await self._act(act, *arguments)

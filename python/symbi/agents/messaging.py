@@ -66,6 +66,10 @@ def _wait(arguments: dict[str, Any]) -> float | None:
     return None if timeout_s is None else seconds(timeout_s)
 
 
+def _late(timeout_s: float) -> SymbiTimeoutError:
+    return SymbiTimeoutError(f"no answer within {timeout_s} s")
+
+
 class Messaging:
     """The bus's part of the table, bound to one runtime."""
 
@@ -93,6 +97,19 @@ class Messaging:
             self._bridge.filled(filled)
         return identity
 
+    async def _in_turn(
+        self, agent: str, recipient: str, shaped: Shaped, options: Options, timeout_s: float | None
+    ) -> str:
+        """Post it: at once where nobody waits for room, as almost always."""
+        full = None
+        if self.rooms.is_free(recipient):
+            try:
+                return self._post(agent, recipient, shaped, options)
+            except MailboxFullError as error:
+                full = error
+        attempt = partial(self._post, agent, recipient, shaped, options)
+        return await self.rooms.wait(recipient, attempt, timeout_s, full)
+
     async def send(
         self,
         agent: str,
@@ -106,8 +123,7 @@ class Messaging:
         """One message; answers its id."""
         shaped = payload_of(payload)
         if not durable:
-            attempt = partial(self._post, agent, recipient, shaped, options)
-            return await self.rooms.send(recipient, attempt, timeout_s)
+            return await self._in_turn(agent, recipient, shaped, options, timeout_s)
         kernel = self._kernel
         identity = options[3] or kernel.fresh_message_id()  # a second attempt is the same message
         options = (*options[:3], identity, options[4])
@@ -186,13 +202,10 @@ class Messaging:
         """One message, and the answer to it."""
         bridge, kernel = self._bridge, self._kernel
         until_s = bridge.until(seconds(timeout_s))
-        late = f"no answer within {timeout_s} s"
         try:
-            request = await self.rooms.send(
-                recipient, partial(self._post, agent, recipient, payload_of(payload), ASKING), timeout_s
-            )
+            request = await self._in_turn(agent, recipient, payload_of(payload), ASKING, timeout_s)
         except MailboxFullError:
-            raise SymbiTimeoutError(late) from None
+            raise _late(timeout_s) from None
         try:
             while True:
                 await self._mail(agent, until_s)
@@ -204,7 +217,7 @@ class Messaging:
             if reply is not None:
                 return Message.of(reply)
             kernel.forget_reply(agent, request)
-            raise SymbiTimeoutError(late) from None
+            raise _late(timeout_s) from None
         except asyncio.CancelledError:
             kernel.forget_reply(agent, request)  # nobody waits any more
             raise

@@ -50,6 +50,10 @@ class Rooms:
         """How many wait."""
         return sum(line.users for line in self._lines.values())
 
+    def is_free(self, recipient: str) -> bool:
+        """Whether nobody waits for this recipient: who sends now overtakes nobody."""
+        return recipient not in self._lines
+
     def bell(self, mailbox: str) -> None:
         """The mailbox has room again."""
         for line in self._lines.values():
@@ -73,14 +77,24 @@ class Rooms:
         Raises:
             MailboxFullError: no room within `timeout_s`.
         """
-        line = self._lines.get(recipient)
-        if line is None:
+        if self.is_free(recipient):
             try:
                 return attempt()
             except MailboxFullError as full:
-                if timeout_s is not None and timeout_s <= 0:
-                    raise
-                line = self._lines.setdefault(recipient, _Line(full.mailbox))
+                return await self.wait(recipient, attempt, timeout_s, full)
+        return await self.wait(recipient, attempt, timeout_s)
+
+    async def wait(
+        self,
+        recipient: str,
+        attempt: Callable[[], T],
+        timeout_s: float | None,
+        full: MailboxFullError | None = None,
+    ) -> T:
+        """As `send`, for who has tried once and found it full, or does not try before those who wait."""
+        if full is not None and timeout_s is not None and timeout_s <= 0:
+            raise full
+        line = self._lines.setdefault(recipient, _Line("" if full is None else full.mailbox))
         line.users += 1
         full_error = MailboxFullError(f"no room in the mailbox of `{recipient}` within {timeout_s} s")
         try:
@@ -89,8 +103,8 @@ class Rooms:
                     line.bell.clear()
                     try:
                         return attempt()
-                    except MailboxFullError as full:
-                        line.mailbox, full_error = full.mailbox, full
+                    except MailboxFullError as still_full:
+                        line.mailbox, full_error = still_full.mailbox, still_full
                     await line.bell.wait()
                     if self._closed:
                         raise RuntimeClosedError("the runtime was closed")

@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError};
 use symbi_crypto::{Provider, PublicKey, SignatureError, SigningKey};
 use symbi_types::{AgentId, Entropy};
 
+use crate::ahead::Ahead;
 use crate::authority::{Authority, Credential};
 use crate::crew::Crew;
 use crate::mailbox::{Bounds, Load, Mailbox};
@@ -34,7 +35,8 @@ pub struct BusOptions {
     pub messages_per_key_max: u64,
     /// How long a certificate is valid, in microseconds; then it is renewed.
     pub certificate_lifetime_us: u64,
-    /// Threads that seal and sign, or verify and open, many messages: whoever sends or receives is one of them.
+    /// Threads that seal and sign, or verify and open, many messages: whoever sends or receives is one of them. With more than
+    /// one, a message that is alone is checked while its reader is being woken.
     pub workers: usize,
 }
 
@@ -85,6 +87,7 @@ pub struct Bus {
     pub(crate) authority: Authority,
     pub(crate) pool: Arc<Pool>,
     pub(crate) crew: Crew,
+    pub(crate) ahead: Ahead,
     pub(crate) desks: Desks,
     pub(crate) open_desks: OpenDesks,
     topics: RwLock<HashMap<Topic, Arc<TopicKeys>>>,
@@ -122,6 +125,7 @@ impl Bus {
     fn of(options: BusOptions, entropy: Arc<dyn Entropy>, provider: Provider, authority: Authority) -> Self {
         Self {
             crew: Crew::new(options.workers),
+            ahead: Ahead::new(options.workers),
             authority,
             options,
             entropy,

@@ -67,6 +67,13 @@ pub struct Inclusion {
     pub path: Path,
 }
 
+/// Whether a signature holds under a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Checked {
+    pub(crate) key: PublicKey,
+    pub(crate) holds: bool,
+}
+
 /// The memory of one envelope.
 pub(crate) struct Envelope {
     pub(crate) header: Header,
@@ -75,9 +82,9 @@ pub(crate) struct Envelope {
     pub(crate) sealed_end: usize,
     pub(crate) inclusion: Option<Inclusion>,
     pub(crate) leaf: Option<Hash>, // where it was needed for the signature
-    /// The key under which the signature was found to hold: of bytes that nobody changes any more (E3) it holds for
-    /// each member of a topic.
-    pub(crate) verified: OnceLock<PublicKey>,
+    /// What was found of the signature that it has alone, and under which key: of bytes that nobody changes any more (E3) it
+    /// goes for each member of a topic.
+    pub(crate) checked: OnceLock<Checked>,
     pub(crate) is_ours: bool, // sealed here, not decoded from bytes that came from elsewhere
 }
 
@@ -106,7 +113,7 @@ impl Envelope {
             sealed_end: 0,
             inclusion: None,
             leaf: None,
-            verified: OnceLock::new(),
+            checked: OnceLock::new(),
             is_ours: false,
         }
     }

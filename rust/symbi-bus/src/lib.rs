@@ -16,6 +16,7 @@
 //!
 //! Decisions: docs/adr/0062, 0160, 0161, 0162. Format: docs/formats/message.md.
 
+mod ahead;
 mod authority;
 mod bus;
 mod certificate;

@@ -19,7 +19,7 @@ use symbi_types::{AgentId, MessageId};
 use crate::authority::Signer;
 use crate::bus::Endpoint;
 use crate::crew::Share;
-use crate::envelope::{SIGNATURE_BYTES, batch_statement};
+use crate::envelope::{Checked, SIGNATURE_BYTES, batch_statement};
 use crate::mailbox::Mailbox;
 use crate::pool::{Buffer, Pool};
 use crate::{Bus, Header, Refusal, SecureMessage, Target};
@@ -277,7 +277,8 @@ fn check_signatures(items: &mut [Opening], verdicts: &mut Vec<bool>) {
             Err(_) => Signature::Fails,
             Ok(_) if one.message.inclusion().is_some() => Signature::Leaf(leaf_of(&one.message)),
             Ok(_) if equation_is_due && one.joins_equation() => continue, // it fails until it is found otherwise
-            Ok(keys) => holds_alone(keys.signer.key(), &one.message),
+            Ok(keys) if holds_alone(keys.signer.key(), &one.message) => Signature::Holds,
+            Ok(_) => Signature::Fails,
         };
     }
     if equation_is_due {
@@ -303,17 +304,15 @@ impl Opening {
     }
 }
 
-/// Strictly; once for the members of a topic, who share the bytes.
-fn holds_alone(key: &VerifyingKey, message: &SecureMessage) -> Signature {
-    let verified = &message.envelope().verified;
-    if verified.get() == Some(&key.public()) {
-        return Signature::Holds;
-    }
-    if key.verify(message.signed(), message.signature()).is_err() {
-        return Signature::Fails;
-    }
-    let _ = verified.set(key.public()); // another thread found the same
-    Signature::Holds
+/// Strictly, and once for all who ask under one key: the members of a topic, who share the bytes, and whoever checks ahead.
+pub(crate) fn holds_alone(key: &VerifyingKey, message: &SecureMessage) -> bool {
+    let check = || {
+        let holds = key.verify(message.signed(), message.signature()).is_ok();
+        Checked { key: key.public(), holds }
+    };
+    // Whoever comes while another is at it waits for that one, which takes less than to begin again.
+    let checked = message.envelope().checked.get_or_init(check);
+    if checked.key == key.public() { checked.holds } else { check().holds }
 }
 
 impl Batch {
@@ -339,11 +338,12 @@ fn leaf_of(message: &SecureMessage) -> Hash {
 
 #[cfg(test)]
 mod tests {
-    use symbi_crypto::Provider;
+    use symbi_crypto::{Provider, SigningKey};
     use symbi_testkit::{FakeClock, SeededEntropy};
     use symbi_types::LabelSet;
 
     use super::*;
+    use crate::envelope::Envelope;
     use crate::{BusOptions, ContentType, Outgoing};
 
     const NOW: u64 = FakeClock::START_US;
@@ -383,5 +383,24 @@ mod tests {
             endpoint.mailbox().as_ref().unwrap().idle_senders().contains(&sender),
             "nothing is held any more"
         );
+    }
+    #[test]
+    fn ah1_what_was_found_under_one_key_is_not_believed_under_another() {
+        let [ours, theirs] = [1, 2].map(|seed| SigningKey::from_seed(Provider::AwsLc, &[seed; 32]));
+        let key = |of: &SigningKey| VerifyingKey::new(of.public()).unwrap();
+        let signed = |by: &SigningKey| {
+            let mut envelope = Envelope::blank();
+            envelope.bytes = b"symbi/msg/v1\0 header and seal".to_vec();
+            envelope.sealed_end = envelope.bytes.len();
+            let signature = by.sign(&envelope.bytes);
+            envelope.bytes.extend_from_slice(&signature);
+            SecureMessage::new(Arc::new(envelope), Arc::default(), None)
+        };
+        let message = signed(&ours);
+        assert!(!holds_alone(&key(&theirs), &message) && !holds_alone(&key(&theirs), &message));
+        assert!(holds_alone(&key(&ours), &message), "AH1: it was found to fail under another key");
+        let message = signed(&ours);
+        assert!(holds_alone(&key(&ours), &message) && holds_alone(&key(&ours), &message));
+        assert!(!holds_alone(&key(&theirs), &message), "AH1: it was found to hold under another key");
     }
 }

@@ -89,7 +89,7 @@ pub(crate) fn lay_out(from: &Credential, draft: Draft<'_>, in_batch: bool, pool:
     envelope.header = header;
     envelope.inclusion = None;
     envelope.leaf = None;
-    envelope.verified = OnceLock::new();
+    envelope.checked = OnceLock::new();
     envelope.is_ours = true;
     let Ticket { key, nonce, hold, .. } = draft.ticket;
     Unsigned { envelope: shared, hold, key, nonce, is_broken: false }

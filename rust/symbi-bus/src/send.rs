@@ -136,7 +136,7 @@ impl Bus {
         }
         let message = sign(&from, unsigned, &self.pool);
         match record(&message) {
-            Ok(()) => Ok(self.lay_down(&placed, message)?),
+            Ok(()) => Ok(self.lay_down(&placed, &from, message)?),
             Err(error) => {
                 self.take_back(&placed, &message);
                 Err(SendError::Record(error))
@@ -230,11 +230,15 @@ impl Bus {
 
     /// Lays a message into the place that was promised to it; where its recipient has left meanwhile, nobody waits for
     /// its answer either.
-    fn lay_down(&self, placed: &Placed, message: SecureMessage) -> Result<Sent, BusError> {
+    fn lay_down(&self, placed: &Placed, from: &Credential, message: SecureMessage) -> Result<Sent, BusError> {
         let sent = Sent { id: message.id(), leaf: message.leaf() };
+        let ahead = self.ahead.takes(&message).then(|| message.clone());
         let laid = self.put(&mut placed.endpoint.mailbox(), placed.part(), message);
         match laid {
             Ok(ready) => {
+                if let Some(message) = ahead.filter(|_| ready) {
+                    self.ahead.give(message, from.signer()); // its reader is woken for this one
+                }
                 self.wake(ready, placed.recipient);
                 Ok(sent)
             }

@@ -16,6 +16,7 @@ use std::cell::Cell;
 
 use common::{NOW, Town, labels};
 use symbi_bus::{BusOptions, ContentType, Outgoing, Publication, Received, Reply, Topic};
+use symbi_types::LabelSet;
 
 thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
@@ -58,6 +59,16 @@ fn counted(mut round: impl FnMut()) -> usize {
     COUNT.get() - before
 }
 
+/// Memory for more messages than are under way at once, in the hands of whoever checks ahead too.
+fn fill_pool(town: &Town, labels: &LabelSet) {
+    let mut received = Received::default();
+    for _ in 0..64 {
+        town.bus.seal_and_deliver(&town.outgoing(0, 1, &[7; 256], labels), NOW).unwrap();
+    }
+    town.bus.receive_into(town.agents[1], 64, NOW, &mut received).unwrap();
+    assert_eq!(received.opened.len(), 64);
+}
+
 fn options() -> BusOptions {
     BusOptions { mailbox_depth_max: 2_048, mailbox_bytes_max: 16 << 20, ..BusOptions::default() }
 }
@@ -71,6 +82,7 @@ fn the_allocator_counts() {
 fn f8_a_message_signed_alone_allocates_nothing() {
     let town = Town::new(2, options());
     let labels = labels(&["phi"]);
+    fill_pool(&town, &labels);
     let outgoing = town.outgoing(0, 1, &[7; 256], &labels);
     let mut received = Received::default();
     let round = || {
@@ -107,6 +119,7 @@ fn f8_cw4_messages_of_a_signed_batch_allocate_nothing_though_two_threads_divide_
 fn f8_a_request_and_its_reply_allocate_nothing() {
     let town = Town::new(2, options());
     let labels = labels(&[]);
+    fill_pool(&town, &labels);
     let question = Outgoing { expects_reply: true, ..town.outgoing(0, 1, &[7; 256], &labels) };
     let mut received = Received::default();
     let round = || {

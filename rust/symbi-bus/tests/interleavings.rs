@@ -64,8 +64,12 @@ struct Town {
 }
 
 fn town(depth: usize) -> Arc<Town> {
+    town_of(depth, 1)
+}
+
+fn town_of(depth: usize, workers: usize) -> Arc<Town> {
     let entropy = Arc::new(SeededEntropy::new(7));
-    let options = BusOptions { mailbox_depth_max: depth, workers: 1, ..BusOptions::default() };
+    let options = BusOptions { mailbox_depth_max: depth, workers, ..BusOptions::default() };
     let bus = Bus::new(options, entropy.clone(), Provider::AwsLc);
     let agents = [(); 3].map(|()| AgentId::random(&*entropy));
     agents.iter().for_each(|agent| bus.register(*agent).unwrap());
@@ -321,5 +325,25 @@ fn cw1_cw2_each_share_is_done_once_and_comes_back_to_who_gave_it_and_no_thread_o
         });
         givers.into_iter().for_each(|giver| giver.join().unwrap());
         drop(crew); // a thread that slept on would be a deadlock to shuttle
+    });
+}
+
+#[test]
+fn ah1_ah2_ah3_whoever_checks_first_the_reader_has_each_message_once_and_no_thread_outlives_the_bus() {
+    check(|| {
+        let town = town_of(9, 2);
+        let sender = {
+            let town = Arc::clone(&town);
+            thread::spawn(move || [(); 3].map(|()| town.send(0, 2).unwrap()))
+        };
+        let mut received = Vec::new();
+        while received.len() < 3 {
+            town.bell.wait();
+            let (opened, refused) = town.take(2);
+            assert!(refused.is_empty(), "AH1: {refused:?}");
+            received.extend(opened);
+        }
+        assert_eq!(received, sender.join().unwrap(), "AH2");
+        assert_eq!(town.take(2), (Vec::new(), Vec::new()));
     });
 }
