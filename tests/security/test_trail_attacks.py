@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LONG = os.environ.get("SYMBI_LONG", "") not in ("", "0")
-MOMENTS = 1_000 if LONG else 6
+MOMENTS = 400 if LONG else 6
 SEGMENT = "000000000000.jsonl"
 
 _WRITER = """

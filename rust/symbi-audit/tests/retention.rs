@@ -194,7 +194,7 @@ fn a2_rt2_rm2_a_crash_while_pruning_leaves_too_much_and_never_too_little() {
     bench.disk.mark(1);
     log.close().unwrap();
     let mut seen = [0, 0];
-    let step = if std::env::var_os("SYMBI_LONG").is_some() { 1 } else { 4_001 };
+    let step = if std::env::var_os("SYMBI_LONG").is_some() { 11 } else { 4_001 };
     bench.disk.crash_states(step, 2, 3, |state| {
         let crashed = Bench::on(state.disk.clone());
         let mut options = crashed.options.clone();

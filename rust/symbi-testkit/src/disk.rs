@@ -16,6 +16,10 @@ use symbi_types::{OpenMode, Storage, StorageFile, StorageLock};
 
 use crate::SeededEntropy;
 
+/// A write that is longer is cut at some of its bytes only.
+const LONG_WRITE_BYTES: usize = 256 * 1024;
+const LONG_WRITE_STEP: usize = 4_001;
+
 /// Linux error numbers that a disk gives.
 const EIO: i32 = 5;
 const ENOENT: i32 = 2;
@@ -197,7 +201,8 @@ impl Disk {
     }
 
     /// Goes through the states that a power cut could leave: at every point of the trace with all before it in the
-    /// cache, every `step`-th byte prefix of each write (D2), and `lossy` seeded variants per write in which
+    /// cache, every `step`-th byte prefix of each write (D2; of one that is longer than a group can be, such as the
+    /// reserve's, some), and `lossy` seeded variants per write in which
     /// unsynced sectors are missing or zero and unsynced names are gone.
     pub fn crash_states(
         &self,
@@ -212,7 +217,9 @@ impl Disk {
         let mut count = 0;
         for (at, operation) in trace.iter().enumerate() {
             if let Operation::Write(_, _, bytes) = operation {
-                for length in (0..=bytes.len()).step_by(step.max(1)) {
+                let step =
+                    if bytes.len() > LONG_WRITE_BYTES { step.max(LONG_WRITE_STEP) } else { step.max(1) };
+                for length in (0..=bytes.len()).step_by(step) {
                     visit(replay.cut(at, operation, length));
                     count += 1;
                 }
