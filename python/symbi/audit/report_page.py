@@ -12,14 +12,14 @@ Invariants
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
-from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from symbi.audit.report_chart import chart
+from symbi.sheet import escaped as _e
+from symbi.sheet import sheet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,29 +30,13 @@ if TYPE_CHECKING:
 __all__ = ["page_of"]
 
 _WORDS = {"evidence": "evidence", "partial": "in part", "gap": "gap", "unverified": "not verified"}
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ID = re.compile(r"[^A-Za-z0-9]+")
-
-
-def _e(value: object) -> str:
-    """Escaped (RH1), and without what would reorder the line it stands in."""
-    return escape(_CONTROL.sub("�", str(value)), quote=True)
 
 
 def page_of(report: Report) -> str:
     """The whole page."""
     style = files("symbi.audit").joinpath("report.css").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    body = "\n".join(_body(report))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_e(policy)}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{_e(report.framework.title)}: report on {_e(report.log_id[:8])}</title>\n"
-        f"<style>{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+    return sheet(f"{report.framework.title}: report on {report.log_id[:8]}", style, "\n".join(_body(report)))
 
 
 def _body(report: Report) -> Iterator[str]:

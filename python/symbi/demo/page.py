@@ -11,17 +11,16 @@ Invariants
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections import Counter
 from datetime import UTC, datetime
-from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from symbi.demo.left_out import counted, not_read
 from symbi.demo.screen import limits_text
+from symbi.sheet import escaped as _e
+from symbi.sheet import sheet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,28 +31,12 @@ __all__ = ["page_of"]
 
 _MARK = re.compile(r"\[redacted:([a-z0-9_,.-]+)\]")
 _WORD = {"allow": "sent", "redact": "sent, redacted", "deny": "refused"}
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
-
-def _e(value: object) -> str:
-    """Escaped (DH1), and without what would reorder the line it stands in."""
-    return escape(_CONTROL.sub("�", str(value)), quote=True)
 
 
 def page_of(result: Result) -> str:
     """The whole page."""
     style = files("symbi.demo").joinpath("page.css").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    body = "\n".join(_body(result))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_e(policy)}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f"<title>symbi demo {result.number}</title>\n<style>{style}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
-    )
+    return sheet(f"symbi demo {result.number}", style, "\n".join(_body(result)))
 
 
 def _body(result: Result) -> Iterator[str]:

@@ -12,7 +12,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Bench, directory, key, path};
+use common::{Bench, directory, flipped_bits_are_named, key, path};
 use symbi_audit::{Event, Log, Proof, Signing, VerifyOptions};
 use symbi_testkit::Disk;
 
@@ -91,21 +91,9 @@ fn a_log_may_change_what_is_signed_and_its_key_from_one_opening_to_the_next() {
 fn a3_every_flipped_bit_of_a_log_in_groups_is_found_and_named() {
     // A short run takes the suffixes whole and every fifth bit of the rest.
     let bench = filled(4);
-    let good = bench.disk.content(&segment()).unwrap();
-    let checked = copy(&bench);
     let long = std::env::var_os("SYMBI_LONG").is_some();
-    let mut seq = 0;
-    for at in 0..good.len() {
-        let end = at + good[at..].iter().position(|byte| *byte == b'\n').unwrap();
-        for bit in (0..8).filter(|bit| long || end - at < 20 || (at * 8 + bit) % 5 == 0) {
-            let mut bad = good.clone();
-            bad[at] ^= 1 << bit;
-            checked.disk.overwrite(&segment(), bad);
-            let error = checked.verify().expect_err("a flipped bit must be found");
-            assert_eq!(error.seq, seq, "byte {at} bit {bit}: {error}");
-        }
-        seq += u64::from(good[at] == b'\n');
-    }
+    let is_taken = |at: usize, left: usize, bit: usize| long || left < 20 || (at * 8 + bit).is_multiple_of(5);
+    let seq = flipped_bits_are_named(&copy(&bench), &segment(), is_taken);
     assert_eq!(seq, 6);
 }
 

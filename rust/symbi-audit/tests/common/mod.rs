@@ -2,6 +2,8 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
     reason = "a test: each file uses its part, and a fault is a failure"
 )]
 
@@ -30,6 +32,30 @@ pub fn directory() -> &'static Path {
 
 pub fn path(name: &str) -> PathBuf {
     directory().join(name)
+}
+
+/// Flips the bits of a segment that `takes` says, of the byte at a place and before the end of its line, one at a time;
+/// each must be found, and named by the record that it is in. Answers how many records there are.
+pub fn flipped_bits_are_named(
+    bench: &Bench,
+    segment: &Path,
+    takes: impl Fn(usize, usize, usize) -> bool,
+) -> u64 {
+    let good = bench.disk.content(segment).unwrap();
+    let mut seq = 0;
+    for at in 0..good.len() {
+        let left = good.iter().skip(at).position(|byte| *byte == b'\n').unwrap();
+        for bit in (0..8).filter(|bit| takes(at, left, *bit)) {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << bit;
+            bench.disk.overwrite(segment, bad);
+            let error = bench.verify().expect_err("a flipped bit must be found");
+            assert_eq!(error.seq, seq, "byte {at} bit {bit}: {error}");
+        }
+        seq += u64::from(good[at] == b'\n');
+    }
+    bench.disk.overwrite(segment, good);
+    seq
 }
 
 impl Bench {
