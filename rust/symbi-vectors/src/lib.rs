@@ -19,6 +19,7 @@
 
 mod batch;
 mod candidates;
+mod centre;
 mod codes;
 mod error;
 mod fields;

@@ -23,6 +23,8 @@ const HUGE_BYTES: usize = 4 << 20;
 
 const PAGE_BYTES: usize = 4096;
 
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// A readable, writable, private range of memory. Owned alone.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -59,7 +61,8 @@ impl Mapping {
 
     /// Grows our own memory to at least `bytes`, all new bytes zero (ME1).
     fn grow(&mut self, bytes: usize) -> std::io::Result<()> {
-        let bytes = bytes.next_multiple_of(PAGE_BYTES);
+        // Whole huge pages: the kernel then chooses a place where they are aligned, and moves them whole.
+        let bytes = bytes.next_multiple_of(if bytes >= HUGE_BYTES { HUGE_PAGE_BYTES } else { PAGE_BYTES });
         if bytes <= self.bytes {
             return Ok(());
         }
@@ -146,6 +149,12 @@ impl Rows {
 
     pub(crate) fn view(&self) -> View<'_> {
         View::new(self.base.as_slice(), self.base_rows, self.tail.as_slice(), self.stride)
+    }
+
+    /// What is mapped from a file, and our own memory: `base_rows` of a view divides them.
+    #[inline]
+    pub(crate) fn halves(&self) -> [&[u8]; 2] {
+        [self.base.as_slice(), self.tail.as_slice()]
     }
 
     /// The bytes of all rows, in order, in at most two pieces.

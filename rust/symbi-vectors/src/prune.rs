@@ -23,7 +23,7 @@ impl Pairs<'_> {
     #[inline]
     pub(crate) fn distance(&self, left: u32, right: u32) -> f32 {
         match self {
-            Self::Codes(codec, rows) => codec.between(rows.row(left), rows.row(right)),
+            Self::Codes(codec, rows) => codec.between(rows, left, right),
             Self::Vectors(store) => {
                 if store.sound(left).and_then(|()| store.sound(right)).is_err() {
                     return f32::MAX;

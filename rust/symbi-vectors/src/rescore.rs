@@ -39,9 +39,8 @@ pub(crate) fn exact(store: &Store, scratch: &mut Scratch, k: usize, ef: usize) -
         store.sound(slot)?;
         let distance = store.codec.exact_ahead(&query.exact, rows.floats(slot), next);
         squares += (distance - estimate) * (distance - estimate);
-        let id = store.ids.get(slot as usize).copied().unwrap_or(u64::MAX);
-        let hit = (distance, id);
         if hits.len() < k || distance <= worst {
+            let hit = (distance, store.ids.get(slot as usize).copied().unwrap_or(u64::MAX));
             let at = hits.partition_point(|other| *other < hit);
             hits.insert(at, hit);
             hits.truncate(k);

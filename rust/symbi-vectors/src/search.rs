@@ -76,7 +76,6 @@ impl Scratch {
         self.visited.insert(from);
         self.slots.clear();
         self.slots.push(from);
-        self.estimate(store);
         self.keep(store, layer);
         while let Some(next) = self.candidates.next() {
             if let Some(following) = self.candidates.peek()
@@ -85,14 +84,14 @@ impl Scratch {
                 store.graph.fetch(slot_of(following));
             }
             self.neighbours(store, slot_of(next), layer);
-            self.estimate(store);
             self.keep(store, layer);
         }
     }
 
-    /// Keeps what was estimated; the links of what will be expanded next are asked for at once.
+    /// Estimates `slots` and keeps what is near; the links of what will be expanded next are asked for at once.
     #[inline(always)]
     fn keep(&mut self, store: &Store, layer: u32) {
+        self.estimate(store);
         for (&slot, &distance) in self.slots.iter().zip(&self.distances) {
             if self.candidates.push(key(distance, slot)) && layer == 0 {
                 store.graph.fetch(slot);
@@ -104,7 +103,8 @@ impl Scratch {
     #[inline(always)]
     fn neighbours(&mut self, store: &Store, slot: u32, layer: u32) {
         let mut fresh = 0;
-        if layer <= store.graph.level(slot) {
+        // Every node is in the lowest layer; its level would be one more line of memory.
+        if layer == 0 || layer <= store.graph.level(slot) {
             let list = store.graph.list(slot, layer);
             self.slots.resize(list.len(), NONE);
             for word in list {

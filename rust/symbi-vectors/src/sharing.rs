@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::codes::Codec;
 use crate::graph::NONE;
 use crate::index::Index;
 use crate::link::{link, mend};
@@ -19,8 +20,8 @@ use crate::sync::scope;
 const FIRST: usize = 64;
 
 /// Codes of rows of `vectors`, one after the other.
-pub(crate) fn encode(store: &Store, vectors: &[f32], threads: usize) -> Vec<u8> {
-    let (dimension, stride) = (store.options.dimension, store.codec.stride());
+pub(crate) fn encode(codec: &Codec, vectors: &[f32], threads: usize) -> Vec<u8> {
+    let (dimension, stride) = (codec.dimension(), codec.row_bytes());
     let count = vectors.len() / dimension;
     let mut codes = vec![0; count * stride];
     if stride == 0 {
@@ -30,7 +31,7 @@ pub(crate) fn encode(store: &Store, vectors: &[f32], threads: usize) -> Vec<u8> 
     let work = |vectors: &[f32], codes: &mut [u8]| {
         let mut rotated = Vec::new();
         for (vector, row) in vectors.chunks_exact(dimension).zip(codes.chunks_exact_mut(stride)) {
-            store.codec.encode(vector, &mut rotated, row);
+            codec.encode(vector, &mut rotated, row);
         }
     };
     let parts = vectors.chunks(share * dimension).zip(codes.chunks_mut(share * stride));

@@ -14,22 +14,22 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use crate::codes::Codec;
+use crate::codes::{Codec, Table};
 use crate::error::{Result, VectorError};
 use crate::fields::{Fields, at, damaged, words};
 use crate::graph::{Entry, Graph, LEVEL_MAX, NONE};
-use crate::kernels::best;
-use crate::memory::{Mapping, Rows};
+use crate::kernels::{FACTORS_BYTES, best};
+use crate::memory::{Mapping, Rows, as_bytes};
 use crate::options::{Metric, Options, Quantization, SLOTS_MAX};
 use crate::store::{Slot, Store};
 use crate::sums::{self, BLOCK_BYTES, Pending, Sums};
 
 const MAGIC: [u8; 8] = *b"SYMBIVEC";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const PAGE: usize = 4096;
 /// Where the header's own checksum stands.
 const SUM_AT: usize = PAGE - 4;
-const SECTIONS: usize = 6;
+const SECTIONS: usize = 8;
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Dot];
 const CODES: [Quantization; 4] =
     [Quantization::None, Quantization::Int8, Quantization::Int4, Quantization::Binary];
@@ -43,7 +43,8 @@ struct Header {
     live: usize,
     drawn: u64,
     entry: Option<Entry>,
-    /// Ids, states and levels, upper links, links, codes, vectors: offset and bytes. Then the checksums of all.
+    centred: usize,
+    /// Ids, states and levels, upper links, the codes' centre, links, codes, their factors, vectors: offset and bytes. Then the checksums of all.
     sections: [(u64, usize); SECTIONS + 1],
     sums_sum: u32,
 }
@@ -70,6 +71,7 @@ impl Header {
         let entry = self.entry.unwrap_or(Entry { slot: NONE, level: 0 });
         page.extend(entry.slot.to_le_bytes());
         page.extend(entry.level.to_le_bytes());
+        page.extend((self.centred as u64).to_le_bytes());
         for (offset, bytes) in self.sections {
             page.extend(offset.to_le_bytes());
             page.extend((bytes as u64).to_le_bytes());
@@ -106,13 +108,14 @@ impl Header {
         let (m, ef_construct) = (fields.u32() as usize, fields.u32() as usize);
         let [seed, slots, live, drawn] = [(); 4].map(|()| fields.u64());
         let entry = Entry { slot: fields.u32(), level: fields.u32() };
+        let centred = fields.u64() as usize;
         let sections = [(); SECTIONS + 1].map(|()| (fields.u64(), fields.u64() as usize));
         let sums_sum = fields.u32();
         let options = Options { dimension, metric, m, ef_construct, quantization, seed };
         let options = options.checked().map_err(|error| damaged(path, error.to_string()))?;
         let entry = (entry.slot != NONE).then_some(entry);
         let (slots, live) = (slots as usize, live as usize);
-        let header = Self { generation, options, slots, live, drawn, entry, sections, sums_sum };
+        let header = Self { generation, options, slots, live, drawn, entry, centred, sections, sums_sum };
         header.check(path)?;
         Ok(header)
     }
@@ -136,13 +139,17 @@ impl Header {
     fn sizes(&self) -> [Option<usize>; SECTIONS + 1] {
         let codec = Codec::new(&self.options, best());
         let slots = self.slots;
-        let [_, _, (_, upper), ..] = self.sections;
+        let [_, _, (_, upper), (_, centre), ..] = self.sections;
+        let centred = centre > 0 && self.options.quantization == Quantization::Binary;
+        let centre = if centred { 4 * self.options.dimension } else { 0 };
         let mut sizes = [
             Some(8 * slots),
             Some(2 * slots),
             Some(upper),
+            Some(centre),
             Some(8 * self.options.m * slots),
-            Some(codec.stride() * slots),
+            Some(codec.code_bytes() * slots),
+            Some((codec.row_bytes() - codec.code_bytes()) * slots),
             Some(4 * self.options.dimension * slots),
             None,
         ];
@@ -171,13 +178,15 @@ pub(crate) fn write(store: &Store, generation: u64, path: &Path) -> Result<()> {
         .flat_map(|slot| store.graph.upper_words(slot))
         .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
         .collect();
-    let codes = store.codes.as_ref().map_or([&[][..], &[]], Rows::pieces);
+    let [codes, factors] = store.codes.as_ref().map_or([[&[][..], &[]]; 2], Table::pieces);
     let sections: [Pieces<'_>; SECTIONS] = [
         [&ids, &[]],
         [&states, &[]],
         [&upper, &[]],
+        [as_bytes(store.codec.centre()), &[]],
         store.graph.base.pieces(),
         codes,
+        factors,
         store.vectors.pieces(),
     ];
     let sums: Vec<u8> =
@@ -189,6 +198,7 @@ pub(crate) fn write(store: &Store, generation: u64, path: &Path) -> Result<()> {
         live: store.len(),
         drawn: store.graph.drawn,
         entry: store.graph.entry(),
+        centred: store.centred,
         sections: [(0, 0); SECTIONS + 1],
         sums_sum: crc32fast::hash(&sums),
     };
@@ -235,7 +245,7 @@ pub(crate) fn open(path: &Path) -> Result<(Store, u64)> {
     let mut file = File::open(path).map_err(at("open", path))?;
     let header = read_header(&mut file, path)?;
     let length = file.metadata().map_err(at("read", path))?.len();
-    let [ids, states, upper, links, codes, vectors, sums] = header.sections;
+    let [ids, states, upper, centre, links, codes, factors, vectors, sums] = header.sections;
     let end = (sums.0 + sums.1 as u64).next_multiple_of(PAGE as u64);
     if length != end {
         return Err(damaged(path, format!("it has {length} bytes, and its header says {end}")));
@@ -247,8 +257,8 @@ pub(crate) fn open(path: &Path) -> Result<(Store, u64)> {
         return Err(damaged(path, "checksum of the checksums"));
     }
     let mut all = words(sums_map.as_slice(), u32::from_le_bytes).into_iter();
-    let [ids_sums, states_sums, upper_sums, links_sums, codes_sums, vectors_sums] =
-        [ids, states, upper, links, codes, vectors]
+    let [ids_sums, states_sums, upper_sums, centre_sums, links_sums, codes_sums, factors_sums, vectors_sums] =
+        [ids, states, upper, centre, links, codes, factors, vectors]
             .map(|(_, bytes)| all.by_ref().take(bytes.div_ceil(BLOCK_BYTES)).collect::<Vec<u32>>());
     let small = |section, expected: &[u32], name: &str| -> Result<Mapping> {
         let mapping = map(section)?;
@@ -260,10 +270,15 @@ pub(crate) fn open(path: &Path) -> Result<(Store, u64)> {
     let ids = words(small(ids, &ids_sums, "ids")?.as_slice(), u64::from_le_bytes);
     let states = small(states, &states_sums, "states")?;
     let upper = words(small(upper, &upper_sums, "upper links")?.as_slice(), u32::from_le_bytes);
+    let centre = words(small(centre, &centre_sums, "centre")?.as_slice(), f32::from_le_bytes);
+    if centre.iter().any(|value| !value.is_finite()) {
+        return Err(damaged(path, "a centre that is nowhere"));
+    }
 
     let mut store = Store::new(header.options);
+    store.codec = Codec::centred(&header.options, best(), centre);
+    store.centred = header.centred;
     let slots = header.slots;
-    let stride = store.codec.stride();
     let levels: Vec<u8> = states.as_slice().chunks_exact(2).filter_map(|pair| pair.last().copied()).collect();
     let words_above: usize = levels.iter().map(|&level| level as usize * header.options.m).sum();
     let outside = |&link: &u32| link != NONE && link as usize >= slots;
@@ -278,7 +293,9 @@ pub(crate) fn open(path: &Path) -> Result<(Store, u64)> {
     graph.restore(&levels, &upper, header.entry, header.drawn);
     store.graph = graph;
     if store.codes.is_some() {
-        store.codes = Some(Rows::over(map(codes)?, slots, stride));
+        let codes = Rows::over(map(codes)?, slots, store.codec.code_bytes());
+        let factors = Rows::over(map(factors)?, slots, FACTORS_BYTES);
+        store.codes = Some(Table::over(codes, factors));
     }
     store.vectors = Rows::over(map(vectors)?, slots, 4 * header.options.dimension);
     store.directory.reserve(header.live);
@@ -300,7 +317,7 @@ pub(crate) fn open(path: &Path) -> Result<(Store, u64)> {
         return Err(damaged(path, "another number of vectors than its header says"));
     }
     store.sums = Some(Sums::new(path.to_owned(), vectors_sums, slots as u32, 4 * header.options.dimension));
-    store.pending = Some(Pending::new(path.to_owned(), links_sums, codes_sums));
+    store.pending = Some(Pending::new(path.to_owned(), links_sums, codes_sums, factors_sums));
     Ok((store, header.generation))
 }
 

@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 
-use crate::codes::Codec;
+use crate::codes::{Codec, Table};
 use crate::error::{Result, VectorError};
 use crate::graph::{Entry, Graph};
 use crate::kernels::{View, best};
@@ -38,7 +38,7 @@ pub(crate) struct Store {
     pub options: Options,
     pub codec: Codec,
     /// Codes; without one, empty.
-    pub codes: Option<Rows>,
+    pub codes: Option<Table>,
     /// The vectors as they are compared in full precision.
     pub vectors: Rows,
     pub graph: Graph,
@@ -48,6 +48,8 @@ pub(crate) struct Store {
     pub free: Vec<u32>,
     /// Slots that are hidden: searches look at states only where there are any.
     pub hidden: usize,
+    /// How many were live when the codes' centre was last taken.
+    pub centred: usize,
     /// Grows with every change of what is live.
     pub version: u64,
     /// Checks of what is mapped from a file.
@@ -60,7 +62,7 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) fn new(options: Options) -> Self {
         let codec = Codec::new(&options, best());
-        let codes = (options.quantization != Quantization::None).then(|| Rows::new(codec.stride()));
+        let codes = (options.quantization != Quantization::None).then(|| Table::new(&codec));
         Self {
             options,
             codec,
@@ -72,6 +74,7 @@ impl Store {
             directory: HashMap::with_hasher(IdHashing(mix(options.seed))),
             free: Vec::new(),
             hidden: 0,
+            centred: 0,
             version: 0,
             sums: None,
             pending: None,
@@ -91,7 +94,7 @@ impl Store {
     /// The rows that a walk compares with.
     #[inline]
     pub(crate) fn walked(&self) -> View<'_> {
-        self.codes.as_ref().map_or_else(|| self.vectors.view(), Rows::view)
+        self.codes.as_ref().map_or_else(|| self.vectors.view(), Table::view)
     }
 
     pub(crate) fn is_live(&self, slot: u32) -> bool {
@@ -131,7 +134,7 @@ impl Store {
         if slots >= SLOTS_MAX {
             return Err(VectorError::Full);
         }
-        let row = 4 * self.options.dimension + self.codec.stride() + 8 * self.options.m;
+        let row = 4 * self.options.dimension + self.codec.row_bytes() + 8 * self.options.m;
         let failed = |source| VectorError::Memory { bytes: fresh * row, source };
         self.vectors.grow(slots).map_err(failed)?;
         if let Some(codes) = &mut self.codes {
@@ -155,7 +158,7 @@ impl Store {
         self.hidden += 1;
         self.vectors.row_mut(slot).copy_from_slice(as_bytes(vector));
         if let Some(codes) = &mut self.codes {
-            codes.row_mut(slot).copy_from_slice(code);
+            codes.put(slot, code);
         }
         Ok(slot)
     }
@@ -202,7 +205,7 @@ impl Store {
     /// Bytes of graph, codes and directory in memory or mapped; of vectors in memory; of vectors in a file's map.
     pub(crate) fn bytes(&self) -> (usize, usize, usize) {
         let (own, mapped) = self.vectors.bytes();
-        let codes = self.codes.as_ref().map_or(0, |codes| codes.bytes().0 + codes.bytes().1);
+        let codes = self.codes.as_ref().map_or(0, Table::bytes);
         // A hash table holds 16 bytes an entry and one of control, and is at most seven eighths full.
         let directory = 17 * (self.directory.capacity() * 8 / 7);
         (self.graph.bytes() + codes + directory + 9 * self.slots(), own, mapped)

@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::codes::Table;
 use crate::error::{Result, VectorError};
 use crate::graph::NONE;
 use crate::memory::Rows;
@@ -101,12 +102,13 @@ pub(crate) struct Pending {
     path: PathBuf,
     links: Vec<u32>,
     codes: Vec<u32>,
+    factors: Vec<u32>,
     done: AtomicBool,
 }
 
 impl Pending {
-    pub(crate) fn new(path: PathBuf, links: Vec<u32>, codes: Vec<u32>) -> Self {
-        Self { path, links, codes, done: AtomicBool::new(false) }
+    pub(crate) fn new(path: PathBuf, links: Vec<u32>, codes: Vec<u32>, factors: Vec<u32>) -> Self {
+        Self { path, links, codes, factors, done: AtomicBool::new(false) }
     }
 
     /// Checks once (SU1); several threads may do so at the same time, with the same result.
@@ -122,8 +124,8 @@ impl Pending {
         if of(&[links]) != self.links {
             return Err(damaged("checksum of the links"));
         }
-        let codes = store.codes.as_ref().map_or(&[][..], |codes| codes.pieces()[0]);
-        if of(&[codes]) != self.codes {
+        let [[codes, _], [factors, _]] = store.codes.as_ref().map_or([[&[][..]; 2]; 2], Table::pieces);
+        if of(&[codes]) != self.codes || of(&[factors]) != self.factors {
             return Err(damaged("checksum of the codes"));
         }
         // A good checksum says that the bytes are as written; that they are links is still to be seen.

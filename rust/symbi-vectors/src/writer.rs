@@ -11,13 +11,13 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::codes::Codec;
+use crate::centre::recentre_if_due;
+use crate::codes::{Codec, Table};
 use crate::error::{Result, VectorError};
 use crate::files::Files;
 use crate::index::{Index, Mode};
 use crate::journal::Record;
 use crate::kernels::best;
-use crate::memory::Rows;
 use crate::options::{Options, Quantization};
 use crate::prune::Pairs;
 use crate::query::normalised;
@@ -43,13 +43,13 @@ pub(crate) struct Writer {
 /// Finer codes than one bit, for choosing links; made for a build and dropped after it.
 pub(crate) struct Sketch {
     codec: Codec,
-    rows: Rows,
+    rows: Table,
 }
 
 impl Sketch {
     fn new(options: &Options) -> Self {
         let codec = Codec::new(&Options { quantization: Quantization::Int4, ..*options }, best());
-        let rows = Rows::new(codec.stride());
+        let rows = Table::new(&codec);
         Self { codec, rows }
     }
 
@@ -63,13 +63,13 @@ impl Sketch {
 
     /// Codes of the slots `slots`, from their vectors.
     fn cover(&mut self, store: &Store, slots: impl Iterator<Item = u32>) -> Result<()> {
-        let failed = |source| VectorError::Memory { bytes: store.slots() * self.codec.stride(), source };
+        let failed = |source| VectorError::Memory { bytes: store.slots() * self.codec.row_bytes(), source };
         self.rows.grow(store.slots()).map_err(failed)?;
-        let mut scratch = Vec::new();
+        let (mut scratch, mut row) = (Vec::new(), vec![0; self.codec.row_bytes()]);
         for slot in slots {
             store.sound(slot)?;
-            let vector = store.vectors.view().floats(slot);
-            self.codec.encode(vector, &mut scratch, self.rows.row_mut(slot));
+            self.codec.encode(store.vectors.view().floats(slot), &mut scratch, &mut row);
+            self.rows.put(slot, &row);
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl Writer {
                 } else if fine.is_none() {
                     *fine = Some(Sketch::of_all(&index.read())?);
                 }
-                let codes = encode(&index.read(), vectors, 1);
+                let codes = encode(&index.read().codec, vectors, 1);
                 self.place(index, ids, vectors, &codes, fine.as_mut(), 1).map(|_| ())
             }
         }
@@ -188,7 +188,7 @@ impl Writer {
             for (row, vector) in vectors.chunks_exact_mut(dimension).enumerate() {
                 normalised(index.options.metric, store.codec.kernels.dot, row, vector)?;
             }
-            encode(&store, &vectors, threads)
+            encode(&store.codec, &vectors, threads)
         };
         index.write().reserve(ids.len())?; // before it is in the log: no record that cannot be done
         if let Some(files) = &mut self.files {
@@ -211,7 +211,7 @@ impl Writer {
         index.write().reserve(ids.len())?;
         let slots = {
             let mut store = index.write();
-            let stride = store.codec.stride();
+            let stride = store.codec.row_bytes();
             let mut slots = Vec::with_capacity(ids.len());
             for (place, (&id, vector)) in ids.iter().zip(vectors.chunks_exact(dimension)).enumerate() {
                 let code = codes.get(place * stride..(place + 1) * stride).unwrap_or_default();
@@ -235,6 +235,7 @@ impl Writer {
         let replaced = slots.len() - (store.len() - before);
         drop(store);
         self.mend_if_due(index, sketch.as_deref(), threads);
+        recentre_if_due(index, threads);
         Ok(replaced)
     }
 

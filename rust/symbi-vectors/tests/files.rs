@@ -237,7 +237,7 @@ fn su1_a_damaged_vector_is_never_passed_over() {
     index_of(count, Quantization::None).save(directory.path()).unwrap();
     let snapshot = directory.path().join("snapshot");
     let good = read(&snapshot).unwrap();
-    let vectors_at = u64::from_le_bytes(good[160..168].try_into().unwrap()) as usize;
+    let vectors_at = u64::from_le_bytes(good[200..208].try_into().unwrap()) as usize;
     for slot in (0..count).step_by(617) {
         let mut bytes = good.clone();
         let at = vectors_at + slot as usize * 4 * DIMENSION;

@@ -325,6 +325,44 @@ fn ba2_the_first_mistake_of_a_batch_is_told() {
     }
 }
 
+/// CE1, CE2: what vectors have in common does not make one-bit codes coarser, also where it shows only later.
+#[test]
+fn ce1_ce2_what_vectors_share_costs_no_recall() {
+    let shared = vector(256, 1 << 40);
+    let near = |salt: u64| -> Vec<f32> {
+        vector(256, salt).iter().zip(&shared).map(|(own, all)| own + 6.0 * all).collect()
+    };
+    for metric in [Metric::Cosine, Metric::L2] {
+        let recall = |first: u64| {
+            let index = Index::new(options(256, metric, Quantization::Binary)).unwrap();
+            let mut model = BTreeMap::new();
+            for ids in [0..first, first..first + 2500] {
+                // The first ones are far from the others, and go.
+                let point = |id: u64| if id < first { vector(256, id) } else { near(id) };
+                let vectors: Vec<Vec<f32>> = ids.clone().map(point).collect();
+                let ids: Vec<u64> = ids.collect();
+                add(&index, &ids, &vectors, Mode::Insert, 1).unwrap();
+                model.extend(ids.into_iter().zip(vectors));
+            }
+            let gone: Vec<u64> = (0..first).collect();
+            index.remove(&gone).unwrap();
+            model.retain(|id, _| *id >= first);
+            let found: usize = (0..40)
+                .map(|salt| {
+                    let query = near(1_000_000 + salt);
+                    let truth = nearest(metric, &model, &query, 10);
+                    search(&index, &query, 10, 24, None).iter().filter(|(id, _)| truth.contains(id)).count()
+                })
+                .sum();
+            found as f64 / 400.0
+        };
+        for first in [0, 600] {
+            let found = recall(first);
+            assert!(found >= 0.85, "{metric:?} {first}: {found}");
+        }
+    }
+}
+
 /// WR1: what is wrong is named, and nothing is changed by it.
 #[test]
 fn wr1_bad_input_changes_nothing() {

@@ -23,8 +23,16 @@ pub(super) fn encode(rotated: &[f32], code: &mut [u8]) -> f32 {
 }
 
 /// The query as four planes of `words` words each; returns factor and offset of the weighted count.
-pub(super) fn prepare(kernels: &Kernels, rotated: &[f32], words: usize, planes: &mut Vec<u64>) -> (f32, f32) {
-    let step = STEP * ((kernels.energy)(rotated) / rotated.len() as f32).sqrt();
+///
+/// `energy` is the sum of the query's squares.
+pub(super) fn prepare(
+    kernels: &Kernels,
+    rotated: &[f32],
+    energy: f32,
+    words: usize,
+    planes: &mut Vec<u64>,
+) -> (f32, f32) {
+    let step = STEP * (energy / rotated.len() as f32).sqrt();
     let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
     planes.clear();
     planes.resize(PLANES * words, 0);

@@ -1,8 +1,9 @@
 //! Vectors as few bits, and distances from them.
 //!
-//! Why: a search waits for memory; at 1536 dimensions a vector of floats is 96 cache lines and its code 4. A row is the
-//! code, then two floats: a scale and the squared norm. An inner product is estimated as `scale * (integers)`, with
-//! the scale chosen so that the estimate is not biased (|x|² over the product of x with its own code).
+//! Why: a search waits for memory; at 1536 dimensions a vector of floats is 96 cache lines and its code 3. Beside each code
+//! stand two floats, its factors: a scale and the squared norm. An inner product is estimated as `scale * (integers)`, with
+//! the scale chosen so that the estimate is not biased (|x|² over the product of x with its own code). Factors have a table
+//! of their own (`table`): it stays in a near cache, and a code is whole lines.
 //! Not here: the exact distance of the few best (`rescore`).
 //!
 //! Invariants
@@ -14,14 +15,13 @@
 mod binary;
 mod int4;
 mod int8;
+mod table;
 
-use crate::kernels::{Affine, Kernels, View, fetch_vector};
+use crate::kernels::{Affine, FACTORS_BYTES, Kernels, View, fetch_vector};
 use crate::options::{Metric, Options, Quantization};
 use crate::rotate::Rotation;
 
-/// Codes this long start at a cache line: a row then touches no line more than it must.
-const ALIGNED_BYTES: usize = 192;
-const TRAILER_BYTES: usize = 8;
+pub(crate) use table::Table;
 
 /// A query, made ready for one codec. Reused between searches, so that none allocates.
 #[derive(Debug, Default)]
@@ -43,6 +43,9 @@ pub(crate) struct Codec {
     dimension: usize,
     rotation: Option<Rotation>,
     code_bytes: usize,
+    /// What codes are measured from, rotated; empty: zero.
+    centre: Vec<f32>,
+    centre_energy: f32,
 }
 
 impl Codec {
@@ -57,24 +60,53 @@ impl Codec {
         let rotation =
             (options.quantization != Quantization::None).then(|| Rotation::new(dimension, options.seed));
         let (metric, code) = (options.metric, options.quantization);
-        Self { kernels, metric, code, dimension, rotation, code_bytes }
+        let (centre, centre_energy) = (Vec::new(), 0.0);
+        Self { kernels, metric, code, dimension, rotation, code_bytes, centre, centre_energy }
     }
 
-    /// Bytes of a row; zero where the vectors themselves are walked on.
-    pub(crate) fn stride(&self) -> usize {
-        match (self.code, self.code_bytes + TRAILER_BYTES) {
-            (Quantization::None, _) => 0,
-            (_, bytes) if bytes > ALIGNED_BYTES && self.dimension >= 512 => bytes.next_multiple_of(64),
-            (_, bytes) => bytes,
+    /// The same with another centre, which is rotated, or empty for zero.
+    pub(crate) fn centred(options: &Options, kernels: &'static Kernels, centre: Vec<f32>) -> Self {
+        let centre_energy = (kernels.energy)(&centre);
+        Self { centre, centre_energy, ..Self::new(options, kernels) }
+    }
+
+    /// What codes are measured from, rotated; empty: zero.
+    pub(crate) fn centre(&self) -> &[f32] {
+        &self.centre
+    }
+
+    /// Turns a vector as codes see it.
+    pub(crate) fn rotate(&self, vector: &mut [f32]) {
+        if let Some(rotation) = &self.rotation {
+            rotation.apply(self.kernels, vector);
         }
     }
 
-    /// Writes the row of `vector` (as stored: normalised under cosine). `rotated` is scratch.
+    pub(crate) fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// Bytes of a code; zero where the vectors themselves are walked on.
+    pub(crate) fn code_bytes(&self) -> usize {
+        self.code_bytes
+    }
+
+    /// Bytes of a code and its factors.
+    pub(crate) fn row_bytes(&self) -> usize {
+        if self.code_bytes == 0 { 0 } else { self.code_bytes + FACTORS_BYTES }
+    }
+
+    /// Writes the code of `vector` (as stored: normalised under cosine), then its factors. `rotated` is scratch.
     pub(crate) fn encode(&self, vector: &[f32], rotated: &mut Vec<f32>, row: &mut [u8]) {
         let Some(rotation) = &self.rotation else { return };
         rotated.clear();
         rotated.extend_from_slice(vector);
         rotation.apply(self.kernels, rotated);
+        let mut beside = 0.0; // the product of what the code stands for with the centre
+        if !self.centre.is_empty() {
+            beside = (self.kernels.dot)(rotated, &self.centre) - self.centre_energy;
+            rotated.iter_mut().zip(&self.centre).for_each(|(value, centre)| *value -= centre);
+        }
         let squared_norm = (self.kernels.dot)(rotated, rotated);
         let (code, rest) = row.split_at_mut(self.code_bytes);
         let product = match self.code {
@@ -83,7 +115,8 @@ impl Codec {
             Quantization::Binary | Quantization::None => binary::encode(rotated, code),
         };
         let scale = if product > 0.0 { squared_norm / product } else { 0.0 };
-        for (place, float) in rest.chunks_exact_mut(4).zip([scale, squared_norm]) {
+        let second = if self.metric == Metric::L2 { squared_norm } else { beside };
+        for (place, float) in rest.chunks_exact_mut(4).zip([scale, second]) {
             place.copy_from_slice(&float.to_le_bytes());
         }
     }
@@ -98,21 +131,25 @@ impl Codec {
         query.rotated.clear();
         query.rotated.extend_from_slice(&query.exact);
         rotation.apply(self.kernels, &mut query.rotated);
+        let energy = (self.kernels.energy)(&query.rotated);
+        let (mut apart, mut along) = (energy, 0.0); // squared distance from the centre, product with it
+        if !self.centre.is_empty() {
+            query.rotated.iter_mut().zip(&self.centre).for_each(|(value, centre)| *value -= centre);
+            apart = (self.kernels.energy)(&query.rotated);
+            along = 0.5 * (energy + self.centre_energy - apart);
+        }
         let padded = 8 * self.code_bytes;
         let (w1, w0) = match self.code {
             Quantization::Int8 => int8::prepare(self.kernels, &query.rotated, padded / 8, &mut query.bytes),
             Quantization::Int4 => int4::prepare(self.kernels, &query.rotated, padded / 4, &mut query.bytes),
             Quantization::Binary | Quantization::None => {
-                binary::prepare(self.kernels, &query.rotated, padded / 64, &mut query.planes)
+                binary::prepare(self.kernels, &query.rotated, apart, padded / 64, &mut query.planes)
             }
         };
         query.affine = match self.metric {
-            Metric::Cosine => Affine { c0: 1.0, cn: 0.0, w1: -w1, w0: -w0 },
-            Metric::Dot => Affine { c0: 0.0, cn: 0.0, w1: -w1, w0: -w0 },
-            Metric::L2 => {
-                let squared_norm = (self.kernels.dot)(&query.exact, &query.exact);
-                Affine { c0: squared_norm, cn: 1.0, w1: -2.0 * w1, w0: -2.0 * w0 }
-            }
+            Metric::Cosine => Affine { c0: 1.0 - along, cn: -1.0, w1: -w1, w0: -w0 },
+            Metric::Dot => Affine { c0: -along, cn: -1.0, w1: -w1, w0: -w0 },
+            Metric::L2 => Affine { c0: apart, cn: 1.0, w1: -2.0 * w1, w0: -2.0 * w0 },
         };
     }
 
@@ -133,11 +170,9 @@ impl Codec {
 
     /// Estimated distance of two rows. One-bit codes are too coarse for it and must not come here.
     #[inline]
-    pub(crate) fn between(&self, left: &[u8], right: &[u8]) -> f32 {
-        let (a, left_floats) = left.split_at(self.code_bytes);
-        let (b, right_floats) = right.split_at(self.code_bytes);
-        let (left_scale, left_norm) = floats(left_floats);
-        let (right_scale, right_norm) = floats(right_floats);
+    pub(crate) fn between(&self, rows: &View<'_>, left: u32, right: u32) -> f32 {
+        let (a, b) = (rows.row(left), rows.row(right));
+        let ((left_scale, left_norm), (right_scale, right_norm)) = (rows.factors(left), rows.factors(right));
         let product = match self.code {
             Quantization::Int8 => (self.kernels.int8_pair)(a, b) as f32,
             _ => int4::product((self.kernels.int4_pair)(a, b), self.dimension),
@@ -167,16 +202,6 @@ impl Codec {
                 (self.kernels.squared)(left, right)
             }
         }
-    }
-}
-
-#[inline(always)]
-fn floats(bytes: &[u8]) -> (f32, f32) {
-    match bytes {
-        [a, b, c, d, e, f, g, h, ..] => {
-            (f32::from_le_bytes([*a, *b, *c, *d]), f32::from_le_bytes([*e, *f, *g, *h]))
-        }
-        _ => (0.0, 0.0),
     }
 }
 

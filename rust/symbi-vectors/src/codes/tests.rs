@@ -19,6 +19,16 @@ fn vector(dimension: usize, salt: u64, metric: Metric) -> Vec<f32> {
     values
 }
 
+fn table_of(codec: &Codec, vectors: impl IntoIterator<Item = Vec<f32>>) -> Table {
+    let (mut table, mut row) = (Table::new(codec), vec![0; codec.row_bytes()]);
+    for (slot, vector) in vectors.into_iter().enumerate() {
+        table.grow(slot + 1).unwrap();
+        codec.encode(&vector, &mut Vec::new(), &mut row);
+        table.put(slot as u32, &row);
+    }
+    table
+}
+
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Dot];
 const CODES: [(Quantization, f32); 3] =
     [(Quantization::Int8, 0.02), (Quantization::Int4, 0.16), (Quantization::Binary, 1.2)];
@@ -29,13 +39,15 @@ fn co1_co2_estimates_are_near() {
     for dimension in [64, 65, 200, 384, 1000, 1536] {
         for metric in METRICS {
             for (code, bound) in CODES {
-                let codec = Codec::new(&options(dimension, metric, code), best());
-                let mut rows = vec![0_u8; 32 * codec.stride()];
-                let mut scratch = Vec::new();
-                for (salt, row) in rows.chunks_exact_mut(codec.stride()).enumerate() {
-                    codec.encode(&vector(dimension, salt as u64, metric), &mut scratch, row);
-                }
-                let view = View::new(&[], 0, &rows, codec.stride());
+                let centre = match (code, dimension) {
+                    (Quantization::Binary, 200 | 1536) => {
+                        vector(dimension, 77, Metric::Cosine).iter().map(|value| 0.3 * value).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                let codec = Codec::centred(&options(dimension, metric, code), best(), centre.clone());
+                let table = table_of(&codec, (0..32).map(|salt| vector(dimension, salt, metric)));
+                let view = table.view();
                 let mut query = Query { exact: vector(dimension, 99, metric), ..Query::default() };
                 codec.prepare(&mut query);
                 let slots: Vec<u32> = (0..32).collect();
@@ -54,13 +66,13 @@ fn co1_co2_estimates_are_near() {
                 for kernels in available() {
                     let other = Codec {
                         kernels: Box::leak(Box::new(kernels)),
-                        ..Codec::new(&options(dimension, metric, code), best())
+                        ..Codec::centred(&options(dimension, metric, code), best(), centre.clone())
                     };
                     other.estimate(&query, &view, &slots, &mut again);
                     assert_eq!(out, again, "{}", kernels.name);
                 }
                 if code != Quantization::Binary {
-                    let pair = codec.between(view.row(3), view.row(9));
+                    let pair = codec.between(&view, 3, 9);
                     let exact = codec.exact(&vector(dimension, 3, metric), &vector(dimension, 9, metric));
                     assert!((pair - exact).abs() < 6.0 * bound * noise, "{code:?} {metric:?} {dimension}");
                 }
@@ -76,21 +88,19 @@ fn co2_a_vector_is_where_its_code_is() {
         let codec = Codec::new(&options(384, Metric::L2, code), best());
         for size in [1e-6_f32, 1.0, 1e6] {
             let values: Vec<f32> = vector(384, 4, Metric::L2).iter().map(|value| value * size).collect();
-            let mut row = vec![0; codec.stride()];
-            codec.encode(&values, &mut Vec::new(), &mut row);
+            let table = table_of(&codec, [values.clone()]);
             let mut query = Query { exact: values.clone(), ..Query::default() };
             codec.prepare(&mut query);
             let mut out = Vec::new();
-            codec.estimate(&query, &View::new(&[], 0, &row, row.len()), &[0], &mut out);
+            codec.estimate(&query, &table.view(), &[0], &mut out);
             let norm = values.iter().map(|value| value * value).sum::<f32>();
             assert!(out[0].abs() < 0.06 * norm, "{code:?} {size}: {} of {norm}", out[0]);
         }
-        let mut row = vec![0; codec.stride()];
-        codec.encode(&[0.0; 384], &mut Vec::new(), &mut row);
+        let table = table_of(&codec, [vec![0.0; 384]]);
         let mut query = Query { exact: vec![0.0; 384], ..Query::default() };
         codec.prepare(&mut query);
         let mut out = Vec::new();
-        codec.estimate(&query, &View::new(&[], 0, &row, row.len()), &[0], &mut out);
+        codec.estimate(&query, &table.view(), &[0], &mut out);
         assert_eq!(out, [0.0]);
     }
 }

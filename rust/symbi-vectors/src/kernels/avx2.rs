@@ -19,7 +19,7 @@ use std::arch::x86_64::{
     _mm256_sub_ps, _mm256_xor_si256,
 };
 
-use super::rows::{as_bytes, each_row, each_vector, fetch_line_many, trailer};
+use super::rows::{as_bytes, each_row, each_vector, fetch_line_many};
 use super::{Affine, Kernels, View, portable};
 
 /// The caller of anything here has asked this first.
@@ -116,8 +116,8 @@ fn squared(left: &[f32], right: &[f32]) -> f32 {
 fn int8_many(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
     let query = as_bytes(query);
     assert!(query.len().is_multiple_of(64), "KN3");
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, query.len());
+    each_row(rows, slots, out, |row, (scale, squared_norm)| {
+        assert!(row.len() == query.len(), "KN3");
         let mut sum = _mm256_setzero_si256();
         // Widened to shorts: 255 × 127 twice would overflow the saturating byte product.
         for at in (0..query.len()).step_by(16) {
@@ -142,8 +142,8 @@ fn int4_many(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out:
     assert!(query.len().is_multiple_of(128), "KN3");
     let bytes = query.len() / 2;
     let ones = _mm256_set1_epi16(1);
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, bytes);
+    each_row(rows, slots, out, |row, (scale, squared_norm)| {
+        assert!(row.len() == bytes, "KN3");
         let mut sum = _mm256_setzero_si256();
         let mut start = 0;
         while start < bytes {
@@ -204,8 +204,8 @@ fn bits_blocks<const BLOCKS: usize>(
     );
     let twos = _mm256_add_epi8(ones, ones);
     let tables = [ones, twos, _mm256_add_epi8(twos, twos), ones];
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, 8 * words);
+    each_row(rows, slots, out, |row, (scale, squared_norm)| {
+        assert!(row.len() == 8 * words, "KN3");
         let (mut weighed, mut signs) = (zero, zero);
         for first in (0..BLOCKS).step_by(BLOCKS_A_BYTE) {
             let mut bytes = zero;
@@ -237,8 +237,8 @@ fn bits_any(query: &[u64], rows: &View<'_>, slots: &[u32], affine: &Affine, out:
     assert!(p3.len() == words, "KN3");
     // Written here, not shared with the portable kernel: what is in a closure is compiled for the features of the
     // function around it, and without POPCNT a count is a dozen instructions.
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, 8 * words);
+    each_row(rows, slots, out, |row, (scale, squared_norm)| {
+        assert!(row.len() == 8 * words, "KN3");
         let mut counts = [0_u32; 4];
         for at in 0..words {
             let code = portable::word(row, at);

@@ -5,18 +5,22 @@
 #![expect(clippy::indexing_slicing, reason = "every index is below a length that was asserted")]
 
 use std::arch::x86_64::{
-    __m512, __m512i, __mmask8, __mmask16, _mm_storeu_si128, _mm512_abs_ps, _mm512_add_epi32,
-    _mm512_add_epi64, _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_cvtepi32_epi8,
-    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_blend_ps,
-    _mm512_maskz_loadu_epi64, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_mul_ps, _mm512_permute_ps,
-    _mm512_popcnt_epi64, _mm512_reduce_add_epi32, _mm512_reduce_add_epi64, _mm512_reduce_add_ps,
-    _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_slli_epi64, _mm512_srai_epi32,
-    _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_epi64, _mm512_sub_ps, _mm512_test_epi32_mask,
-    _mm512_xor_si512,
+    __m128i, __m512, __m512i, __mmask8, __mmask16, _mm_add_epi32, _mm_add_epi64, _mm_add_ps,
+    _mm_castps_si128, _mm_castsi128_ps, _mm_cvtepi32_ps, _mm_mul_ps, _mm_set1_ps, _mm_setr_ps,
+    _mm_shuffle_ps, _mm_storeu_ps, _mm_storeu_si128, _mm256_add_epi32, _mm256_add_epi64,
+    _mm256_castsi256_si128, _mm256_extracti128_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_epi64,
+    _mm512_add_ps, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_si256, _mm512_cvtepi32_epi8,
+    _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mask_blend_ps, _mm512_maskz_loadu_epi64, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_mul_ps,
+    _mm512_permute_ps, _mm512_popcnt_epi64, _mm512_reduce_add_epi32, _mm512_reduce_add_epi64,
+    _mm512_reduce_add_ps, _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_slli_epi64,
+    _mm512_srai_epi32, _mm512_srli_epi16, _mm512_storeu_ps, _mm512_sub_epi64, _mm512_sub_ps,
+    _mm512_test_epi32_mask, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
-use super::rows::{as_bytes, each_row, each_vector, fetch_line_many, trailer};
+use super::rows::{as_bytes, each_four, each_row, each_vector, fetch_line_many};
 use super::{Affine, Kernels, View, portable};
 
 /// The caller of anything here has asked this first.
@@ -110,8 +114,8 @@ fn squared(left: &[f32], right: &[f32]) -> f32 {
 fn int8_many(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
     let query = as_bytes(query);
     assert!(query.len().is_multiple_of(64), "KN3");
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, query.len());
+    each_row(rows, slots, out, |row, (scale, squared_norm)| {
+        assert!(row.len() == query.len(), "KN3");
         let mut sums = [_mm512_setzero_si512(); 2];
         for at in (0..query.len()).step_by(64) {
             let sum = &mut sums[at / 64 % 2];
@@ -150,18 +154,44 @@ fn int4_fixed<const BLOCKS: usize>(
         (low[block], high[block]) = (load(query, 128 * block), load(query, 128 * block + 64));
     }
     let nibble = _mm512_set1_epi8(15);
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, 64 * BLOCKS);
-        let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
-        for block in 0..BLOCKS {
-            let code = load(row, 64 * block);
-            even = _mm512_dpbusd_epi32(even, _mm512_and_si512(code, nibble), low[block]);
-            let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(code), nibble);
-            odd = _mm512_dpbusd_epi32(odd, upper, high[block]);
+    each_four(rows, slots, out, |rows, factors| {
+        let mut sums = [_mm512_setzero_si512(); 4];
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            assert!(row.len() == 64 * BLOCKS, "KN3");
+            for (block, (&low, &high)) in low.iter().zip(&high).enumerate() {
+                let code = load(row, 64 * block);
+                let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(code), nibble);
+                *sum = _mm512_dpbusd_epi32(*sum, _mm512_and_si512(code, nibble), low);
+                *sum = _mm512_dpbusd_epi32(*sum, upper, high);
+            }
         }
-        let sum = _mm512_reduce_add_epi32(even) + _mm512_reduce_add_epi32(odd);
-        affine.distance(sum, scale, squared_norm)
+        four_distances(affine, four_sums(sums), factors)
     });
+}
+
+/// The sums of the lanes of four registers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn four_sums(sums: [__m512i; 4]) -> __m128i {
+    let pair = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (a, b) = (pair(sums[0], sums[1]), pair(sums[2], sums[3]));
+    let all = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    let half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
+    _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half))
+}
+
+/// `Affine::distance` of four rows, with its roundings.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn four_distances(affine: &Affine, sums: __m128i, factors: [(f32, f32); 4]) -> [f32; 4] {
+    let [a, b, c, d] = factors;
+    let (scales, norms) = (_mm_setr_ps(a.0, b.0, c.0, d.0), _mm_setr_ps(a.1, b.1, c.1, d.1));
+    let inner = _mm_add_ps(_mm_mul_ps(_mm_set1_ps(affine.w1), _mm_cvtepi32_ps(sums)), _mm_set1_ps(affine.w0));
+    let norms = _mm_add_ps(_mm_set1_ps(affine.c0), _mm_mul_ps(_mm_set1_ps(affine.cn), norms));
+    let mut four = [0.0; 4];
+    // SAFETY: the array is as long as the register.
+    unsafe { _mm_storeu_ps(four.as_mut_ptr(), _mm_add_ps(norms, _mm_mul_ps(scales, inner))) };
+    four
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -170,8 +200,8 @@ fn int4_any(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out: 
     assert!(query.len().is_multiple_of(128), "KN3");
     let bytes = query.len() / 2;
     let nibble = _mm512_set1_epi8(15);
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, bytes);
+    each_row(rows, slots, out, |row, (scale, squared_norm)| {
+        assert!(row.len() == bytes, "KN3");
         let (mut even, mut odd) = (_mm512_setzero_si512(), _mm512_setzero_si512());
         for at in (0..bytes).step_by(64) {
             let code = load(row, at);
@@ -209,13 +239,13 @@ fn load_words(words: &[u64], at: usize) -> __m512i {
     unsafe { _mm512_maskz_loadu_epi64(word_mask(words.len() - at), words.as_ptr().add(at).cast()) }
 }
 
-/// Four counts as one sum: 1, 2, 4 and, for the sign, -8.
+/// Four counts as one: 1, 2, 4 and, for the sign, -8.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn weigh(counts: [__m512i; 4]) -> i32 {
+fn weigh(counts: [__m512i; 4]) -> __m512i {
     let low = _mm512_add_epi64(counts[0], _mm512_slli_epi64::<1>(counts[1]));
     let high = _mm512_sub_epi64(_mm512_slli_epi64::<2>(counts[2]), _mm512_slli_epi64::<3>(counts[3]));
-    _mm512_reduce_add_epi64(_mm512_add_epi64(low, high)) as i32
+    _mm512_add_epi64(low, high)
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
@@ -228,45 +258,61 @@ fn bits_fixed<const BLOCKS: usize>(
 ) {
     let words = query.len() / 4;
     assert!(words > 8 * (BLOCKS - 1) && words <= 8 * BLOCKS, "KN3");
-    let mut planes = [[_mm512_setzero_si512(); BLOCKS]; 4];
-    for (plane, values) in planes.iter_mut().zip(query.chunks_exact(words)) {
-        for (block, held) in plane.iter_mut().enumerate() {
+    let mut planes = [[_mm512_setzero_si512(); 4]; BLOCKS];
+    for (block, held) in planes.iter_mut().enumerate() {
+        for (held, values) in held.iter_mut().zip(query.chunks_exact(words)) {
             *held = load_words(values, 8 * block);
         }
     }
     let last = word_mask(words - 8 * (BLOCKS - 1));
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, 8 * words);
-        let mut counts = [_mm512_setzero_si512(); 4];
-        for block in 0..BLOCKS {
-            let mask = if block + 1 == BLOCKS { last } else { !0 };
-            // SAFETY: `trailer` has asserted that the row holds all words; masked lanes are not read.
-            let code = unsafe { _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(64 * block).cast()) };
-            for (count, plane) in counts.iter_mut().zip(&planes) {
-                let common = _mm512_popcnt_epi64(_mm512_and_si512(code, plane[block]));
-                *count = _mm512_add_epi64(*count, common);
+    each_four(rows, slots, out, |rows, factors| {
+        let mut sums = [_mm512_setzero_si512(); 4];
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            assert!(row.len() == 8 * words, "KN3");
+            let mut counts = [_mm512_setzero_si512(); 4];
+            for (block, planes) in planes.iter().enumerate() {
+                let mask = if block + 1 == BLOCKS { last } else { !0 };
+                // SAFETY: the row holds all words, as was asserted; masked lanes are not read.
+                let code = unsafe { _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(64 * block).cast()) };
+                for (count, &plane) in counts.iter_mut().zip(planes) {
+                    *count = _mm512_add_epi64(*count, _mm512_popcnt_epi64(_mm512_and_si512(code, plane)));
+                }
             }
+            *sum = weigh(counts);
         }
-        affine.distance(weigh(counts), scale, squared_norm)
+        four_distances(affine, four_long_sums(sums), factors)
     });
+}
+
+/// The sums of the lanes, of 64 bits, of four registers; each fits 32 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn four_long_sums(sums: [__m512i; 4]) -> __m128i {
+    let pair = |a, b| {
+        let both = _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+        let half = _mm256_add_epi64(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64::<1>(both));
+        _mm_castsi128_ps(_mm_add_epi64(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half)))
+    };
+    // The low halves of the four.
+    _mm_castps_si128(_mm_shuffle_ps::<0b10_00_10_00>(pair(sums[0], sums[1]), pair(sums[2], sums[3])))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq")]
 fn bits_any(query: &[u64], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
     let words = query.len() / 4;
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, 8 * words);
+    each_row(rows, slots, out, |row, (scale, squared_norm)| {
+        assert!(row.len() == 8 * words, "KN3");
         let mut counts = [_mm512_setzero_si512(); 4];
         for at in (0..words).step_by(8) {
             let mask = word_mask(words - at);
-            // SAFETY: `trailer` has asserted that the row holds all words; masked lanes are not read.
+            // SAFETY: the row holds all words, as was asserted; masked lanes are not read.
             let code = unsafe { _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(8 * at).cast()) };
             for (count, plane) in counts.iter_mut().zip(query.chunks_exact(words)) {
                 let common = _mm512_popcnt_epi64(_mm512_and_si512(code, load_words(plane, at)));
                 *count = _mm512_add_epi64(*count, common);
             }
         }
-        affine.distance(weigh(counts), scale, squared_norm)
+        affine.distance(_mm512_reduce_add_epi64(weigh(counts)) as i32, scale, squared_norm)
     });
 }
 

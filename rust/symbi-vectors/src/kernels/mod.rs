@@ -25,10 +25,10 @@ mod rows;
 use std::sync::OnceLock;
 
 pub(crate) use portable::int4_level;
-pub(crate) use rows::{View, fetch_line, fetch_vector};
+pub(crate) use rows::{FACTORS_BYTES, View, fetch_line, fetch_vector};
 
-/// How an integer sum becomes a distance: `c0 + cn * squared_norm + scale * (w1 * sum + w0)`, the row's two
-/// floats being `scale` and `squared_norm`. Products and sums are rounded one by one, so that kernels agree (KN1).
+/// How an integer sum becomes a distance: `c0 + cn * squared_norm + scale * (w1 * sum + w0)`, the row's factors
+/// being `scale` and `squared_norm`. Products and sums are rounded one by one, so that kernels agree (KN1).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Affine {
     pub c0: f32,

@@ -8,7 +8,7 @@
 
 use std::arch::aarch64::{vaddlvq_u8, vandq_u8, vcntq_u8, vld1q_u8};
 
-use super::rows::{each_row, trailer};
+use super::rows::each_row;
 use super::{Affine, Kernels, View, portable};
 
 pub(super) const KERNELS: Kernels = Kernels { name: "neon", bits_many, ..portable::KERNELS };
@@ -18,13 +18,13 @@ fn bits_many(query: &[u64], rows: &View<'_>, slots: &[u32], affine: &Affine, out
     if words % 2 == 1 {
         return portable::bits_body(query, rows, slots, affine, out);
     }
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, 8 * words);
+    each_row(rows, slots, out, |row, (scale, squared_norm)| {
+        assert!(row.len() == 8 * words, "KN3");
         let mut sum = 0_i32;
         for (plane, weight) in query.chunks_exact(words).zip([1, 2, 4, -8]) {
             let mut count = 0_i32;
             for at in (0..words).step_by(2) {
-                // SAFETY: at + 2 words lie within the row, as `trailer` asserted, and within the plane.
+                // SAFETY: at + 2 words lie within the row, as was asserted, and within the plane.
                 let common = unsafe {
                     vandq_u8(vld1q_u8(row.as_ptr().add(8 * at)), vld1q_u8(plane[at..].as_ptr().cast()))
                 };

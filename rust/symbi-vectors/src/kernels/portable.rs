@@ -4,7 +4,7 @@
 //! baseline of its target (SSE2, NEON).
 #![expect(clippy::indexing_slicing, reason = "every index is below a length that the loop has taken")]
 
-use super::rows::{each_row, each_vector, fetch_vector, trailer};
+use super::rows::{each_row, each_vector, fetch_vector};
 use super::{Affine, Kernels, View};
 
 pub(super) const KERNELS: Kernels = Kernels {
@@ -65,20 +65,19 @@ fn squared_many(query: &[f32], rows: &View<'_>, slots: &[u32], _: &Affine, out: 
 }
 
 fn int8_many(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, query.len());
-        let code = &row[..query.len()];
-        let sum = code.iter().zip(query).map(|(&code, &query)| i32::from(code) * i32::from(query)).sum();
+    each_row(rows, slots, out, |row, (scale, squared_norm)| {
+        assert!(row.len() == query.len(), "KN3");
+        let sum = row.iter().zip(query).map(|(&code, &query)| i32::from(code) * i32::from(query)).sum();
         affine.distance(sum, scale, squared_norm)
     });
 }
 
 fn int4_many(query: &[i8], rows: &View<'_>, slots: &[u32], affine: &Affine, out: &mut Vec<f32>) {
     let bytes = query.len() / 2;
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, bytes);
+    each_row(rows, slots, out, |row, (scale, squared_norm)| {
+        assert!(row.len() == bytes, "KN3");
         let mut sum = 0;
-        for (code, query) in row[..bytes].chunks_exact(64).zip(query.chunks_exact(128)) {
+        for (code, query) in row.chunks_exact(64).zip(query.chunks_exact(128)) {
             for at in 0..64 {
                 sum += i32::from(code[at] & 15) * i32::from(query[at]);
                 sum += i32::from(code[at] >> 4) * i32::from(query[at + 64]);
@@ -103,8 +102,8 @@ pub(super) fn bits_body(query: &[u64], rows: &View<'_>, slots: &[u32], affine: &
     let (p1, rest) = rest.split_at(words);
     let (p2, p3) = rest.split_at(words);
     assert!(p3.len() == words, "KN3");
-    each_row(rows, slots, out, |row| {
-        let (scale, squared_norm) = trailer(row, 8 * words);
+    each_row(rows, slots, out, |row, (scale, squared_norm)| {
+        assert!(row.len() == 8 * words, "KN3");
         let mut counts = [0_i32; 4];
         for at in 0..words {
             let code = word(row, at);

@@ -1,6 +1,6 @@
 //! Every set of kernels against the portable one.
 
-use super::{Affine, View, available, portable};
+use super::{Affine, FACTORS_BYTES, View, available, portable};
 
 fn noise(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed;
@@ -15,15 +15,18 @@ fn floats(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| (next() % 20_001) as f32 / 10_000.0 - 1.0).collect()
 }
 
-fn rows_of(count: usize, code_bytes: usize, seed: u64) -> (Vec<u8>, usize) {
-    let stride = code_bytes + 8;
+/// Rows of codes and their factors.
+fn rows_of(count: usize, stride: usize, seed: u64) -> (Vec<u8>, Vec<u8>) {
     let mut next = noise(seed);
-    let mut bytes: Vec<u8> = (0..count * stride).map(|_| next() as u8).collect();
-    for row in bytes.chunks_exact_mut(stride) {
-        row[code_bytes..code_bytes + 4].copy_from_slice(&0.01_f32.to_le_bytes());
-        row[code_bytes + 4..].copy_from_slice(&1.25_f32.to_le_bytes());
-    }
-    (bytes, stride)
+    let codes = (0..count * stride).map(|_| next() as u8).collect();
+    let factors = (0..count).flat_map(|row| [0.01 + row as f32, 1.25]).flat_map(f32::to_le_bytes).collect();
+    (codes, factors)
+}
+
+/// The first four rows as a file's, the others as in memory.
+fn seen<'a>((codes, factors): &'a (Vec<u8>, Vec<u8>), stride: usize) -> View<'a> {
+    let (base, tail) = factors.split_at(4 * FACTORS_BYTES);
+    View::new(&codes[..4 * stride], 4, &codes[4 * stride..], stride).with_factors([base, tail])
 }
 
 const AFFINE: Affine = Affine { c0: 1.0, cn: 0.5, w1: 0.25, w0: -3.0 };
@@ -34,21 +37,21 @@ const SLOTS: [u32; 9] = [0, 8, 3, 3, 1, 7, 2, 6, 5];
 fn kn1_codes_give_the_same_bits_everywhere() {
     for kernels in available() {
         for blocks in [1, 2, 3, 6, 8, 12, 13, 512] {
-            let (rows, stride) = rows_of(9, 128 * blocks, 1);
-            let view = View::new(&rows[..4 * stride], 4, &rows[4 * stride..], stride);
-            let query: Vec<i8> = rows.iter().rev().take(128 * blocks).map(|&byte| byte as i8).collect();
+            let rows = rows_of(9, 128 * blocks, 1);
+            let view = seen(&rows, 128 * blocks);
+            let query: Vec<i8> = rows.0.iter().rev().take(128 * blocks).map(|&byte| byte as i8).collect();
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             (kernels.int8_many)(&query, &view, &SLOTS, &AFFINE, &mut ours);
             (portable::KERNELS.int8_many)(&query, &view, &SLOTS, &AFFINE, &mut theirs);
             assert_eq!(ours, theirs, "{} int8 {blocks}", kernels.name);
 
-            let (rows, stride) = rows_of(9, 64 * blocks, 2);
-            let view = View::new(&rows[..4 * stride], 4, &rows[4 * stride..], stride);
+            let rows = rows_of(9, 64 * blocks, 2);
+            let view = seen(&rows, 64 * blocks);
             (kernels.int4_many)(&query, &view, &SLOTS, &AFFINE, &mut ours);
             (portable::KERNELS.int4_many)(&query, &view, &SLOTS, &AFFINE, &mut theirs);
             assert_eq!(ours, theirs, "{} int4 {blocks}", kernels.name);
             for (a, b) in [(0, 1), (2, 2), (7, 5)] {
-                let (a, b) = (&view.row(a)[..64 * blocks], &view.row(b)[..64 * blocks]);
+                let (a, b) = (view.row(a), view.row(b));
                 assert_eq!(
                     (kernels.int4_pair)(a, b),
                     (portable::KERNELS.int4_pair)(a, b),
@@ -64,8 +67,8 @@ fn kn1_codes_give_the_same_bits_everywhere() {
             }
         }
         for words in 1..40 {
-            let (rows, stride) = rows_of(9, 8 * words, 3);
-            let view = View::new(&[], 0, &rows, stride);
+            let rows = rows_of(9, 8 * words, 3);
+            let view = seen(&rows, 8 * words);
             let mut next = noise(4);
             let query: Vec<u64> = (0..4 * words).map(|_| next() << 32 ^ next()).collect();
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -112,18 +115,16 @@ fn kn1_queries_become_the_same_integers_everywhere() {
 fn kn1_the_largest_values_do_not_overflow() {
     for kernels in available() {
         for (code, sign) in [(255_u8, 1_i64), (255, -1), (0, 1)] {
-            let mut row = vec![code; 65_536 + 8];
-            row[65_536..].copy_from_slice(&[0; 8]);
-            row[65_536..65_540].copy_from_slice(&1.0_f32.to_le_bytes());
-            let view = View::new(&[], 0, &row, row.len());
+            let row = vec![code; 65_536];
+            let factors = [1.0_f32, 0.0].map(f32::to_le_bytes).concat();
+            let view = View::new(&[], 0, &row, row.len()).with_factors([&[], &factors]);
             let query = vec![(127 * sign) as i8; 65_536];
             let mut out = Vec::new();
             let plain = Affine { w1: 1.0, ..Affine::default() };
             (kernels.int8_many)(&query, &view, &[0], &plain, &mut out);
             assert_eq!(out[0], (65_536 * i64::from(code) * 127 * sign) as f32, "{}", kernels.name);
-            let all = &row[..65_536];
             let expected = 65_536 * (i64::from(code) - 128).pow(2);
-            assert_eq!(i64::from((kernels.int8_pair)(all, all)), expected, "{}", kernels.name);
+            assert_eq!(i64::from((kernels.int8_pair)(&row, &row)), expected, "{}", kernels.name);
         }
     }
 }
@@ -170,8 +171,8 @@ fn kn2_floats_are_within_the_bound() {
 #[test]
 #[should_panic(expected = "out of range")]
 fn kn3_no_row_outside() {
-    let rows = vec![0_u8; 3 * 72];
+    let rows = vec![0_u8; 3 * 64];
     let mut out = Vec::new();
     let affine = Affine::default();
-    (super::best().int8_many)(&[0; 64], &View::new(&[], 0, &rows, 72), &[3], &affine, &mut out);
+    (super::best().int8_many)(&[0; 64], &View::new(&[], 0, &rows, 64), &[3], &affine, &mut out);
 }
