@@ -179,6 +179,22 @@ def test_cat_and_export_give_the_lines_as_they_were_signed(trail: Path, tmp_path
     assert run("export", tmp_path / "out", trail).returncode == 2
 
 
+def test_the_index_is_held_against_the_log_and_one_that_says_something_else_is_a_finding(trail: Path) -> None:
+    none = run("reindex", "--check", trail)
+    assert (none.returncode, "there is no index" in none.stderr) == (0, True)
+    assert run("reindex", trail).returncode == 0
+    good = run("reindex", "--check", trail, "--json")
+    assert json.loads(good.stdout)["wrong"] == []
+    unit = trail / "index" / "000000000000.unit"
+    content = bytearray(unit.read_bytes())
+    content[-1] ^= 1
+    unit.write_bytes(content)
+    bad = run("reindex", "--check", trail)
+    assert (bad.returncode, "from record 0 on says something else" in bad.stderr) == (1, True)
+    assert run("reindex", trail).returncode == 0
+    assert run("reindex", "--check", trail).returncode == 0
+
+
 def test_a_running_runtime_signs_a_checkpoint_and_a_stopped_one_gets_a_new_key(tmp_path: Path) -> None:
     data = tmp_path / "data"
 

@@ -65,7 +65,7 @@ def row(event: Sequence[Any], seal: Callable[[str, str], tuple[str, str]]) -> Ro
     if values is None or subject is None:
         return *found, None
     pseudonym, sealed = seal(subject, values)
-    return event_type, agent, found[2], [pseudonym], json.dumps({pseudonym: sealed})
+    return event_type, agent, found[2], [pseudonym], json.dumps({pseudonym: sealed}, separators=(",", ":"))
 
 
 def _personal_text(personal: object, subject: str | None) -> str:

@@ -117,6 +117,8 @@ def _check_index(options: argparse.Namespace, log: AuditLog) -> int:
         )
     elif found.busy:
         output.note("somebody is making it: nothing was looked at")
+    elif not found.records and not found.wrong:
+        output.note(f"there is no index of these {found.missing} records: queries read them through")
     else:
         behind = f"; {found.missing} are not in it yet, and are read through" if found.missing else ""
         output.note(f"the index says what the log says of {found.records} records{behind}")
