@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["STYLE", "Curve", "bars", "chart"]
 
 _WIDTH, _HEIGHT = 760, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 84, 200, 18, 52
+_LEFT, _RIGHT, _TOP, _BOTTOM = 100, 200, 18, 52
 _LABEL_GAP = 17  # between the names of two curves that end close together
 _STEPS = (1, 2, 5)
 _BAR, _BAR_GAP = 22, 10  # height of a bar, and between two
