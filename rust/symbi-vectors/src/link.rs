@@ -7,7 +7,7 @@
 //!
 //! Source: Malkov & Yashunin, algorithm 1; Singh et al. 2021 (FreshDiskANN) for mending in passes.
 
-use crate::candidates::{key, slot_of};
+use crate::candidates::slot_of;
 use crate::graph::Graph;
 use crate::prune::{Pairs, choose};
 use crate::search::Scratch;
@@ -29,7 +29,11 @@ pub(crate) fn link(store: &Store, pairs: &Pairs<'_>, slot: u32, scratch: &mut Sc
         for layer in (0..=top).rev() {
             scratch.walk(store, from, layer, store.options.ef_construct);
             from = scratch.candidates.keys().first().map_or(from, |&nearest| slot_of(nearest));
-            near_first(pairs, slot, scratch);
+            // The candidates of the walk, as `pairs` measures them, without the node itself.
+            scratch.slots.clear();
+            let others = scratch.candidates.keys().iter().map(|&key| slot_of(key));
+            scratch.slots.extend(others.filter(|&other| other != slot));
+            pairs.near_first(slot, &scratch.slots, &mut scratch.keys);
             choose(pairs, &scratch.keys, store.options.m, taken);
             graph.write(slot, layer, taken, &graph.lock(slot));
             for &other in taken.iter() {
@@ -38,18 +42,6 @@ pub(crate) fn link(store: &Store, pairs: &Pairs<'_>, slot: u32, scratch: &mut Sc
         }
     }
     graph.raise_entry(slot);
-}
-
-/// The candidates of a walk, by their distance as `pairs` measures it, without `slot` itself.
-fn near_first(pairs: &Pairs<'_>, slot: u32, scratch: &mut Scratch) {
-    scratch.keys.clear();
-    for &candidate in scratch.candidates.keys() {
-        let other = slot_of(candidate);
-        if other != slot {
-            scratch.keys.push(key(pairs.distance(slot, other), other));
-        }
-    }
-    scratch.keys.sort_unstable();
 }
 
 /// Adds the link `from` → `to`, choosing anew where the list is full.
@@ -61,9 +53,7 @@ fn link_back(graph: &Graph, pairs: &Pairs<'_>, from: u32, to: u32, layer: u32, s
     scratch.slots.clear();
     graph.links(from, layer, &mut scratch.slots);
     scratch.slots.push(to);
-    scratch.keys.clear();
-    scratch.keys.extend(scratch.slots.iter().map(|&other| key(pairs.distance(from, other), other)));
-    scratch.keys.sort_unstable();
+    pairs.near_first(from, &scratch.slots, &mut scratch.keys);
     let limit = graph.list(from, layer).len();
     choose(pairs, &scratch.keys, limit, &mut scratch.slots);
     graph.write(from, layer, &scratch.slots, &guard);
@@ -122,9 +112,7 @@ fn mend_list(store: &Store, pairs: &Pairs<'_>, slot: u32, layer: u32, scratch: &
         place += 1;
     }
     near.retain(|&link| store.is_live(link));
-    keys.clear();
-    keys.extend(near.iter().map(|&other| key(pairs.distance(slot, other), other)));
-    keys.sort_unstable();
+    pairs.near_first(slot, near, keys);
     let limit = graph.list(slot, layer).len();
     let mut taken = std::mem::take(&mut scratch.taken);
     choose(pairs, &scratch.keys, limit, &mut taken);

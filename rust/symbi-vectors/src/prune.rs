@@ -5,9 +5,9 @@
 //!
 //! Source: Malkov & Yashunin, algorithm 4, without filling up with what was left out.
 
-use crate::candidates::{distance_of, slot_of};
+use crate::candidates::{distance_of, key, slot_of};
 use crate::codes::Codec;
-use crate::kernels::View;
+use crate::kernels::{View, fetch_vector};
 use crate::store::Store;
 
 /// Distances between stored vectors: from codes that are fine enough, or from the vectors.
@@ -32,6 +32,20 @@ impl Pairs<'_> {
                 store.codec.exact(rows.floats(left), rows.floats(right))
             }
         }
+    }
+}
+
+impl Pairs<'_> {
+    /// Keys of `others`, nearest to `slot` first. A vector's lines are asked for while the one before is compared.
+    pub(crate) fn near_first(&self, slot: u32, others: &[u32], keys: &mut Vec<u64>) {
+        keys.clear();
+        for (place, &other) in others.iter().enumerate() {
+            if let (Self::Vectors(store), Some(&next)) = (self, others.get(place + 1)) {
+                fetch_vector(store.vectors.view().floats(next));
+            }
+            keys.push(key(self.distance(slot, other), other));
+        }
+        keys.sort_unstable();
     }
 }
 
