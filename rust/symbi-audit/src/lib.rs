@@ -52,7 +52,7 @@ pub use export::{export, lines};
 pub use index::{Checked, Found, Index, Indexed};
 pub use json::{JSON_DEPTH_MAX, JsonError, check_details};
 pub use keeper::checkpoint_at_rest;
-pub use log::Log;
+pub use log::{Log, Progress};
 pub use note::{NoteError, VerifierKey};
 pub use options::{LogOptions, LogStatus, LogTime, OpenReport, Owner, Receipt, Signing};
 pub use proof::{Proof, Proven, Prover};

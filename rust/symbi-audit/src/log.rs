@@ -8,7 +8,7 @@ mod numbering;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -266,11 +266,14 @@ impl Log {
     /// Whether it takes records.
     #[must_use]
     pub fn status(&self) -> LogStatus {
-        match self.shared.pipeline.health() {
-            Health::Running => LogStatus::Healthy,
-            Health::Draining(reason) | Health::Dead(reason) => LogStatus::Poisoned { reason },
-            Health::Closed => LogStatus::Closed,
-        }
+        self.shared.status()
+    }
+
+    /// How far it has come, for whoever is called by it: he must not be the last who holds it, for to close it is to wait for
+    /// the very thread that calls him.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress(Arc::downgrade(&self.shared))
     }
 
     /// Records that are not on disk yet.
@@ -373,6 +376,29 @@ impl Log {
         match pipeline.health() {
             Health::Dead(reason) if reason != DISK_FULL => Err(LogError::Unavailable { reason }),
             _ => Ok(()),
+        }
+    }
+}
+
+/// How far a log has come, without keeping it open.
+#[derive(Clone)]
+pub struct Progress(Weak<Shared>);
+
+impl Progress {
+    /// Whether it takes records, and how many of them are on disk; none where the log is gone.
+    #[must_use]
+    pub fn look(&self) -> Option<(LogStatus, u64)> {
+        let shared = self.0.upgrade()?;
+        Some((shared.status(), shared.pipeline.durable()))
+    }
+}
+
+impl Shared {
+    fn status(&self) -> LogStatus {
+        match self.pipeline.health() {
+            Health::Running => LogStatus::Healthy,
+            Health::Draining(reason) | Health::Dead(reason) => LogStatus::Poisoned { reason },
+            Health::Closed => LogStatus::Closed,
         }
     }
 }

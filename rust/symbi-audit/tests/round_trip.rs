@@ -157,6 +157,25 @@ fn p2_progress_is_announced_after_every_sync_and_never_too_early() {
     assert_eq!(calls.load(Ordering::SeqCst), receipt.seq + 1);
 }
 
+/// Whoever is called by the log must not be the last who holds it: it would wait for its own thread. A kernel's was.
+#[test]
+fn p2_who_follows_the_progress_of_a_log_does_not_keep_it_open() {
+    let bench = Bench::new();
+    let log = bench.open();
+    let (progress, mine) = (log.progress(), log.progress());
+    let calls = Arc::new(AtomicU64::new(0));
+    let seen = calls.clone();
+    log.on_progress(Arc::new(move || {
+        seen.fetch_max(mine.look().map_or(0, |(_, durable)| durable), Ordering::SeqCst);
+    }));
+    let seq = log.append(&Event::new("test.event", "{}")).unwrap().seq;
+    assert_eq!(progress.look().map(|(status, _)| status), Some(LogStatus::Healthy));
+    drop(log);
+    assert_eq!(calls.load(Ordering::SeqCst), seq + 1);
+    assert!(progress.look().is_none_or(|(status, _)| status == LogStatus::Closed));
+    assert!(bench.open().append(&Event::new("test.event", "{}")).unwrap().seq > seq);
+}
+
 #[test]
 fn segments_roll_by_size_are_sealed_and_read_as_one() {
     let mut bench = Bench::new();

@@ -263,16 +263,16 @@ impl Kernel {
         let mut scheduler = Scheduler::new(&[node], options.scheduling)?;
         let tenants = Tenants::new(&mut scheduler, &options.tenants)?;
         let bell = Arc::clone(&wake);
-        let progress = Arc::downgrade(&log);
+        let progress = log.progress();
         let snapshots =
             Arc::new(Snapshots::every(options.snapshot_records, recovery.next, options.keeping.retention));
         let clerk = Arc::clone(&snapshots);
         log.on_progress(Arc::new(move || {
-            let Some(log) = progress.upgrade() else { return };
-            match log.status() {
+            let Some((status, durable)) = progress.look() else { return };
+            match status {
                 LogStatus::Healthy => {
-                    bell.progressed(log.durable());
-                    clerk.progressed(log.durable());
+                    bell.progressed(durable);
+                    clerk.progressed(durable);
                 }
                 LogStatus::Poisoned { .. } | LogStatus::Closed => bell.ring(),
             }
