@@ -39,6 +39,17 @@ def test_files_that_belong_together_are_checked_together(
     assert f"{policy}:2:8: policy.unknown_attribute: " in capsys.readouterr().out
 
 
+def test_a_starter_policy_is_checked_together_with_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (own,) = write(tmp_path, a__cedar='@id("hipaa/contained")\npermit (principal, action, resource);\n')
+    assert main(["check", "hipaa-phi"]) == 0
+    assert "1 file: 0 errors" in capsys.readouterr().err
+    assert main(["check", own, "hipaa-phi"]) == 1, "two rules of one name"
+    assert "`hipaa/contained`" in capsys.readouterr().out
+
+
 def test_a_directory_is_checked_as_a_runtime_takes_it_with_the_tests_beside_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

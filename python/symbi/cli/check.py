@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 _EXAMPLE = """\
 symbi check policies/
 symbi check policies/*.cedar policies/*.counters.toml
+symbi check hipaa-phi policies/
 symbi check symbi.toml --json"""
 
 _ACCEPTED = (
-    "accepted are directories of policies, `*.cedar`, `*.counters.toml`, `*.test.toml`, "
+    "accepted are directories of policies, names of starter policies, `*.cedar`, `*.counters.toml`, `*.test.toml`, "
     "other `*.toml` (configuration)"
 )
 
@@ -46,9 +47,14 @@ def register(subparsers: frame.Subparsers) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from symbi._core import builtin_policy
+    from symbi.policy.sources import STARTERS
+
     policies: list[tuple[str, str, str]] = []
     findings: list[dict[str, Any]] = []
-    files = [file for path in options.files for file in _files(path)]
+    starters = [str(path) for path in options.files if str(path) in STARTERS and not path.exists()]
+    policies += [("cedar", name, builtin_policy(name)) for name in dict.fromkeys(starters)]
+    files = [file for path in options.files if str(path) not in starters for file in _files(path)]
     kinds = [(file, _kind(file)) for file in dict.fromkeys(files)]
     for file, kind in kinds:
         if kind == "config":
@@ -65,12 +71,13 @@ def _run(options: argparse.Namespace) -> int:
     if policies:
         findings += _check_policies(policies)
     errors = sum(finding["severity"] == "error" for finding in findings)
+    sources = len(kinds) + len(set(starters))
     if options.json:
-        output.print_json({"files": len(kinds), "findings": findings})
+        output.print_json({"files": sources, "findings": findings})
     else:
         for finding in findings:
             sys.stdout.write(_line(finding))
-        count = f"{len(kinds)} file{'s' if len(kinds) != 1 else ''}"
+        count = f"{sources} file{'s' if sources != 1 else ''}"
         output.note(f"{count}: {errors} errors, {len(findings) - errors} warnings")
     return exits.FINDING if errors else exits.DONE
 
