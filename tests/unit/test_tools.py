@@ -210,6 +210,38 @@ async def test_tg2_a_guarded_function_acts_for_the_agent_that_runs_and_for_no_ot
     assert [one.agent_id == handle.id for one in intents] == [False, True]
 
 
+@symbi.tool(name="t.both")
+async def both_tool(value: Any) -> Any:
+    return [await async_tool(value), sync_tool(value)]
+
+
+@symbi.agent(isolation="in_process")
+async def around(ctx: symbi.AgentContext) -> Any:
+    return await async_tool("around the door")
+
+
+@symbi.agent(isolation="in_process")
+async def around_in_a_thread(ctx: symbi.AgentContext) -> Any:
+    return await asyncio.to_thread(sync_tool, "around the door")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("agent", [around, around_in_a_thread])
+async def test_td2_an_agent_that_calls_a_tool_as_a_function_is_told_how_it_is_called(
+    rt: symbi.Runtime, agent: Any
+) -> None:
+    CALLS.clear()
+    with pytest.raises(symbi.AgentError, match=r"write `await ctx\.tools\.call\("):
+        await rt.run(agent)
+    assert CALLS == []
+    assert await async_tool("the host's own") == "the host's own"
+
+
+@pytest.mark.asyncio
+async def test_td2_within_a_tool_another_one_is_a_function(rt: symbi.Runtime) -> None:
+    assert (await rt.run(caller, {"name": "t.both", "arguments": {"value": 7}}))[0] == 7
+
+
 def test_td1_a_name_has_one_function() -> None:
     with pytest.raises(symbi.InputError, match=r"`t\.sync` already"):
 

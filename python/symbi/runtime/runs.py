@@ -37,6 +37,7 @@ from symbi.runtime.active import CANCELLED, Active, Outcome
 from symbi.runtime.holding import GATE, Gate
 from symbi.runtime.leaving import Leaving
 from symbi.runtime.trying import Resting, Trial, obey, tried
+from symbi.tools.definition import AGENT_AT_WORK
 from symbi.tools.guarding import PRINCIPAL
 
 if TYPE_CHECKING:
@@ -288,6 +289,7 @@ class Runs:
             raise InputError(f"`{agent.name}` has no function")
         GATE.set(gate)
         PRINCIPAL.set((self._runtime, agent.id))
+        AGENT_AT_WORK.set(True)  # TD2
         if gate.asked:
             await gate.passing()
         context = self._context(active) if takes_context(function) else None

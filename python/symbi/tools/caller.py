@@ -28,7 +28,7 @@ from symbi.agents.parts import Part, PartSource
 from symbi.errors import InputError, PermitError, PolicyDenied, SymbiError, SymbiTimeoutError, ToolError
 from symbi.runtime.holding import GATE
 from symbi.tools.concerning import concerning
-from symbi.tools.definition import REGISTERED, ToolDefinition
+from symbi.tools.definition import AGENT_AT_WORK, REGISTERED, ToolDefinition
 from symbi.tools.spending import spending
 
 if TYPE_CHECKING:
@@ -231,9 +231,13 @@ class ToolCaller:
             named = {**named, "parts": [_part(shape) for shape in decided["parts"]]}
         elif decided["parts"]:
             raise ToolError(f"`{definition.name}` takes no parts")
-        if _is_async(definition.function):
-            return await definition.function(**named)
-        return await asyncio.to_thread(definition.function, **named)
+        agents = AGENT_AT_WORK.set(False)  # TD2
+        try:
+            if _is_async(definition.function):
+                return await definition.function(**named)
+            return await asyncio.to_thread(definition.function, **named)
+        finally:
+            AGENT_AT_WORK.reset(agents)
 
 
 def _given(

@@ -6,8 +6,8 @@ function gets the arguments that were decided on, never the caller's object.
 Invariants
 - TD1 one name, one function: a second function of the same name is refused, unless it replaces the same one (reload).
 - TD3 an attribute of kind `path` or `address` is decided on, and called with, in its one spelling.
-- TD2 inside a sandbox a tool does not run by a plain call: it would reach nothing there, and nobody would
-  have decided.
+- TD2 an agent does not run a tool by a plain call, in a sandbox or in this process: nobody would have decided.
+  Within a tool another one is a function: what the agent asked for was decided on.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 from symbi.errors import InputError
 
-__all__ = ["REGISTERED", "ToolDefinition", "tool"]
+__all__ = ["AGENT_AT_WORK", "REGISTERED", "ToolDefinition", "tool"]
 
 ToolFunction = Callable[..., Any]
 _AMOUNT_END = 1 << 53  # whole numbers below it are exact wherever a record is read
 Kind = Literal["path", "address"]
 WORKER_MODULE = "_symbi_agent"
 """The name under which a worker imports an agent's file; it stands in no other process."""
+AGENT_AT_WORK: ContextVar[bool] = ContextVar("symbi_agent_at_work", default=False)
+"""Whether the code of an agent in this process runs in this context, and not a tool that it called."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolDefinition:
-    """A tool. Calling it calls the function, unguarded: for its own tests (TD2).
+    """A tool. Calling it calls the function, unguarded: for its own tests, and for other tools (TD2).
 
     Attributes:
         name: What agents and policies call it.
@@ -99,7 +102,7 @@ class ToolDefinition:
         return ({**arguments, **changed} if changed else arguments), list(seen.items())
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        if WORKER_MODULE in sys.modules:  # TD2
+        if WORKER_MODULE in sys.modules or AGENT_AT_WORK.get():  # TD2
             raise InputError(f'`{self.name}` is a tool: write `await ctx.tools.call("{self.name}", {{…}})`')
         return self.function(*arguments, **named)
 
