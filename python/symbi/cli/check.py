@@ -47,13 +47,12 @@ def register(subparsers: frame.Subparsers) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from symbi._core import builtin_policy
-    from symbi.policy.sources import STARTERS
+    from symbi.policy.sources import STARTERS, read_policies
 
     policies: list[tuple[str, str, str]] = []
     findings: list[dict[str, Any]] = []
     starters = [str(path) for path in options.files if str(path) in STARTERS and not path.exists()]
-    policies += [("cedar", name, builtin_policy(name)) for name in dict.fromkeys(starters)]
+    policies += [("cedar", *source) for source in read_policies(dict.fromkeys(starters)).sources]
     files = [file for path in options.files if str(path) not in starters for file in _files(path)]
     kinds = [(file, _kind(file)) for file in dict.fromkeys(files)]
     for file, kind in kinds:
