@@ -186,6 +186,20 @@ impl Bus {
         *self.authority.told.write().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 
+    /// An agent's place on the bus, and its keys with a certificate that is valid now.
+    ///
+    /// # Errors
+    /// [`BusError::UnknownAgent`], [`BusError::Revoked`].
+    pub(crate) fn party(
+        &self,
+        agent: AgentId,
+        now_us: u64,
+    ) -> Result<(Arc<Endpoint>, Arc<Credential>), BusError> {
+        let endpoint = self.endpoint(agent)?;
+        let credential = self.credential(&endpoint, agent, now_us)?;
+        Ok((endpoint, credential))
+    }
+
     /// The agent's keys with a certificate that is valid now: made, or renewed, where there is none.
     ///
     /// # Errors
@@ -227,7 +241,7 @@ impl Bus {
     /// # Errors
     /// [`BusError::UnknownAgent`], [`BusError::Revoked`].
     pub fn certificate(&self, agent: AgentId, now_us: u64) -> Result<Certificate, BusError> {
-        let credential = self.credential(&*self.endpoint(agent)?, agent, now_us)?;
+        let (_, credential) = self.party(agent, now_us)?;
         Ok(credential.signer.certificate.clone())
     }
 }

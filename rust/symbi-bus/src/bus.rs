@@ -195,7 +195,7 @@ impl Bus {
     /// # Errors
     /// [`BusError::UnknownAgent`], [`BusError::Revoked`].
     pub fn public_key(&self, agent: AgentId, now_us: u64) -> Result<PublicKey, BusError> {
-        let credential = self.credential(&*self.endpoint(agent)?, agent, now_us)?;
+        let (_, credential) = self.party(agent, now_us)?;
         Ok(credential.signer().key().public())
     }
 

@@ -61,7 +61,7 @@ impl Bus {
     ) -> Result<Published, SendError<E>> {
         let sender = publication.sender;
         let lifetime_us = self.check(publication.payload, publication.labels, publication.lifetime_us)?;
-        let from = self.credential(&*self.endpoint(sender)?, sender, now_us)?;
+        let (_, from) = self.party(sender, now_us)?;
         let keys = self.topic_keys(publication.topic);
         let no_key = BusError::NoTopicKey { sender, topic: publication.topic.clone() };
         let ticket: Ticket = keys.ticket(sender, &from).ok_or_else(|| no_key.clone())?;

@@ -81,7 +81,7 @@ impl Bus {
     /// # Errors
     /// [`BusError::UnknownAgent`]; [`BusError::Revoked`] where it was revoked before.
     pub fn revoke(&self, agent: AgentId, now_us: u64) -> Result<u64, BusError> {
-        let credential = self.credential(&*self.endpoint(agent)?, agent, now_us)?;
+        let (_, credential) = self.party(agent, now_us)?;
         let key = credential.signing().public();
         self.authority.revoked.write().unwrap_or_else(PoisonError::into_inner).insert(key.0);
         credential.signer().revoke();

@@ -126,8 +126,7 @@ impl Bus {
         record: impl FnOnce(&SecureMessage) -> Result<(), E>,
     ) -> Result<Sent, SendError<E>> {
         let id = outgoing.id.unwrap_or_else(|| MessageId::random(&*self.entropy));
-        let sender = self.endpoint(outgoing.sender)?;
-        let from = self.credential(&sender, outgoing.sender, now_us)?;
+        let (sender, from) = self.party(outgoing.sender, now_us)?;
         let (placed, mut unsigned) = self.prepare(0, id, outgoing, (&sender, &from), false, now_us)?;
         if unsigned.seal().is_err() {
             self.give_place_back(&placed.part(), &placed.endpoint, unsigned.header());

@@ -175,11 +175,7 @@ impl Bus {
         desk: &mut Desk,
     ) {
         let Some(sender) = run.first().map(|first| first.sender) else { return };
-        let known = self.endpoint(sender).and_then(|endpoint| {
-            let from = self.credential(&endpoint, sender, now_us)?;
-            Ok((endpoint, from))
-        });
-        let (endpoint, from) = match known {
+        let (endpoint, from) = match self.party(sender, now_us) {
             Ok(known) => known,
             Err(error) => {
                 results.extend(run.iter().map(|_| Err(error.clone())));
@@ -251,11 +247,7 @@ impl Bus {
         desk: &mut Desk,
     ) {
         let Some((sender, recipient)) = alike.first().map(|one| (one.sender, one.recipient)) else { return };
-        let known = self.endpoint(recipient).and_then(|endpoint| {
-            let to = self.credential(&endpoint, recipient, now_us)?;
-            Ok((endpoint, to))
-        });
-        let (endpoint, to) = match known {
+        let (endpoint, to) = match self.party(recipient, now_us) {
             Ok(known) => known,
             Err(error) => {
                 results.extend(alike.iter().map(|_| Err(error.clone())));

@@ -338,12 +338,12 @@ impl Nodes for MemoryNodes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod reference;
 
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
+#[cfg(test)]
+mod tests {
+    use super::reference::{CT_LEAVES, hex, reference, reference_path};
+    use super::*;
 
     const SIZE_MAX: u64 = 130;
 
@@ -357,46 +357,8 @@ mod tests {
         nodes
     }
 
-    /// MTH as RFC 6962 writes it.
-    fn reference(leaves: &[Hash]) -> Hash {
-        match leaves {
-            [] => sha256(&[]),
-            [one] => *one,
-            more => {
-                let (left, right) = more.split_at(split(more.len() as u64) as usize);
-                node_hash(&reference(left), &reference(right))
-            }
-        }
-    }
-
-    /// PATH as RFC 6962 writes it.
-    fn reference_path(index: usize, leaves: &[Hash]) -> Vec<Hash> {
-        if leaves.len() <= 1 {
-            return Vec::new();
-        }
-        let half = split(leaves.len() as u64) as usize;
-        let (left, right) = leaves.split_at(half);
-        let (mut path, sibling) = if index < half {
-            (reference_path(index, left), reference(right))
-        } else {
-            (reference_path(index - half, right), reference(left))
-        };
-        path.push(sibling);
-        path
-    }
-
     #[test]
     fn a5_roots_are_those_that_certificate_transparency_knows() {
-        let data: [&[u8]; 8] = [
-            b"",
-            b"\x00",
-            b"\x10",
-            b"\x20\x21",
-            b"\x30\x31",
-            b"\x40\x41\x42\x43",
-            b"\x50\x51\x52\x53\x54\x55\x56\x57",
-            b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
-        ];
         let known = [
             ("e3b0c442", "b855"),
             ("6e340b9c", "a01d"),
@@ -416,7 +378,7 @@ mod tests {
                 "{size}"
             );
             assert_eq!(root(&nodes, size).unwrap(), frontier.root());
-            if let Some(data) = data.get(size as usize) {
+            if let Some(data) = CT_LEAVES.get(size as usize) {
                 frontier.push(leaf_hash(data));
                 nodes.push(leaf_hash(data));
             }

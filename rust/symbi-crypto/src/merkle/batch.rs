@@ -228,42 +228,16 @@ impl ProvenTree {
 #[cfg(test)]
 mod tests {
     use super::super::leaf_hash;
+    use super::super::reference::{CT_LEAVES, hex, reference};
     use super::*;
-    use crate::sha256;
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// MTH of RFC 6962, section 2.1, as it is written there: split at the largest power of two.
-    fn reference(leaves: &[Hash]) -> Hash {
-        match leaves {
-            [] => sha256(&[]),
-            [one] => *one,
-            more => {
-                let half = more.len().next_power_of_two() / 2;
-                node_hash(&reference(&more[..half]), &reference(&more[half..]))
-            }
-        }
-    }
 
     #[test]
     fn t1_the_roots_are_those_that_certificate_transparency_knows() {
-        let data: [&[u8]; 8] = [
-            b"",
-            b"\x00",
-            b"\x10",
-            b"\x20\x21",
-            b"\x30\x31",
-            b"\x40\x41\x42\x43",
-            b"\x50\x51\x52\x53\x54\x55\x56\x57",
-            b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f",
-        ];
         let roots =
             ["6e340b9c", "fac54203", "aeb6bcfe", "d37ee418", "4e3bbb1f", "76e67dad", "ddb89be4", "5dc9da79"];
         let mut tree = MerkleTree::default();
         for (size, root) in (1..).zip(roots) {
-            assert!(tree.build(data.iter().take(size).map(|one| leaf_hash(one))));
+            assert!(tree.build(CT_LEAVES.iter().take(size).map(|one| leaf_hash(one))));
             assert_eq!(hex(&tree.root()[..4]), root, "{size}");
         }
     }
