@@ -239,7 +239,7 @@ async def test_what_nobody_can_deal_with_is_a_dead_letter_and_can_be_revived(rt:
     letters = rt.bus.dead_letters()
     (letter,) = letters
     assert (letter.reason, letter.attempts, letter.sender_name) == ("attempts", 5, "alice")
-    rt.bus.revive(letter)
+    await rt.bus.revive(letter)
     (message,) = await rt.bus.receive_many(bob, timeout_s=BOUND_S)
     assert (message.payload, message.attempt) == (b"poison", 1)
     assert rt.bus.dead_letters() == []

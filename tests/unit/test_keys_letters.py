@@ -116,7 +116,7 @@ permit(principal == Operator::"1001", action == Action::"message.read", resource
         await rt.bus.ack(bob, message)
         other = await _dead(rt, alice, bob)
         (letter,) = rt.bus.dead_letters()
-        assert (letter.id, rt.bus.read_dead_letter(letter)) == (other, b"poison")
+        assert (letter.id, await rt.bus.read_dead_letter(letter)) == (other, b"poison")
         await act(rt, OPERATOR, {"command": "letters.discard", "letter": other})
         assert rt.bus.dead_letters() == []
         with pytest.raises(symbi.InputError, match="letters list"):
@@ -224,3 +224,28 @@ def test_ck1_keys_are_printed_and_one_that_cannot_be_changed_is_a_finding(type_:
     assert json.loads(type_(exchange, "keys", "rotate", "--runtime", "--json")[1]) == exchange
     assert type_(exchange, "keys", "rotate")[0] == 2
     assert type_([KEY], "keys", "rotate", "bob")[3] == {"command": "keys.rotate", "agent": "bob"}
+
+
+@pytest.mark.asyncio
+async def test_what_an_operator_did_to_a_dead_letter_is_on_disk_before_he_hears_of_it(tmp_path: Path) -> None:
+    rules = "permit(principal, action, resource);"
+    async with _runtime(tmp_path, rules) as rt:
+        alice, bob = await _agents(rt, "alice", "bob")
+
+        def on_disk(action: str, key: str) -> list[str]:
+            trail = symbi.AuditLog.open(rt.opened["trail"])
+            found = [one.details for one in trail.query(event_type="operation", action=action)]
+            return [details[key] for details in found if key in details]
+
+        identity = await _dead(rt, alice, bob)
+        (letter,) = rt.bus.dead_letters()
+        assert await rt.bus.read_dead_letter(letter) == b"poison"
+        assert on_disk("message.read", "message") == [identity]
+        await rt.bus.revive(letter, by=OPERATOR)
+        assert on_disk("operation.resolve", "revived") == [identity]
+        (message,) = await rt.bus.receive_many(bob, timeout_s=20)
+        await rt.bus.ack(bob, message)
+        other = await _dead(rt, alice, bob)
+        (row,) = await act(rt, OPERATOR, {"command": "letters.discard", "letter": other})
+        assert "error" not in row
+        assert on_disk("operation.resolve", "discarded") == [other]

@@ -14,12 +14,13 @@ from symbi.agents.messaging import PLAIN
 from symbi.agents.parts import part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from symbi._core import Kernel
     from symbi.agents.dispatch import Dispatcher
     from symbi.agents.handle import AgentHandle
     from symbi.agents.parts import Part
+    from symbi.runtime.leaving import Leaving
 
 __all__ = ["Bus", "DeadLetter", "Message", "Messages", "Publishing", "Sending", "Subscription"]
 
@@ -93,9 +94,10 @@ class _HostSubscription(Subscription):
 class Bus:
     """`rt.bus`: messages on behalf of an agent whose handle one holds. `ctx.bus` is the same, for an agent itself."""
 
-    def __init__(self, kernel: Kernel, dispatcher: Dispatcher) -> None:
+    def __init__(self, kernel: Kernel, dispatcher: Dispatcher, leaving: Callable[[], Leaving]) -> None:
         self._kernel = kernel
         self._dispatcher = dispatcher
+        self._leaving = leaving
         self._messaging = dispatcher.messaging
 
     async def send(
@@ -225,8 +227,8 @@ class Bus:
         were sent with `durable` are here after a restart, too."""
         return [DeadLetter.of(row) for row in self._kernel.dead_letters()[0]]
 
-    def read_dead_letter(self, letter: DeadLetter | str, *, by: str = "host") -> bytes | list[Part]:
-        """What a dead letter says. That it was read is recorded; no built-in policy lets anybody.
+    async def read_dead_letter(self, letter: DeadLetter | str, *, by: str = "host") -> bytes | list[Part]:
+        """What a dead letter says, once the record that it was read is on disk; no built-in policy lets anybody.
 
         Args:
             letter: It, or its id. by: Who reads it: `host`, or `operator:<uid>`.
@@ -234,10 +236,11 @@ class Bus:
         Raises:
             PolicyDenied: `message.read` is not permitted. InputError: no such dead letter, or nothing was kept of it.
         """
-        payload, _ = self._kernel.read_dead_letter(by, *_place(letter))
+        async with self._leaving() as leaving:
+            payload, leaving.seq = self._kernel.read_dead_letter(by, *_place(letter))
         return payload if isinstance(payload, bytes) else [part_of(shape) for shape in payload]
 
-    def revive(self, letter: DeadLetter | str, *, by: str = "host") -> None:
+    async def revive(self, letter: DeadLetter | str, *, by: str = "host") -> None:
         """Put a dead letter back into its mailbox, as if it had never been handed out: decided as the host's sending,
         and of an operator as `operation.resolve` too. A durable one of an earlier opening goes to whoever has its
         recipient's name, or waits for the next one.
@@ -245,15 +248,17 @@ class Bus:
         Raises:
             PolicyDenied: refused. InputError: no such dead letter, or nothing was kept of it.
         """
-        self._kernel.revive(by, *_place(letter))
+        async with self._leaving() as leaving:
+            leaving.seq = self._kernel.revive(by, *_place(letter))
 
-    def discard(self, letter: DeadLetter | str, *, by: str = "host") -> None:
+    async def discard(self, letter: DeadLetter | str, *, by: str = "host") -> None:
         """Throw a dead letter away, for good. Built-in policies leave this to operators (`operation.resolve`).
 
         Raises:
             PolicyDenied: refused. InputError: no such dead letter.
         """
-        self._kernel.discard(by, *_place(letter))
+        async with self._leaving() as leaving:
+            leaving.seq = self._kernel.discard(by, *_place(letter))
 
 
 def _place(letter: DeadLetter | str) -> tuple[str, str | None]:

@@ -100,7 +100,7 @@ async def _letters_show(runtime: Runtime, by: str, request: dict[str, Any]) -> A
         row = _letter_row(letter)
         if request.get("payload") is True:
             try:
-                row["payload"] = _shown(runtime.bus.read_dead_letter(letter, by=by))  # MA2
+                row["payload"] = _shown(await runtime.bus.read_dead_letter(letter, by=by))  # MA2
             except SymbiError as error:
                 row["error"] = error_shape(error)
         rows.append(row)
@@ -123,7 +123,7 @@ async def _letters_settle(runtime: Runtime, by: str, request: dict[str, Any]) ->
     for letter in _meant(runtime, request):
         row = _letter_row(letter)
         try:
-            verb(letter, by=by)
+            await verb(letter, by=by)
         except SymbiError as error:
             row["error"] = error_shape(error)  # MA1
         rows.append(row)

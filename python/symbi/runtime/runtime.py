@@ -188,7 +188,7 @@ class Runtime:
         self._dispatcher = Dispatcher(kernel, self._bridge, caller, self.moves.heed, self.approvals)
         self._bridge.on_room = self._dispatcher.messaging.rooms.bell
         self._stack.callback(self._dispatcher.messaging.rooms.close)
-        self.bus = Bus(kernel, self._dispatcher)
+        self.bus = Bus(kernel, self._dispatcher, lambda: Leaving(self, "bus"))
         self.tools = Tools(caller, self._dispatcher)
         self.context = Knowledge(kernel, self._bridge, self._dispatcher)
         self.rag = Rag(self._dispatcher)
