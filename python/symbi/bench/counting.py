@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -153,7 +152,6 @@ def _opened(context: BenchContext, events: int) -> _History:
         return _History(runtime.kernel, sender.id, [agent.id for agent in recipients])
 
     stack = contextlib.AsyncExitStack()
-    with contextlib.redirect_stderr(io.StringIO()):
-        history = loop.run_until_complete(opened())
+    history = loop.run_until_complete(opened())
     context.stack.callback(lambda: loop.run_until_complete(stack.aclose()))
     return history

@@ -266,8 +266,6 @@ def _what_if(context: BenchContext, *, checkpoint: bool) -> Sample:
 def _trail(context: BenchContext, count: int) -> tuple[Path, str]:
     """A trail of that many decisions: tool calls of agents, each decided by a condition, each with its outcome."""
     import asyncio
-    import contextlib
-    import io
 
     import symbi
 
@@ -298,8 +296,7 @@ def _trail(context: BenchContext, count: int) -> tuple[Path, str]:
 
             await asyncio.gather(*(repeat(call) for call in calls))
 
-    with contextlib.redirect_stderr(io.StringIO()):
-        asyncio.run(fill())
+    asyncio.run(fill())
     return data, str(symbi.AuditLog.open(data / "trail").checkpoint())
 
 

@@ -15,7 +15,7 @@ from symbi.bench import collecting, monitor, running
 from symbi.bench.frame import BenchContext, Row, Sample, percentile
 from symbi.bench.running import program
 
-NAME, SUMMARY = "start", "import, help, the first decision, agents idle and at work"
+NAME, SUMMARY = "start", "import, help, the first decision, the demo, agents idle and at work"
 
 _STARTS = 20  # processes a run: one alone is noise
 _TIMEOUT_S = 60
@@ -28,6 +28,7 @@ _BARE = "pass"
 _IMPORT = "import symbi"
 _CONFIG = "import symbi; symbi.Config.load(environ={})"
 _HELP = "from symbi.cli.main import main; raise SystemExit(main(['--help']))"
+_DEMO = "import sys; from symbi.cli.main import main; raise SystemExit(main(['demo', '--data', sys.argv[1]]))"
 
 # The whole way of a newcomer's first script: the interpreter, the import, the trail made, one decision on
 # disk.
@@ -91,6 +92,16 @@ def rows(context: BenchContext) -> list[Row]:  # noqa: ARG001
             provider="aws-lc",
         ),
         Row(NAME, f"processor time of {_AGENTS:,} idle agents", "%", "lower", measure=_processor, target=0.1),
+        Row(
+            NAME,
+            "symbi demo on the bundled files, in the strongest tier that works here",
+            "s",
+            "lower",
+            measure=_demo,
+            target=20.0,
+            durability="group commit",
+            provider="aws-lc",
+        ),
         *running.rows(NAME),
         *collecting.rows(NAME),
         *monitor.rows(NAME),
@@ -118,6 +129,12 @@ def _first(context: BenchContext) -> Sample:
         times.append((time.perf_counter() - begin) * 1e3)
     times.sort()
     return Sample(percentile(times, 0.5), percentile(times, 0.5), percentile(times, 0.99))
+
+
+def _demo(context: BenchContext) -> Sample:
+    begin = time.perf_counter()
+    program(_DEMO, str(context.fresh()))
+    return Sample(time.perf_counter() - begin)
 
 
 def _memory(context: BenchContext) -> Sample:
