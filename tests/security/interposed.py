@@ -1,5 +1,6 @@
 """Calls of the C library as a test wants them to end: a process that is killed at its nth step, a disk that is full once, a
-clock that is set. A small library that is loaded before the C library, so that what is tested is the program as it is.
+sync that fails, a clock that is set. A small library that is loaded before the C library, so that what is tested is the
+program as it is.
 
 Not here: the crate's own faulty disk (`symbi-testkit`), which sees every order and no real system.
 """
@@ -35,7 +36,7 @@ _SOURCE = r"""
 /* Begins to count when a file of this name is to be removed, which is not there. */
 static const char *ARM = "/arm-now";
 static atomic_int armed;
-static atomic_long steps, writes;
+static atomic_long steps, writes, syncs;
 
 static long number(const char *name) {
     const char *text = getenv(name);
@@ -62,6 +63,13 @@ static int is_full(int fd) {
     return atomic_fetch_add(&writes, 1) + 1 == number("FULL_AT");
 }
 
+/* Whether this sync is the nth, which the disk does not take. */
+static int is_refused(void) {
+    if (!armed || atomic_fetch_add(&syncs, 1) + 1 != number("SYNC_FAILS_AT")) return 0;
+    errno = EIO;
+    return 1;
+}
+
 #define REAL(name) static __typeof__(&name) real; if (!real) real = (__typeof__(real))dlsym(RTLD_NEXT, #name)
 
 ssize_t write(int fd, const void *data, size_t size) {
@@ -86,13 +94,13 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) { return pwr
 int fsync(int fd) {
     REAL(fsync);
     step();
-    return real(fd);
+    return is_refused() ? -1 : real(fd);
 }
 
 int fdatasync(int fd) {
     REAL(fdatasync);
     step();
-    return real(fd);
+    return is_refused() ? -1 : real(fd);
 }
 
 int ftruncate64(int fd, off64_t size) {

@@ -100,7 +100,8 @@ pub enum VectorError {
     /// Opened without the right to change it.
     #[error("the index was opened read-only")]
     ReadOnly,
-    /// A log could not be brought back to its last good state after a failed write.
+    /// A log could not be brought back to its last good state after a failed write, or a save failed when its snapshot
+    /// may count already.
     #[error("the log of this index could not be written to its end: open the index again")]
     Poisoned,
     /// The caller's progress callback asked to stop. What was added stays.

@@ -63,15 +63,13 @@ impl Files {
 
     /// Writes a snapshot of `store` and an empty log into `directory`, and makes them count (FS1).
     ///
-    /// `held` is the binding so far: where it is to the same directory, its lock is kept.
-    pub(crate) fn save(store: &Store, directory: &Path, held: Option<&Self>) -> Result<Saved> {
+    /// `held` is the binding so far: where it is to the same directory, its lock is kept, and its log takes no more
+    /// (FS1) where it is not known whether the new pair counts.
+    pub(crate) fn save(store: &Store, directory: &Path, held: Option<&mut Self>) -> Result<Saved> {
         create_dir_all(directory).map_err(at("create", directory))?;
         let directory = directory.canonicalize().map_err(at("open", directory))?;
-        let new_lock = if held.is_some_and(|files| files.directory == directory) {
-            None
-        } else {
-            Some(lock(&directory)?)
-        };
+        let held = held.filter(|files| files.directory == directory);
+        let new_lock = if held.is_some() { None } else { Some(lock(&directory)?) };
         let path = directory.join("snapshot");
         let generation = snapshot::generation(&path)?.unwrap_or(0) + 1;
         let fresh = directory.join("snapshot.new");
@@ -93,7 +91,13 @@ impl Files {
                 return Err(error);
             }
         };
-        sync_directory(&directory)?;
+        if let Err(error) = sync_directory(&directory) {
+            // A crash may bring either pair back: whatever the old log took from now on could be lost.
+            if let Some(held) = held {
+                held.journal.close();
+            }
+            return Err(error);
+        }
         sweep(&directory, generation);
         Ok(Saved { directory, journal, new_lock })
     }
@@ -131,6 +135,9 @@ fn sweep(directory: &Path, generation: u64) {
 }
 
 /// Opens the index in `directory`.
+///
+/// Nothing keeps a writer from saving while a reader opens: where the log of the snapshot was swept away meanwhile,
+/// the reader begins again, with the pair that counts now.
 pub(crate) fn open(directory: &Path, access: Access) -> Result<Index> {
     let path = directory.join("snapshot");
     if !path.exists() {
@@ -138,7 +145,23 @@ pub(crate) fn open(directory: &Path, access: Access) -> Result<Index> {
         return Err(VectorError::Foreign { path: directory.to_owned(), what });
     }
     let directory = directory.canonicalize().map_err(at("open", directory))?;
-    let held = if access == Access::Write { Some(lock(&directory)?) } else { None };
+    if access == Access::Write {
+        let held = lock(&directory)?;
+        return open_pair(directory, Some(held));
+    }
+    let path = directory.join("snapshot");
+    loop {
+        let before = snapshot::generation(&path)?;
+        let opened = open_pair(directory.clone(), None);
+        if opened.is_ok() || snapshot::generation(&path)? == before {
+            return opened;
+        }
+    }
+}
+
+/// The snapshot and the log of its generation; a writer has the directory's lock.
+fn open_pair(directory: PathBuf, held: Option<File>) -> Result<Index> {
+    let path = directory.join("snapshot");
     let (store, generation) = snapshot::open(&path)?;
     let dimension = store.options.dimension;
     let index = Index::of(store, Writer::default());

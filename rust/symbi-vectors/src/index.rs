@@ -207,7 +207,8 @@ impl Index {
     ///
     /// # Errors
     /// [`VectorError::Io`], [`VectorError::Locked`], [`VectorError::Foreign`]: what was in the directory still is, and
-    /// the index is as it was.
+    /// the index is as it was. Where the very last step failed, either the old or the new state opens after a crash;
+    /// the index then refuses changes ([`VectorError::Poisoned`]) until it is opened again.
     pub fn save(&self, directory: &Path) -> Result<()> {
         self.change().save(self, directory)
     }

@@ -95,6 +95,11 @@ impl Journal {
         (self.records, self.length)
     }
 
+    /// Takes no more records.
+    pub(crate) fn close(&mut self) {
+        self.poisoned = true;
+    }
+
     /// Appends vectors and syncs (JO1). `fine` is how links are chosen, so that a replay chooses the same.
     pub(crate) fn put(&mut self, ids: &[u64], vectors: &[f32], fine: bool) -> Result<()> {
         self.append(if fine { PUT_FINE } else { PUT }, ids, as_bytes(vectors))

@@ -157,10 +157,16 @@ impl Rows {
         [self.base.as_slice(), self.tail.as_slice()]
     }
 
-    /// The bytes of all rows, in order, in at most two pieces.
-    pub(crate) fn pieces(&self) -> [&[u8]; 2] {
-        let (tail, base) = self.bytes();
-        [&self.base.as_slice()[..base], &self.tail.as_slice()[..tail]]
+    /// The bytes of the first `rows` rows, in order, in at most two pieces: room may have been made for more.
+    pub(crate) fn pieces(&self, rows: usize) -> [&[u8]; 2] {
+        assert!(rows <= self.rows, "ME2");
+        let base = rows.min(self.base_rows);
+        [&self.base.as_slice()[..base * self.stride], &self.tail.as_slice()[..(rows - base) * self.stride]]
+    }
+
+    /// The bytes of the rows in a file's map.
+    pub(crate) fn mapped(&self) -> &[u8] {
+        &self.base.as_slice()[..self.base_rows * self.stride]
     }
 
     pub(crate) fn row_mut(&mut self, slot: u32) -> &mut [u8] {
@@ -222,8 +228,10 @@ mod tests {
         }
         assert_eq!(rows.view().row(5)[0], 6);
         assert_eq!(rows.bytes(), (99_996_000, 4000));
-        let [base, tail] = rows.pieces();
+        let [base, tail] = rows.pieces(100_000);
         assert_eq!((base.len(), tail.len(), base[1000], tail[0]), (4000, 99_996_000, 9, 5));
+        assert_eq!(rows.pieces(5).map(<[u8]>::len), [4000, 1000]);
+        assert_eq!(rows.pieces(3).map(<[u8]>::len), [3000, 0]);
         file.seek(SeekFrom::Start(0)).unwrap();
         let mut content = Vec::new();
         std::io::Read::read_to_end(&mut file, &mut content).unwrap();

@@ -30,6 +30,10 @@ const PAGE: usize = 4096;
 /// Where the header's own checksum stands.
 const SUM_AT: usize = PAGE - 4;
 const SECTIONS: usize = 8;
+/// No section begins or ends past it: sums of offsets stay far from where they would go over.
+const BYTES_MAX: u64 = 1 << 48;
+/// Nodes that were ever made, in any index.
+const DRAWN_MAX: u64 = 1 << 60;
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::L2, Metric::Dot];
 const CODES: [Quantization; 4] =
     [Quantization::None, Quantization::Int8, Quantization::Int4, Quantization::Binary];
@@ -122,17 +126,28 @@ impl Header {
 
     /// What a header cannot say, whatever its checksum.
     fn check(&self, path: &Path) -> Result<()> {
-        let sizes = self.sizes();
-        let mut next = PAGE as u64;
-        let mut sound = self.slots < SLOTS_MAX && self.live <= self.slots;
-        for (&(offset, bytes), size) in self.sections.iter().zip(sizes) {
-            sound &= offset == next && size.is_none_or(|size| size == bytes) && bytes < 1 << 48;
-            next = (offset + (bytes as u64).min(1 << 48)).next_multiple_of(PAGE as u64);
+        if self.is_sound() { Ok(()) } else { Err(damaged(path, "a header that contradicts itself")) }
+    }
+
+    /// Numbers first, then what is computed from them: nothing goes over.
+    fn is_sound(&self) -> bool {
+        let numbers = self.slots < SLOTS_MAX
+            && self.live <= self.slots
+            && self.centred <= SLOTS_MAX
+            && self.drawn < DRAWN_MAX
+            && self.sections.iter().all(|&(offset, bytes)| offset < BYTES_MAX && bytes < BYTES_MAX as usize);
+        if !numbers {
+            return false;
         }
-        sound &=
-            self.entry.is_none_or(|entry| (entry.slot as usize) < self.slots && entry.level <= LEVEL_MAX);
-        sound &= (self.live > 0) == self.entry.is_some();
-        if sound { Ok(()) } else { Err(damaged(path, "a header that contradicts itself")) }
+        let mut next = PAGE as u64;
+        for (&(offset, bytes), size) in self.sections.iter().zip(self.sizes()) {
+            if offset != next || size.is_some_and(|size| size != bytes) {
+                return false;
+            }
+            next = (offset + bytes as u64).next_multiple_of(PAGE as u64);
+        }
+        self.entry.is_none_or(|entry| (entry.slot as usize) < self.slots && entry.level <= LEVEL_MAX)
+            && (self.live > 0) == self.entry.is_some()
     }
 
     /// Bytes of each section; of the upper links only their own length tells.
@@ -178,16 +193,17 @@ pub(crate) fn write(store: &Store, generation: u64, path: &Path) -> Result<()> {
         .flat_map(|slot| store.graph.upper_words(slot))
         .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
         .collect();
-    let [codes, factors] = store.codes.as_ref().map_or([[&[][..], &[]]; 2], Table::pieces);
+    let rows = store.slots(); // room may have been made for more, by an `add` that then failed
+    let [codes, factors] = store.codes.as_ref().map_or([[&[][..], &[]]; 2], |codes| codes.pieces(rows));
     let sections: [Pieces<'_>; SECTIONS] = [
         [&ids, &[]],
         [&states, &[]],
         [&upper, &[]],
         [as_bytes(store.codec.centre()), &[]],
-        store.graph.base.pieces(),
+        store.graph.base.pieces(rows),
         codes,
         factors,
-        store.vectors.pieces(),
+        store.vectors.pieces(rows),
     ];
     let sums: Vec<u8> =
         sections.iter().flat_map(|pieces| sums::of(pieces)).flat_map(u32::to_le_bytes).collect();

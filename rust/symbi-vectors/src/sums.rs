@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::codes::Table;
 use crate::error::{Result, VectorError};
-use crate::graph::NONE;
 use crate::memory::Rows;
 use crate::store::Store;
 
@@ -82,7 +81,7 @@ impl Sums {
 
     #[cold]
     fn check_block(&self, vectors: &Rows, block: usize) -> Result<()> {
-        let [mapped, _] = vectors.pieces();
+        let mapped = vectors.mapped();
         let end = mapped.len().min((block + 1) * BLOCK_BYTES);
         let found = mapped.get(block * BLOCK_BYTES..end).map(crc32fast::hash);
         if found.is_none() || found != self.sums.get(block).copied() {
@@ -120,21 +119,25 @@ impl Pending {
     #[cold]
     fn check_now(&self, store: &Store) -> Result<()> {
         let damaged = |what: &str| VectorError::Damaged { path: self.path.clone(), what: what.to_owned() };
-        let [links, _] = store.graph.base.pieces();
-        if of(&[links]) != self.links {
+        if of(&[store.graph.base.mapped()]) != self.links {
             return Err(damaged("checksum of the links"));
         }
-        let [[codes, _], [factors, _]] = store.codes.as_ref().map_or([[&[][..]; 2]; 2], Table::pieces);
+        let [codes, factors] = store.codes.as_ref().map_or([&[][..]; 2], Table::mapped);
         if of(&[codes]) != self.codes || of(&[factors]) != self.factors {
             return Err(damaged("checksum of the codes"));
         }
-        // A good checksum says that the bytes are as written; that they are links is still to be seen.
+        // A good checksum says that the bytes are as written; that they are links is still to be seen. A free slot's own
+        // lists are never read.
         let slots = store.slots();
-        let (words, _) = links.as_chunks::<4>();
-        let sound = words
-            .iter()
-            .map(|word| u32::from_le_bytes(*word))
-            .all(|link| link == NONE || (link as usize) < slots);
+        let leads = |&link: &u32| (link as usize) < slots && store.is_live(link);
+        let mut links = Vec::new();
+        let sound = (0..slots as u32).filter(|&slot| store.is_live(slot)).all(|slot| {
+            (0..=store.graph.level(slot)).all(|layer| {
+                links.clear();
+                store.graph.links(slot, layer, &mut links);
+                links.iter().all(leads)
+            })
+        });
         let entry = store
             .graph
             .entry()

@@ -102,7 +102,7 @@ impl Writer {
         let saved = {
             let store = index.read();
             store.all_sound()?;
-            Files::save(&store, directory, self.files.as_ref())?
+            Files::save(&store, directory, self.files.as_mut())?
         };
         let mapped = snapshot::map_vectors(&saved.snapshot());
         self.files = Some(saved.bind(self.files.take()));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use symbi_vectors::{Access, Index, Metric, Mode, Options, Quantization, VectorError};
 
 const DIMENSION: usize = 24;
+const SAVES: usize = 200;
 const CODES: [Quantization; 4] =
     [Quantization::None, Quantization::Int8, Quantization::Int4, Quantization::Binary];
 
@@ -259,4 +260,25 @@ fn foreign_files_are_named_as_such() {
         let saved = index_of(3, Quantization::None).save(directory.path());
         assert!(matches!(saved, Err(VectorError::Foreign { .. })), "what is not ours is not overwritten");
     }
+}
+
+/// FS1: a reader that opens while a writer saves finds a whole pair, the old one or the new.
+#[test]
+fn fs1_a_reader_opens_while_a_writer_saves() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let index = index_of(20, Quantization::None);
+    index.save(path).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..SAVES {
+                index.save(path).unwrap();
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Release);
+        });
+        while !is_over.load(std::sync::atomic::Ordering::Acquire) {
+            assert_eq!(Index::open(path, Access::Read).unwrap().len(), 20);
+        }
+    });
 }

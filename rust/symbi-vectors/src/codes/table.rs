@@ -41,13 +41,18 @@ impl Table {
         self.codes.view().with_factors(self.factors.halves())
     }
 
-    /// Codes and factors, each in at most two pieces.
-    pub(crate) fn pieces(&self) -> [[&[u8]; 2]; 2] {
-        [self.codes.pieces(), self.factors.pieces()]
+    /// Codes and factors of the first `rows` rows, each in at most two pieces.
+    pub(crate) fn pieces(&self, rows: usize) -> [[&[u8]; 2]; 2] {
+        [&self.codes, &self.factors].map(|table| table.pieces(rows))
+    }
+
+    /// Codes and factors in a file's map.
+    pub(crate) fn mapped(&self) -> [&[u8]; 2] {
+        [&self.codes, &self.factors].map(Rows::mapped)
     }
 
     /// Bytes of all rows, in memory or mapped.
     pub(crate) fn bytes(&self) -> usize {
-        self.pieces().iter().flatten().map(|piece| piece.len()).sum()
+        [&self.codes, &self.factors].iter().map(|table| table.bytes()).map(|(own, mapped)| own + mapped).sum()
     }
 }
