@@ -114,9 +114,11 @@ impl Store {
     }
 }
 
-/// What was removed must not stay readable in the WAL. Busy readers only delay this to the next time.
-pub(crate) fn fold_wal(connection: &Connection) -> Result<(), StoreError> {
-    Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+/// What was removed must not stay readable in the WAL. False: somebody reads an older state, and it stays until the next
+/// time.
+pub(crate) fn fold_wal(connection: &Connection) -> Result<bool, StoreError> {
+    Ok(connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0).map(|busy: i64| busy == 0))?)
 }
 
 fn check(chunks: &[NewChunk]) -> Result<(), StoreError> {

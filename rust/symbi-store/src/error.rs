@@ -77,6 +77,11 @@ pub enum StoreError {
         /// The limit.
         limit: usize,
     },
+    /// Somebody else reads the file, and keeps what was removed from it (K9).
+    #[error(
+        "another process reads the knowledge file, so what was removed still stands beside it, in its WAL"
+    )]
+    InUse,
     /// The disk is full.
     #[error("the disk under the knowledge file is full")]
     Full,
@@ -103,6 +108,7 @@ impl StoreError {
             Self::Passage { .. } => "store.passage",
             Self::TooMany { .. } => "store.too_many",
             Self::QueryTooLong { .. } => "store.query_too_long",
+            Self::InUse => "store.in_use",
             Self::Full => "store.full",
             Self::Unusable { .. } => "store.unusable",
         }
@@ -122,6 +128,10 @@ impl StoreError {
                  the log; their passages, which the log names by digest only, must be added again",
             ),
             Self::Newer { .. } => Some("use the release that wrote the file, or a newer one"),
+            Self::InUse => Some(
+                "end the program that reads `state.db` (a copy for a backup, an SQL shell), then erase again: the erasure \
+                 is recorded, and at the latest the next opening finishes it",
+            ),
             Self::Full => Some("make room, then try again: nothing was changed"),
             _ => None,
         }

@@ -91,7 +91,8 @@ impl Store {
     /// Removes all that carries this person's label, and writes over where it stood (K9). A passage of several persons goes.
     ///
     /// # Errors
-    /// The file's own.
+    /// [`StoreError::InUse`]: it is removed, and stands in the WAL as long as somebody else reads an older state; to be called
+    /// again. The file's own.
     ///
     /// Cost: reads the labels of all passages; where something was removed, the file is written anew.
     pub fn erase_subject(&self, label: &Label) -> Result<Forgotten, StoreError> {
@@ -106,9 +107,8 @@ impl Store {
             fold_wal(&writer)?;
             writer.execute_batch("VACUUM")?;
         }
-        fold_wal(&writer)?;
         writer.execute_batch("PRAGMA shrink_memory")?;
-        Ok(forgotten)
+        if fold_wal(&writer)? { Ok(forgotten) } else { Err(StoreError::InUse) } // K9
     }
 }
 

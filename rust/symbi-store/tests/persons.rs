@@ -131,6 +131,24 @@ fn k9_an_erased_persons_passages_titles_and_words_are_gone_and_the_rest_stays() 
 }
 
 #[test]
+fn k9_while_somebody_else_reads_an_older_state_an_erasure_is_not_done() {
+    let place = Place::new();
+    let (store, vault) = open(&place, 10);
+    place.add(&store, 0, of(1, "Roe", &[ANN]), &[passage("roe sleeps", &[ANN], 0)]);
+    let sealed = vault.seal(&[label(ANN)].into_iter().collect(), b"roe sleeps").unwrap();
+    let other = rusqlite::Connection::open(place.path()).unwrap();
+    other.execute_batch("BEGIN; SELECT count(*) FROM chunk").unwrap();
+    vault.0.lock().unwrap().insert(ANN.into());
+    let refused = store.erase_subject(&label(ANN)).unwrap_err();
+    assert_eq!(refused.code(), "store.in_use");
+    assert!(refused.help().unwrap().contains("erase again"));
+    assert!(!place.files_with(sealed.as_bytes()).is_empty());
+    drop(other);
+    store.erase_subject(&label(ANN)).unwrap();
+    assert_eq!(place.files_with(sealed.as_bytes()), Vec::<String>::new(), "K9");
+}
+
+#[test]
 fn k9_what_is_replayed_after_an_erasure_brings_nothing_back() {
     let place = Place::new();
     let (store, vault) = open(&place, 10);
