@@ -152,8 +152,13 @@ _HARNESS = """
 <script>
 (async () => {
   const answers = [], decode = data => Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
-  for (const { files, key, kept, witnesses } of JSON.parse(document.getElementById("cases").textContent)) {
-    const map = new Map(Object.entries(files).map(([name, data]) => [name, async () => decode(data)]));
+  for (const { files, given, key, kept, witnesses } of JSON.parse(document.getElementById("cases").textContent)) {
+    let map = new Map(Object.entries(files).map(([name, data]) => [name, async () => decode(data)]));
+    if (given) { // as the browser hands files over: their paths begin with the chosen folder, or are empty
+      choose(given.map(([path, name, data]) => Object.defineProperty(new File([decode(data)], name), "webkitRelativePath", { value: path })));
+      map = chosen;
+      if (!map.size) { answers.push({ refused: $("verdict").textContent, waits: $("go").disabled }); continue }
+    }
     try { const { counts, ...found } = await verifyTrail(map, key, kept, undefined, witnesses ?? []); answers.push(found) }
     catch (error) { answers.push({ seq: error.seq ?? null, reason: String(error.message) }) }
   }
@@ -247,6 +252,42 @@ def test_a10_the_browser_names_the_same_record_of_every_tampered_trail(
     assert (found["answers"][0]["level"], found["answers"][0]["complete_to"]) == ("complete", 8)
     assert (found["answers"][1]["head"], found["answers"][1]["log_id"]) == (vectors.head, vectors.log_id)
     assert sum(seq is not None for seq in expected) > len(cases) * 0.7
+
+
+def _given(*folders: tuple[str, Path]) -> dict[str, Any]:
+    """Files as a browser hands them over; no path is told of those that were dropped."""
+    given = [
+        (f"{begin}/{path.name}" if begin else "", path.name, base64.b64encode(path.read_bytes()).decode())
+        for begin, directory in folders
+        for path in sorted(directory.iterdir())
+        if path.is_file()
+    ]
+    return {"files": {}, "given": given, "key": None, "kept": []}
+
+
+@pytest.mark.browser
+def test_a10_the_browser_judges_the_files_of_the_chosen_folder_and_no_copy_within_it(
+    trail: Path, tmp_path: Path
+) -> None:
+    genuine = tmp_path / "genuine"
+    shutil.copytree(trail, genuine)
+    path = trail / SEGMENT
+    path.write_bytes(path.read_bytes().replace(b'"n":3', b'"n":4'))
+    assert ours(trail, []) == page(trail, []) == 5
+    cases = [
+        _given(("trail", trail), ("trail/zz", genuine)),
+        _given(("trail/aa", genuine), ("trail", trail)),
+        _given(("trail", genuine), ("trail/zz", trail)),
+        _given(("", trail), ("", genuine)),
+        _given(("above/trail", genuine)),
+    ]
+    tampered, first, good, twice, above = _browser(tmp_path, cases)["answers"]
+    assert (tampered.get("seq"), first.get("seq")) == (5, 5), "the genuine copy is not what was asked about"
+    assert good["level"] == "consistent", "what lies in a folder within is another's"
+    assert twice["waits"]
+    assert "same name" in twice["refused"]
+    assert above["waits"]
+    assert "no files" in above["refused"]
 
 
 def _pruned(tmp_path: Path) -> tuple[Path, str]:
