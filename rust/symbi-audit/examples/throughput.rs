@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a program for developers: a fault ends it")]
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use symbi_audit::{Event, Log, LogOptions, Owner, VerifyOptions, verify};
@@ -34,6 +35,33 @@ fn cryptography_alone(provider: Provider) {
         .collect();
     let spent = seconds(|| verify_many(&signed).unwrap());
     println!("verify in groups alone: {:.2} us", spent * 1e6 / messages.len() as f64);
+}
+
+/// What one caller waits for while another hands in groups of 100 as fast as they are taken: microseconds, and how many
+/// records had to be on disk before its own, which no other program on the machine changes.
+fn beside_a_load(log: &Log, event: &Event<'_>) -> String {
+    let stop = AtomicBool::new(false);
+    let waits = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let events = vec![*event; 100];
+            while !stop.load(Ordering::Relaxed) {
+                log.append_many(&events).unwrap();
+            }
+        });
+        let one = |_| {
+            let (start, durable) = (SystemClock.now().mono_ns, log.durable());
+            let seq = log.append(event).unwrap().seq;
+            log.wait_durable(seq, WAIT).unwrap();
+            ((SystemClock.now().mono_ns - start) / 1_000, seq.saturating_sub(durable))
+        };
+        let waits: Vec<(u64, u64)> = (0..500).map(one).collect();
+        stop.store(true, Ordering::Relaxed);
+        waits
+    });
+    let (mut us, mut before): (Vec<u64>, Vec<u64>) = waits.into_iter().unzip();
+    us.sort_unstable();
+    before.sort_unstable();
+    format!("p50 {} us, p99 {} us, behind {} and {} records", us[250], us[495], before[250], before[495])
 }
 
 fn main() {
@@ -86,6 +114,7 @@ fn main() {
                 "{provider} signers {signers} one at a time: p50 {} us, p99 {} us",
                 latencies[1_000], latencies[1_980]
             );
+            println!("{provider} signers {signers} one beside a load: {}", beside_a_load(&log, &event));
             log.close().unwrap();
             let mut records = 0;
             let spent = seconds(|| records = verify(&place, &VerifyOptions::default()).unwrap().records);

@@ -19,8 +19,8 @@ pub enum LogError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Records that `head` names are not there. Nothing was changed.
-    #[error("the log ends after {seq} records, `head` names {head}")]
+    /// Records that `head`, a checkpoint or a witness names are not there. Nothing was changed.
+    #[error("the log ends after {seq} records, of {head} that there have been")]
     Truncated {
         /// The first record that is missing.
         seq: u64,

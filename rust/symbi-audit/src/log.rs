@@ -95,6 +95,7 @@ impl Log {
             head: HeadWriter { file: head, next_slot: found.next_slot, synced_ns: now.mono_ns },
             signers: options.signers.clamp(1, LogOptions::SIGNERS_MAX),
             signing: options.signing,
+            owner: options.owner,
             segment_bytes_max: options.segment_bytes_max,
             segment_age_max_ns: u64::try_from(options.segment_age_max.as_nanos()).unwrap_or(u64::MAX),
             segment_age_ns: age_us.saturating_mul(1_000),

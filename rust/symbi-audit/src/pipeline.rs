@@ -14,6 +14,8 @@
 //! - P3 at most [`RECORDS_PER_SIGNER`] records a signer and [`BUFFER_BYTES_MAX`] bytes are not yet durable; callers
 //!   wait. So an internal operation's record is on disk within about 2 ms, and a full disk's reserve covers the rest.
 //! - P4 once dead nothing is written: not the queue, not `head` (A4).
+//! - P5 an application's group is taken as it is signed: it waits while [`PORTION_PER_SIGNER`] records a signer are not
+//!   written. So a record that comes beside a load has those before it, and what a sync covers, not a full buffer.
 
 mod chunk;
 mod commit;
@@ -33,13 +35,15 @@ use crate::RECORD_BYTES_MAX;
 use crate::chain::{SHORT_SUFFIX_BYTES, SUFFIX_BYTES};
 use crate::head::{Point, SLOT_BYTES, Slot};
 use crate::keeper::Goal;
-use crate::options::Signing;
+use crate::options::{Owner, Signing};
 
 use chunk::Chunk;
 pub(crate) use chunk::End;
 
 /// Records in the buffer for each signer: 200 × 9 µs is the 2 ms within which a record reaches the disk.
 pub(crate) const RECORDS_PER_SIGNER: usize = 200;
+/// Records of a group that are taken ahead of each signer: four chunks, so that none is ever without work (docs/adr/0252).
+pub(crate) const PORTION_PER_SIGNER: usize = 64;
 /// So many times as many where they share signatures: the bound in bytes is met first.
 const GROUPED: usize = 4;
 /// Bytes in the buffer. Less than the reserve, so that what was accepted can still be written on a full disk.
@@ -67,6 +71,8 @@ struct Queue {
     chunks: VecDeque<Chunk>,
     next_number: u64,
     records: usize,
+    /// Of these, those that are not in the file yet.
+    unwritten: usize,
     bytes: usize,
     idle_signers: usize,
     waiting: usize,
@@ -127,6 +133,8 @@ pub(crate) struct Pipeline {
     clock: Arc<dyn Clock>,
     log_id: LogId,
     records_max: usize,
+    /// Records not yet written up to which a group is taken (P5).
+    portion_max: usize,
     chunk_records: usize,
     segment_bytes_max: u64,
     segment_age_max_ns: u64,
@@ -156,6 +164,7 @@ pub(crate) struct Start {
     pub(crate) head: HeadWriter,
     pub(crate) signers: usize,
     pub(crate) signing: Signing,
+    pub(crate) owner: Owner,
     pub(crate) segment_bytes_max: u64,
     pub(crate) segment_age_max_ns: u64,
     /// How old the segment is that is gone on with.
@@ -174,6 +183,7 @@ impl Pipeline {
             chunks: VecDeque::new(),
             next_number: 0,
             records: 0,
+            unwritten: 0,
             bytes: 0,
             idle_signers: 0,
             waiting: 0,
@@ -199,15 +209,21 @@ impl Pipeline {
             file: start.file,
             stopping: false,
         };
+        let grouped = match start.signing {
+            Signing::Event => 1,
+            Signing::Group => GROUPED,
+        };
+        let records_max = RECORDS_PER_SIGNER * grouped * start.signers;
         Self {
             directory: start.directory,
             storage: start.storage,
             clock: start.clock,
             log_id: start.log_id,
-            records_max: match start.signing {
-                Signing::Event => RECORDS_PER_SIGNER,
-                Signing::Group => RECORDS_PER_SIGNER * GROUPED,
-            } * start.signers,
+            records_max,
+            portion_max: match start.owner {
+                Owner::Application => PORTION_PER_SIGNER * grouped * start.signers,
+                Owner::Runtime => records_max, // the kernel gives each agent its share
+            },
             chunk_records: start.signing.records_max(),
             segment_bytes_max: start.segment_bytes_max,
             segment_age_max_ns: start.segment_age_max_ns,
@@ -241,20 +257,42 @@ impl Pipeline {
         0 < lock(&self.queue).waiting
     }
 
-    /// Waits until one more record fits (P3). Only the holder of the numbering lock adds, so the room stays.
+    /// Waits until one more record fits (P3), answers how many do. Only the holder of the numbering lock adds, so the room
+    /// stays.
     pub(crate) fn wait_for_room(&self, bytes: usize) -> Result<usize, Health> {
+        self.wait_until_fits(bytes, usize::MAX)
+    }
+
+    /// As [`Pipeline::wait_for_room`], for one of many (P5).
+    pub(crate) fn wait_for_portion(&self, bytes: usize) -> Result<usize, Health> {
+        self.wait_until_fits(bytes, self.portion_max)
+    }
+
+    fn wait_until_fits(&self, bytes: usize, unwritten_max: usize) -> Result<usize, Health> {
         let mut queue = lock(&self.queue);
         loop {
             if queue.health != Health::Running {
                 return Err(queue.health.clone());
             }
-            let fits = queue.records < self.records_max && queue.bytes + bytes <= BUFFER_BYTES_MAX;
+            let room = self.records_max.saturating_sub(queue.records);
+            let room = room.min(unwritten_max.saturating_sub(queue.unwritten));
+            let fits = 0 < room && queue.bytes + bytes <= BUFFER_BYTES_MAX;
             if fits || queue.records == 0 {
-                return Ok(self.records_max.saturating_sub(queue.records).max(1));
+                return Ok(room.max(1));
             }
             queue.waiting += 1;
             queue = self.moved.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.waiting -= 1;
+        }
+    }
+
+    /// So many more records are in the file. A group that waits goes on at half its portion: a wake-up for several chunks,
+    /// and the signers have the other half meanwhile (P5).
+    fn count_written(&self, queue: &mut Queue, records: usize) {
+        let (half, before) = (self.portion_max / 2, queue.unwritten);
+        queue.unwritten = before.saturating_sub(records);
+        if 0 < queue.waiting && queue.unwritten <= half && half < before {
+            self.moved.notify_all();
         }
     }
 
@@ -266,6 +304,7 @@ impl Pipeline {
             return false;
         }
         queue.records += ends.len();
+        queue.unwritten += ends.len();
         queue.bytes += lines.len();
         let mut start = 0;
         let mut fresh = 0;
@@ -429,3 +468,6 @@ impl Pipeline {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

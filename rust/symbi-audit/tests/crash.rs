@@ -28,11 +28,11 @@ fn long() -> bool {
 }
 
 /// Has every promise noted in the disk's trace.
-fn note_promises(log: &Arc<Log>, disk: &Disk) {
-    let (watched, disk) = (Arc::downgrade(log), disk.clone());
+fn note_promises(log: &Log, disk: &Disk) {
+    let (progress, disk) = (log.progress(), disk.clone());
     log.on_progress(Arc::new(move || {
-        if let Some(log) = watched.upgrade() {
-            disk.mark(log.durable());
+        if let Some((_, durable)) = progress.look() {
+            disk.mark(durable);
         }
     }));
 }
@@ -43,7 +43,7 @@ fn history(signing: Signing) -> Bench {
     bench.options.signing = signing;
     bench.options.segment_bytes_max = 6_000;
     for round in 0..2u8 {
-        let log = Arc::new(bench.open());
+        let log = bench.open();
         bench.disk.mark(log.durable());
         note_promises(&log, &bench.disk);
         for at in 0..12 {
@@ -188,7 +188,7 @@ fn a6_whichever_call_fails_nothing_is_promised_that_is_not_kept() {
 #[test]
 fn a4_p4_after_a_failed_sync_nothing_more_is_taken_or_promised_until_it_is_reopened() {
     let bench = Bench::new();
-    let log = Arc::new(bench.open());
+    let log = bench.open();
     let announced = Arc::new(AtomicU64::new(0));
     let seen = announced.clone();
     log.on_progress(Arc::new(move || {
@@ -246,14 +246,14 @@ fn a6_a_full_disk_lets_what_was_taken_reach_it_and_says_so_in_the_log() {
 #[test]
 fn a6_a_log_that_is_closed_while_it_drains_says_its_last_words_all_the_same() {
     let bench = Bench::new();
-    let log = Arc::new(bench.open());
+    let log = bench.open();
     let closing = Arc::new(AtomicBool::new(false));
     let seen = closing.clone();
-    let watched = Arc::downgrade(&log);
+    let progress = log.progress();
     bench.disk.set_capacity_bytes(bench.disk.used_bytes() + 10_000);
     log.on_progress(Arc::new(move || {
         // Between the last record and the last words, as long as a slow disk may take.
-        let full = watched.upgrade().is_some_and(|log| matches!(log.status(), LogStatus::Poisoned { .. }));
+        let full = matches!(progress.look(), Some((LogStatus::Poisoned { .. }, _)));
         while full && !seen.load(Ordering::SeqCst) {
             std::thread::yield_now();
         }

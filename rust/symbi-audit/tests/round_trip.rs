@@ -144,11 +144,11 @@ fn a1_p1_threads_that_append_at_once_each_keep_their_own_order() {
 #[test]
 fn p2_progress_is_announced_after_every_sync_and_never_too_early() {
     let bench = Bench::new();
-    let log = Arc::new(bench.open());
+    let log = bench.open();
     let calls = Arc::new(AtomicU64::new(0));
-    let (seen, watched) = (calls.clone(), Arc::downgrade(&log));
+    let (seen, progress) = (calls.clone(), log.progress());
     log.on_progress(Arc::new(move || {
-        let durable = watched.upgrade().map_or(0, |log| log.durable());
+        let durable = progress.look().map_or(0, |(_, durable)| durable);
         seen.fetch_max(durable, Ordering::SeqCst);
     }));
     let receipt = log.append(&Event::new("test.event", "{}")).unwrap();

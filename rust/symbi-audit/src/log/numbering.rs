@@ -141,7 +141,7 @@ impl Shared {
         let mut rest = events;
         let mut first = None;
         while !rest.is_empty() {
-            let room = self.wait_for_room()?;
+            let room = self.pipeline.wait_for_portion(ROOM_BYTES).map_err(|health| unavailable(&health))?;
             let time = self.tell_time(&mut numbering);
             let mut numbered = Ok(());
             let signing = numbering.signing;
@@ -171,8 +171,8 @@ impl Shared {
             && self.hand_over(&mut numbering).is_ok()
     }
 
-    pub(super) fn wait_for_room(&self) -> Result<usize, LogError> {
-        self.pipeline.wait_for_room(ROOM_BYTES).map_err(|health| unavailable(&health))
+    pub(super) fn wait_for_room(&self) -> Result<(), LogError> {
+        self.pipeline.wait_for_room(ROOM_BYTES).map(drop).map_err(|health| unavailable(&health))
     }
 
     pub(super) fn read_clock(&self) -> std::sync::MutexGuard<'_, Clockwork> {

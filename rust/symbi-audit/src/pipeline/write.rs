@@ -29,6 +29,7 @@ impl Pipeline {
                 self.die(&format!("a write failed: {error}"));
                 return;
             }
+            self.count_written(&mut lock(&self.queue), chunk.ends.len());
         }
     }
 
