@@ -54,6 +54,19 @@ def test_verify_names_the_record_of_a_flipped_bit_and_exits_1(trail: Path) -> No
     assert json.loads(told.stdout)["seq"] == 5
 
 
+def test_what_is_refused_is_named_as_it_was_typed_with_what_would_be_taken(trail: Path) -> None:
+    for arguments, told in (
+        (("verify", trail, "--records", "abc"), "`abc` is not A..B, such as 100..200"),
+        (("verify", trail, "--checkpoint", trail / "none"), "none`: No such file or directory"),
+        (("prove", trail), "is a directory: name the record, then the trail"),
+        (("query", trail, "--since", "yesterday"), "`yesterday` is no time such as 2026-01-31T09:00:00Z"),
+        (("query", trail, "--since", "2026-01-31"), "no time zone: write it as 2026-01-31T09:00:00Z"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert told in done.stderr, done.stderr
+
+
 def test_wrong_use_exits_2_and_says_what_to_do(trail: Path) -> None:
     for arguments in (
         ("verify", trail.parent / "nothing"),

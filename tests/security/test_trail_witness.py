@@ -60,8 +60,11 @@ def test_a4_a_trail_that_was_cut_back_or_forked_is_refused_by_a_witness(
     found = symbi.AuditLog.open(trail).verify(checkpoint=kept, witnesses=[witness.key])
     assert found.witnessed is not None
     assert found.witnessed[0].timestamp() == time_s
-    with pytest.raises(TruncatedError):
+    with pytest.raises(
+        TruncatedError, match=r"has signed 11 records of this log, here are 7: it was cut back"
+    ) as cut:
         ask_witness(older, url(witness), witness.key)
+    assert cut.value.seq == 7
     grow(fork, 9)
     with pytest.raises(AuditError, match="422"):
         ask_witness(fork, url(witness), witness.key)
@@ -142,6 +145,29 @@ def test_a_witness_is_a_process_of_its_own_and_remembers_what_it_signed(trail: P
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         assert "— w.example/2 " in done.stdout
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+def test_a_witness_that_was_told_of_no_log_says_so(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        "audit",
+        "witness",
+        str(tmp_path / "state"),
+        "--name",
+        "w.example/3",
+    ]
+    process = subprocess.Popen(
+        [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert "listening" in process.stderr.readline()
+        assert "it signs for no log" in process.stderr.readline()
     finally:
         process.kill()
         process.communicate(timeout=30)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["GROUP", "columns", "groups", "row", "time_us"]
 
 GROUP = 10_000  # events handed to the core at once: memory stays flat however many there are
+_A_TIME = "2026-01-31T09:00:00Z"
 
 
 def _json_text(values: Mapping[str, Any] | str, name: str) -> str:
@@ -88,9 +89,9 @@ def time_us(value: datetime | str | None, name: str) -> int | None:
         try:
             value = datetime.fromisoformat(value)
         except ValueError as error:
-            raise InputError(f"`{name}`: {error}") from error
+            raise InputError(f"`{name}`: `{value}` is no time such as {_A_TIME}") from error
     if value.tzinfo is None:
-        raise InputError(f"`{name}` has no time zone: write `…Z` or `…+02:00`")
+        raise InputError(f"`{name}` has no time zone: write it as {_A_TIME}, or with `+02:00`")
     elapsed = value.astimezone(UTC) - time_of(0)
     return max(0, (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds)
 

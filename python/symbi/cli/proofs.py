@@ -103,7 +103,11 @@ def add_verbs(verbs: frame.Subparsers) -> None:
     witness.add_argument("state", type=Path, metavar="STATE", help="the directory of what it has signed")
     witness.add_argument("--name", required=True, help="the name under which it signs, such as w.example/1")
     witness.add_argument(
-        "--log", action="append", default=[], metavar="KEY", help="a log that it signs for: name+hash+base64"
+        "--log",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a log that it signs for, as `checkpoint --verifier-key` prints it; may be given again",
     )
     witness.add_argument("--host", default="127.0.0.1", help="where it listens (default: 127.0.0.1)")
     witness.add_argument("--port", type=int, default=8085, help="and on which port (default: 8085)")
@@ -151,7 +155,9 @@ def open_trail(options: argparse.Namespace) -> AuditLog:
 def _range(text: str) -> range:
     first, dots, end = text.partition("..")
     if not dots or not first.isdecimal() or not end.isdecimal() or int(end) <= int(first):
-        raise ValueError(text)
+        from argparse import ArgumentTypeError
+
+        raise ArgumentTypeError(f"`{text}` is not A..B, such as 100..200, where A is less than B")
     return range(int(first), int(end))
 
 
@@ -161,7 +167,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"`{path}`: {error}") from error
+        raise InputError(f"`{path}`: {getattr(error, 'strerror', None) or error}") from error
 
 
 def notes(text: str) -> list[str]:
@@ -373,6 +379,8 @@ def _witness(options: argparse.Namespace) -> int:
     sys.stdout.write(f"{server.key}\n")
     sys.stdout.flush()
     output.note(f"listening on http://{options.host}:{server.port}; the line above is its key")
+    if not options.log:
+        output.note("no --log: it signs for no log, also for none that it signed before")
     server.serve()  # until interrupted
     return exits.DONE
 
@@ -407,6 +415,8 @@ def _prove(options: argparse.Namespace) -> int:
         return _prove_message(options)
     if options.event is None:
         raise InputError("name a record: its number, or its event id")
+    if options.path is None and Path(options.event).is_dir():
+        raise InputError(f"`{options.event}` is a directory: name the record, then the trail")
     log = open_trail(options)
     event = _find(log, options.event)
     against = None if options.against is None else read_text(options.against)

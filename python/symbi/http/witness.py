@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from symbi.audit import AuditLog
 from symbi.audit.witness import Witness, keep_cosignature, witness_request
-from symbi.errors import AuditError, InputError
+from symbi.errors import AuditError, InputError, TruncatedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,7 +154,16 @@ def ask_witness(trail: Path, url: str, witness: str) -> tuple[Checkpoint, int]:
     """
     status, body = _post(url, witness_request(trail, 0))
     if status == 409 and body.strip().isdecimal():
-        status, body = _post(url, witness_request(trail, int(body)))
+        signed = int(body)
+        try:
+            proof = witness_request(trail, signed)
+        except TruncatedError as error:
+            raise TruncatedError(
+                f"the witness at {url} has signed {signed} records of this log, here are {error.seq}: it was cut back, "
+                "or another copy of it grew",
+                seq=error.seq,
+            ) from None
+        status, body = _post(url, proof)
     if status != 200:
         reason = {
             403: "it does not know the key that signs now",
