@@ -208,6 +208,65 @@ async def test_ml1_ml2_a_handler_is_called_for_one_message_after_the_other_and_a
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("ends_in", ["return", "raise", "cancelled"])
+async def test_ml3_no_message_ends_the_handler_that_it_is_given_to(
+    rt: symbi.Runtime, caplog: pytest.LogCaptureFixture, ends_in: str
+) -> None:
+    alice, bob = await _agents(rt, "alice", "bob")
+    called: list[Any] = []
+    done = asyncio.Event()
+
+    async def handler(message: Any) -> None:
+        called.append(message.payload)
+        if message.payload == b"slow":
+            while not rt.bus.dead_letters():  # noqa: ASYNC110 - its time passes on the loop
+                await asyncio.sleep(0)
+            if ends_in == "raise":
+                raise ValueError("too late for that")
+            if ends_in == "cancelled":
+                inner = asyncio.create_task(asyncio.Event().wait())
+                inner.cancel()
+                await inner
+        elif message.payload == b"last":
+            done.set()
+
+    subscription = await rt.bus.subscribe(bob, "t.>", handler)
+    async with asyncio.timeout(BOUND_S):
+        await rt.bus.publish(alice, "t.x", b"slow", guarantee="at_least_once", lifetime_s=0.5)
+        await rt.bus.publish(alice, "t.x", b"next")
+        await rt.bus.publish(alice, "t.x", b"last", guarantee="at_least_once")
+        await done.wait()
+    assert called == [b"slow", b"next", b"last"]
+    assert subscription.failures == (ends_in != "return")
+    (letter,) = rt.bus.dead_letters()
+    assert letter.reason == "expired"
+    assert [one for one in caplog.records if letter.id in one.getMessage() and "in vain" in one.getMessage()]
+    await subscription.unsubscribe()
+
+
+@pytest.mark.asyncio
+async def test_ml3_a_handler_whose_messages_cannot_be_read_says_so(
+    rt: symbi.Runtime, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bob,) = await _agents(rt, "bob")
+
+    async def broken(*_: object) -> None:
+        raise symbi.LogUnavailableError("the trail cannot be written")
+
+    monkeypatch.setattr(rt.dispatcher.messaging, "receive", broken)
+
+    async def handler(message: Any) -> None: ...
+
+    subscription = await rt.bus.subscribe(bob, "t.>", handler)
+    assert subscription._task is not None
+    await asyncio.wait([subscription._task], timeout=BOUND_S)
+    assert "the handler of `t.>` is called no more" in caplog.text
+    await subscription.unsubscribe()
+    with pytest.raises(symbi.InputError):
+        await rt.dispatcher.call(bob.id, "bus.missed", {"mailbox": subscription.id})
+
+
+@pytest.mark.asyncio
 async def test_a_message_known_by_its_id_is_handed_out_once(rt: symbi.Runtime) -> None:
     alice, bob = await _agents(rt, "alice", "bob")
     identity = str(uuid.uuid4())

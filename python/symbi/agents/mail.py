@@ -5,12 +5,13 @@ Not here: deciding, sealing, keeping (native). Each method is one call over the 
 Invariants
 - ML1 a handler is called for one message at a time, in their order; the next waits until it is done.
 - ML2 a message that is to be acknowledged is so when its handler has returned, and given back when it raised.
+- ML3 nothing that a sender chooses ends a handler: a message whose time was over before it was done is told in the
+  log, and the next one is handled. What does end one is told, too, unless its agent or the runtime was ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self, TypeAlias, TypedDict, Unpack
@@ -180,7 +181,11 @@ class Subscription:
     async def ack(self, *messages: Message) -> None:
         """These messages are done with: they are not handed out again. Answers when that is on disk.
 
-        Messages that were sent at most once need none, and are passed over."""
+        Messages that were sent at most once need none, and are passed over.
+
+        Raises:
+            InputError: one of them was given up meanwhile: its time was over. The others are done with.
+        """
         if due := [message.id for message in messages if message.attempt]:
             await self._channel.call("bus.ack", {"mailbox": self.id, "messages": due})
 
@@ -225,19 +230,38 @@ class Subscription:
                 await self._call(handler, message)
         except (InputError, RuntimeClosedError):
             self._closed = True  # its agent was stopped, or the runtime closed: nothing comes any more
+        except Exception:  # noqa: BLE001 - nobody waits for this task: the log is where it is told
+            _log.exception(
+                "the handler of `%s` is called no more: its messages cannot be read", self.pattern
+            )  # ML3
 
     async def _call(self, handler: Handler, message: Message) -> None:
         try:
             await handler(message)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            await self._failed(message)  # it let something of its own be cancelled, and was not itself
         except Exception:  # noqa: BLE001 - ML2: whatever the handler raises is its failure
-            self.failures += 1
-            _log.exception("a handler of `%s` failed on message %s", self.pattern, message.id)
-            if message.attempt:
-                with contextlib.suppress(SymbiError):  # it took so long that its time was over
-                    await self.nack(message)  # ML2
+            await self._failed(message)
+        else:
+            await self._settle(message, self.ack)
+
+    async def _failed(self, message: Message) -> None:
+        self.failures += 1
+        _log.exception("a handler of `%s` failed on message %s", self.pattern, message.id)
+        await self._settle(message, self.nack)  # ML2
+
+    async def _settle(self, message: Message, done: Callable[[Message], Awaitable[None]]) -> None:
+        if not message.attempt:
             return
-        if message.attempt:
-            await self.ack(message)
+        try:
+            await done(message)
+        except RuntimeClosedError:
+            raise
+        except SymbiError as error:  # ML3
+            _log.warning("message %s of `%s` was dealt with, in vain: %s", message.id, self.pattern, error)
 
 
 class AgentBus:
@@ -337,7 +361,7 @@ class AgentBus:
         sent at most once need none, and are passed over.
 
         Raises:
-            InputError: one of them was given up meanwhile.
+            InputError: one of them was given up meanwhile: its time was over. The others are done with.
         """
         if due := [message.id for message in messages if message.attempt]:
             await self._channel.call("bus.ack", {"messages": due})

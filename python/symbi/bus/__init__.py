@@ -151,7 +151,11 @@ class Bus:
         return await self._dispatcher.do(self._messaging.receive, agent.id, agent.id, limit, timeout_s)
 
     async def ack(self, agent: AgentHandle, *messages: Message) -> None:
-        """The agent is done with these messages of its mailbox. Answers when that is on disk."""
+        """The agent is done with these messages of its mailbox. Answers when that is on disk.
+
+        Raises:
+            InputError: one of them was given up meanwhile: its time was over. The others are done with.
+        """
         if due := [message.id for message in messages if message.attempt]:
             await self._dispatcher.call(agent.id, "bus.ack", {"messages": due})
 
