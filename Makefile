@@ -47,8 +47,8 @@ sandbox: ## install gVisor and register it with Docker (root, Debian)
 
 fmt: $(VENV)/.dev ## format Rust and Python
 	cargo fmt --all
-	$(BIN)/ruff format python tests benches ci
-	$(BIN)/ruff check --fix --quiet python tests benches ci
+	$(BIN)/ruff format python tests ci docs
+	$(BIN)/ruff check --fix --quiet python tests ci docs
 
 clean:
 	rm -rf target dist $(VENV) python/symbi/_core*.so
