@@ -112,12 +112,14 @@ class Scheduler:
         """Lets one task wait for its turn.
 
         Raises:
-            ColumnError: a field that cannot be right.
+            InputError: no task. ColumnError: a field that cannot be right.
             TaskRefusedError: `code` says why; `scheduler.never_fits` says what would fit.
             SchedulerFullError: as many tasks are scheduled as may be.
 
         Cost: about a microsecond. Many at once are cheaper: `submit_many`.
         """
+        if not isinstance(task, Task):
+            raise InputError(f"what is submitted is a `symbi.Task`, not a {type(task).__name__}")
         self._columns = False
         self._native.submit(task_row(task), self._now(now_ns))
 

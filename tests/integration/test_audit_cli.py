@@ -57,10 +57,16 @@ def test_verify_names_the_record_of_a_flipped_bit_and_exits_1(trail: Path) -> No
 def test_what_is_refused_is_named_as_it_was_typed_with_what_would_be_taken(trail: Path) -> None:
     for arguments, told in (
         (("verify", trail, "--records", "abc"), "`abc` is not A..B, such as 100..200"),
-        (("verify", trail, "--checkpoint", trail / "none"), "none`: No such file or directory"),
+        (
+            ("verify", trail, "--checkpoint", trail / "none"),
+            "none` cannot be read: no such file or directory",
+        ),
         (("prove", trail), "is a directory: name the record, then the trail"),
-        (("query", trail, "--since", "yesterday"), "`yesterday` is no time such as 2026-01-31T09:00:00Z"),
-        (("query", trail, "--since", "2026-01-31"), "no time zone: write it as 2026-01-31T09:00:00Z"),
+        (
+            ("query", trail, "--since", "yesterday"),
+            "`--since yesterday` is no time: accepted are ISO 8601, such as 2026-01-01T00:00:00Z",
+        ),
+        (("query", trail, "--since", "2026-01-31"), "no time zone: write 2026-01-01T00:00:00Z"),
     ):
         done = run(*arguments)
         assert done.returncode == 2

@@ -183,6 +183,9 @@ async def far(ctx): ...
 
 @symbi.agent(tier="degraded", tier_min="gvisor")
 async def both(ctx): ...
+
+@symbi.agent(tierr="docker")
+async def mistyped(ctx): ...
 """
 
 
@@ -224,6 +227,7 @@ def test_en2_the_tier_that_a_file_names_only_raises_it(agents_file: Path) -> Non
         ("computed", "line 20: `name` is not written as a literal"),
         ("trusting", "`source` is not the file's to say"),
         ("greedy", "`mounts` is not the file's to say"),
+        ("mistyped", "line 47: `tierr` is not an argument of `@symbi.agent`: did you mean `tier`"),
         ("starred", "name by name"),
         ("made", "ResourceLimits"),
         ("small", "`memory_mb` must be 16"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import symbi
+from symbi.cli import approvals
 from symbi.cli.main import main
 from symbi.control import act
 from symbi.operators import change_operator, check_token, make_token
@@ -182,6 +183,31 @@ async def test_it_waits_across_a_restart_and_is_approved_in_between(
         assert await rt.run(payer, {"wait_s": 0}) == "paid 900 to ann"
         with pytest.raises(symbi.PolicyDenied):
             await rt.run(payer, {"wait_s": 0})  # once
+
+
+def test_what_a_person_is_to_agree_to_cannot_turn_the_text_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {
+        "operation": "6f0c2f51-94a7-4c6e-8b1f-1f3f0c1f7c55",
+        "state": "waiting",
+        "action": "tool.call",
+        "principal": "agent:1",
+        "resource": 'Tool::"bank.pay"',
+        "rules": ["ask"],
+        "labels": [],
+        "asked_us": 0,
+        "expires_us": 0,
+        "count": 1,
+        "approvers": [],
+        "votes": [],
+        "arguments": {"arguments": {"to": "\u202emallory\u2066", "amount": 900}},
+    }
+    monkeypatch.setattr(approvals, "_ask", lambda *_: row)
+    assert main(["approvals", "show", "6f0c2f51", "--data", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert '"to": "?mallory?",\n' in shown
+    assert shown.splitlines()[-1] == "}", "line by line, as it was written"
 
 
 @pytest.mark.asyncio

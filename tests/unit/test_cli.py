@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import inspect
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import types
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import symbi
 from symbi import errors
 from symbi.cli import exits, frame, main, output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CODES = (exits.DONE, exits.FINDING, exits.USE, exits.FAULT)
 
@@ -109,14 +116,44 @@ def test_a_command_imports_no_other() -> None:
     assert loaded == {f"symbi.cli.{name}" for name in ("config", "exits", "frame", "main", "output")}
 
 
+def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A command, or the verbs of one that has verbs."""
+    groups = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    if not groups:
+        yield parser
+    for group in groups:
+        for verb in group.choices.values():
+            yield from _leaves(verb)
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    top = frame.Parser(prog="symbi", add_help=False)
+    import_module(f"symbi.cli.{main.COMMANDS[name][0]}").register(top.add_subparsers(dest="command"))
+    return top
+
+
 @pytest.mark.parametrize("name", main.available())
-def test_every_command_has_a_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """CF1."""
+def test_cf1_every_command_and_verb_has_an_example_and_each_example_is_taken(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main.main([name, "--help"]) == 0
     shown = capsys.readouterr()
-    assert "example" in shown.out
-    assert f"symbi {name}" in shown.out
+    assert f"example\n  symbi {name}" in shown.out
     assert shown.err == ""
+    for leaf in _leaves(_parser(name)):
+        assert {"--data", "--config"} <= set(leaf._option_string_actions), leaf.prog
+        head, _, examples = (leaf.epilog or "").partition("example\n")
+        assert head == "", leaf.prog
+        lines = [line.strip() for line in examples.splitlines() if line.strip()]
+        assert any(leaf.prog in line for line in lines), f"{leaf.prog} has no example"
+        for line in lines:  # what a shell would make of it, up to what is no word of ours
+            lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+            lexer.whitespace_split, lexer.commenters = True, ""
+            words = list(lexer)
+            while "symbi" in words:
+                words = words[words.index("symbi") + 1 :]
+                end = next((n for n, word in enumerate(words) if set(word) <= set("|&;<>")), len(words))
+                _parser(words[0]).parse_args(words[:end])  # ends the test where an option is not there
 
 
 def test_every_command_has_the_common_options(command: types.SimpleNamespace) -> None:
@@ -224,6 +261,11 @@ def test_a_subclass_ends_as_its_class_does() -> None:
             OSError(errno.ENOSPC, "x", "log"),
             exits.FINDING,
             "symbi: io.enospc: no space left on device: `log`",
+        ),
+        (
+            OSError(errno.ENOSPC, "x"),  # as stdout has it: no name
+            exits.FINDING,
+            "symbi: io.enospc: no space left on device: where this was to be written",
         ),
         (OSError(errno.ENOENT, "x"), exits.FAULT, "symbi: fault: FileNotFoundError"),
         (RuntimeError("odd"), exits.FAULT, "symbi: fault: RuntimeError: odd"),

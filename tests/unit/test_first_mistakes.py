@@ -94,6 +94,45 @@ def test_a_dataclass_is_answered_by_the_call_that_makes_it_sendable() -> None:
         encode({"value": Answer(urgent=True)})
 
 
+def test_a_runtime_that_is_not_open_yet_is_answered_by_the_line_that_opens_it(tmp_path: Path) -> None:
+    runtime = symbi.Runtime.open(data=tmp_path / "d")
+    for name in ("bus", "tools", "context", "rag", "approvals", "keys", "kernel"):
+        with pytest.raises(symbi.RuntimeClosedError, match=r"`async with symbi\.Runtime\.open\(\) as rt:`"):
+            getattr(runtime, name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = runtime.nothing  # type: ignore[attr-defined]
+    with pytest.raises(symbi.InputError, match=r"write `async with"), runtime:  # type: ignore[attr-defined]
+        pass
+    assert not (tmp_path / "d").exists()
+
+
+def test_an_argument_of_the_wrong_kind_is_named_with_what_it_takes(tmp_path: Path) -> None:
+    for policy in (5, [5], ["a.cedar", None]):
+        with pytest.raises(symbi.InputError, match="`policy` is a path or a list of paths"):
+            symbi.Runtime.open(data=tmp_path, policy=policy)  # type: ignore[arg-type]
+    with pytest.raises(symbi.InputError, match="`data` is the path of a directory, not a int"):
+        symbi.Runtime.open(data=5)  # type: ignore[arg-type]
+    with pytest.raises(symbi.InputError, match=r"is a `symbi\.Task`, not a str"):
+        symbi.Scheduler([1]).submit("a task")  # type: ignore[arg-type]
+    with (
+        symbi.AuditLog.open(tmp_path / "log", "a") as log,
+        pytest.raises(symbi.InputError, match="by its number, or as `query` gave it, not by a str"),
+    ):
+        log.prove("3")  # type: ignore[arg-type]
+
+
+@pytest.mark.asyncio
+async def test_a_bound_that_is_no_number_is_refused_by_name(tmp_path: Path) -> None:
+    @symbi.agent(isolation="in_process")
+    async def triage() -> None: ...
+
+    async with symbi.Runtime.open(data=tmp_path / "d") as rt:
+        with pytest.raises(symbi.InputError, match=r"`timeout_s` is more than 0 .* and is '5'"):
+            await rt.run(triage, timeout_s="5")  # type: ignore[arg-type]
+        with pytest.raises(symbi.InputError, match="`priority` is 0 to 255, and is 'high'"):
+            await rt.run(triage, priority="high")  # type: ignore[arg-type]
+
+
 @pytest.mark.asyncio
 async def test_without_an_engine_the_way_to_develop_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -65,8 +65,9 @@ def test_a_passphrase_encrypts_the_keys_that_are_there_and_is_needed_from_then_o
         assert path.stat().st_mode & 0o777 == 0o600
     assert open_kernel(tmp_path, b"word") == fingerprint
     for wrong in [None, b"another"]:
-        with pytest.raises(CryptoError, match="passphrase"):
+        with pytest.raises(CryptoError, match=f"set {PASSPHRASE_VARIABLE} to the one") as caught:
             open_kernel(tmp_path, wrong)
+        assert "chmod" not in str(caught.value), "its mode is not what is wrong"
 
 
 def test_keys_of_32_raw_bytes_still_open(tmp_path: Path) -> None:

@@ -134,4 +134,26 @@ def test_configuration_is_checked_by_its_own_rules(
     good, wrong = write(tmp_path, good__toml="", wrong__toml="[nonsense]\nx = 1\n")
     assert main(["check", good]) == 0
     assert main(["check", good, wrong]) == 1
-    assert f"{wrong}:1:1: config.invalid: " in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"{wrong}:1:1: config.invalid: unknown key" in said.out
+    assert "2 files: 1 error, 0 warnings" in said.err
+
+
+def test_every_problem_of_a_configuration_is_a_finding_at_its_own_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (wrong,) = write(tmp_path, wrong__toml='[runtime]\nmodus = 1\nmode = "prod"\n[audit]\nstorage = 7\n')
+    assert main(["check", wrong, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [(one["line"], one["message"].split("`")[1]) for one in found] == [
+        (2, "runtime.modus"),
+        (3, "runtime.mode"),
+        (5, "audit.storage"),
+    ]
+    assert not any(wrong in one["message"] for one in found), "its place is said once"
+    broken, gone = tmp_path / "broken.toml", tmp_path / "nowhere.test.toml"
+    broken.write_text("x = 1\n[runtime\n")
+    assert main(["check", str(broken)]) == 1
+    assert f"{broken}:2:1: config.invalid: is not TOML" in capsys.readouterr().out
+    assert main(["policy", "test", str(gone)]) == 2
+    assert f"there is no `{gone}`" in capsys.readouterr().err

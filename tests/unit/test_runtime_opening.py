@@ -186,3 +186,25 @@ async def test_the_data_directory_is_for_its_owner_alone_and_hides_from_git(tmp_
         assert (tmp_path / "d").stat().st_mode & 0o777 == 0o700
         assert (tmp_path / "d" / ".gitignore").read_text() == "*\n"
         assert (tmp_path / "d" / "control.sock").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.asyncio
+async def test_a_damaged_knowledge_file_is_named_with_what_can_be_done(tmp_path: Path) -> None:
+    async with symbi.Runtime.open(data=tmp_path) as rt:
+        await rt.run(echo, {"value": 1})
+    for name in ("state.db", "state.db-wal", "state.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / "state.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(symbi.KnowledgeError, match=r"`state\.db`.*move the knowledge file away") as caught:
+        await symbi.Runtime.open(data=tmp_path).__aenter__()
+    assert "must be added again" in str(caught.value), "what is lost is said"
+    (tmp_path / "state.db").unlink()
+    async with symbi.Runtime.open(data=tmp_path) as rt:
+        assert await rt.run(echo, {"value": 2}) == 2
+
+
+@pytest.mark.asyncio
+async def test_a_data_directory_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(symbi.ConfigError, match="name one that can be made and written"):
+        await symbi.Runtime.open(data=tmp_path / "file").__aenter__()

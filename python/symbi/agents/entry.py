@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -192,6 +193,15 @@ def _arguments(entry: Entry, decorator: ast.Call) -> dict[str, Any]:
         if name is None or decorator.args:
             raise InputError(f"{where}: what an agent declares is written out, name by name")
         if name not in _CLAIMS:
+            known = [one.name for one in fields(AgentConfig)]
+            if name not in known:
+                near = get_close_matches(name, sorted(_CLAIMS), n=1)
+                mean = (
+                    f"did you mean `{near[0]}`?"
+                    if near
+                    else "it takes " + ", ".join(f"`{one}`" for one in sorted(_CLAIMS))
+                )
+                raise InputError(f"{where}: `{name}` is not an argument of `@symbi.agent`: {mean}")
             raise InputError(
                 f"{where}: `{name}` is not the file's to say; `symbi run --help` lists what the caller may"
             )

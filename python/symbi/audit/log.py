@@ -256,6 +256,10 @@ class AuditLog(TrailReading):
 
         Cost: less than 1 ms for a record that is given; one that is looked for takes a pass over its segment.
         """
+        if not isinstance(event, int | AuditEvent):
+            raise InputError(
+                f"a record is named by its number, or as `query` gave it, not by a {type(event).__name__}"
+            )
         seq, line = (event, None) if isinstance(event, int) else (event.seq, event.line or None)
         if seq < 0:
             raise InputError("a record's number is not negative")

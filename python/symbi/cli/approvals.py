@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from symbi.cli import exits, frame, output
+from symbi.cli import exits, frame, output, values
 from symbi.cli.asking import ask_or_open
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def register(subparsers: frame.Subparsers) -> None:
         summary="agree to it; with other content, if you say so",
         description=f"It is decided again when it comes back. {_HOW}",
         run=_approve,
-        example=f"symbi approvals approve {_EXAMPLE}",
+        example=f"symbi approvals approve {_EXAMPLE}\n"
+        f"symbi approvals approve {_EXAMPLE} --arguments '{{\"amount\": 90}}'",
     )
     approve.add_argument(
         "--arguments",
@@ -100,7 +101,7 @@ def register(subparsers: frame.Subparsers) -> None:
         verbs,
         "operators",
         summary="persons who have a token of their own: list, add, remove",
-        description=f"A new token is printed once. Adding and removing: {_HOW}",
+        description=f"A new token is printed once. For adding and removing:\n{_HOW}",
         run=_operators,
         example="symbi approvals operators add ann",
     )
@@ -170,7 +171,7 @@ def _show(options: argparse.Namespace) -> int:
             ("arguments", json.dumps(row["arguments"], indent=2, ensure_ascii=False)),
         ]
     for name, text in lines:
-        sys.stdout.write(f"{name:<10} {text if name == 'arguments' else output.clean(text)}\n")
+        sys.stdout.write(f"{name:<10} {_clean(text)}\n")
     return exits.DONE
 
 
@@ -232,7 +233,7 @@ def _object(text: str) -> dict[str, Any]:
     """
     from symbi.errors import InputError
 
-    given = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+    given = values.read_text(Path(text[1:])) if text.startswith("@") else text
     try:
         value = json.loads(given)
     except ValueError as error:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from symbi.cli import erase, evidence, frame, keeping, output, proofs, stamping
+from symbi.cli import erase, evidence, frame, keeping, output, proofs, stamping, values
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +28,10 @@ __all__ = ["register"]
 def register(subparsers: frame.Subparsers) -> None:
     """Adds `audit` and its verbs."""
     verbs = frame.add_group(
-        subparsers, "audit", summary="the trail: verify, prove, query, follow", example="symbi audit verify"
+        subparsers,
+        "audit",
+        summary="the trail: verify, prove, query, follow, report, forget",
+        example="symbi audit verify",
     )
     proofs.add_verbs(verbs)
     evidence.add_verbs(verbs)
@@ -44,7 +47,7 @@ def register(subparsers: frame.Subparsers) -> None:
     )
     _add_filters(query)
     query.add_argument(
-        "--limit", type=_count, metavar="N", help="at most so many, the first ones of the order"
+        "--limit", type=values.count, metavar="N", help="at most so many, the first ones of the order"
     )
     query.add_argument("--newest", action="store_true", help="the newest first")
     query.add_argument("--after", metavar="CURSOR", help="go on where a page with --limit ended")
@@ -52,11 +55,13 @@ def register(subparsers: frame.Subparsers) -> None:
     tail = frame.add_command(
         verbs, "tail", summary="the last records, and what comes", run=_tail, example="symbi audit tail -f"
     )
-    tail.add_argument("-n", "--lines", type=_count, default=10, metavar="N", help="how many (default: 10)")
+    tail.add_argument(
+        "-n", "--lines", type=values.count, default=10, metavar="N", help="how many (default: 10)"
+    )
     tail.add_argument("-f", "--follow", action="store_true", help="go on with what is written")
     tail.add_argument(
         "--behind-max",
-        type=_count,
+        type=values.count,
         metavar="N",
         help="further behind than N records, skip some and say which",
     )
@@ -66,11 +71,11 @@ def register(subparsers: frame.Subparsers) -> None:
         "cat",
         summary="the lines of a trail as they were signed, compressed segments unpacked",
         run=_cat,
-        example="symbi audit cat | grep tool.called",
+        example="symbi audit cat | grep operation.denied",
         json=False,
     )
     cat.add_argument(
-        "--from", dest="from_seq", type=_count, default=0, metavar="N", help="from this record on"
+        "--from", dest="from_seq", type=values.count, default=0, metavar="N", help="from this record on"
     )
     export = frame.add_command(
         verbs,
@@ -84,18 +89,11 @@ def register(subparsers: frame.Subparsers) -> None:
         proofs.add_path(parser)
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
-
-
 def _add_filters(parser: frame.Parser) -> None:
     parser.add_argument("--agent", metavar="ID", help="whose doing")
     parser.add_argument("--type", metavar="TYPE", help="the type, or its beginning with a trailing *")
-    parser.add_argument("--since", metavar="TIME", help="at or after, ISO 8601 with time zone")
-    parser.add_argument("--until", metavar="TIME", help="before, ISO 8601 with time zone")
+    parser.add_argument("--since", metavar="TIME", help=f"at or after: {values.TIME}")
+    parser.add_argument("--until", metavar="TIME", help=f"before: {values.TIME}")
     parser.add_argument("--op", metavar="ID", help="the operation")
     parser.add_argument("--run", dest="run_id", metavar="ID", help="the run")
     parser.add_argument("--decision", metavar="WORD", help="what was decided, such as deny")
@@ -112,8 +110,8 @@ def _filters(options: argparse.Namespace) -> Filters:
     return {
         "agent_id": options.agent,
         "event_type": options.type,
-        "since": options.since,
-        "until": options.until,
+        "since": values.time(options.since, "--since"),
+        "until": values.time(options.until, "--until"),
         "op": options.op,
         "run": options.run_id,
         "decision": options.decision,

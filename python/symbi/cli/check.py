@@ -76,9 +76,14 @@ def _run(options: argparse.Namespace) -> int:
     else:
         for finding in findings:
             sys.stdout.write(_line(finding))
-        count = f"{sources} file{'s' if sources != 1 else ''}"
-        output.note(f"{count}: {errors} errors, {len(findings) - errors} warnings")
+        warnings = len(findings) - errors
+        counted = [_counted(sources, "file"), _counted(errors, "error"), _counted(warnings, "warning")]
+        output.note(f"{counted[0]}: {counted[1]}, {counted[2]}")
     return exits.FINDING if errors else exits.DONE
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' if number != 1 else ''}"
 
 
 def _files(path: Path) -> list[Path]:
@@ -140,8 +145,16 @@ def _check_config(file: Path) -> list[dict[str, Any]]:
     try:
         config = Config.load(file, environ={})
     except ConfigError as error:
-        return [_finding((str(file), 1, 1), error.code, str(error))]
+        told = [str(error), *(note.removeprefix("and: ") for note in getattr(error, "__notes__", []))]
+        return [_config_finding(file, error.code, one) for one in told]
     return [_finding((str(file), 1, 1), "config.warning", text, error=False) for text in config.warnings]
+
+
+def _config_finding(file: Path, code: str, told: str) -> dict[str, Any]:
+    """A problem at its line, which the configuration says in front: `FILE:LINE: what`."""
+    line, colon, text = told.removeprefix(f"{file}:").partition(": ")
+    known = bool(colon) and told.startswith(f"{file}:") and line.isdigit()
+    return _finding((str(file), int(line) if known else 1, 1), code, text if known else told)
 
 
 def _finding(

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from symbi.cli import exits, frame, output, proofs
+from symbi.cli import exits, frame, output, proofs, values
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +49,9 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         action="store_true",
         help="with --json: each record's proof, and each message's place in it",
     )
-    trace.add_argument("--depth", type=int, default=4, metavar="N", help="how many steps back (default: 4)")
+    trace.add_argument(
+        "--depth", type=values.count, default=4, metavar="N", help="how many steps back (default: 4)"
+    )
     proofs.add_path(trace)
     report = frame.add_command(
         verbs,
@@ -64,8 +66,8 @@ def add_verbs(verbs: frame.Subparsers) -> None:
     )
     report.add_argument("--framework", metavar="NAME|FILE", help="the controls")
     report.add_argument("--frameworks", action="store_true", help="list those that come with symbi")
-    report.add_argument("--since", metavar="TIME", help="at or after, ISO 8601 with time zone")
-    report.add_argument("--until", metavar="TIME", help="before, ISO 8601 with time zone")
+    report.add_argument("--since", metavar="TIME", help=f"at or after: {values.TIME}")
+    report.add_argument("--until", metavar="TIME", help=f"before: {values.TIME}")
     report.add_argument(
         "--format", choices=("html", "json", "csv"), help="by default what --out ends in, otherwise html"
     )
@@ -209,10 +211,10 @@ def _report(options: argparse.Namespace) -> int:
     found = report(
         log,
         framework,
-        since=options.since,
-        until=options.until,
+        since=values.time(options.since, "--since"),
+        until=values.time(options.until, "--until"),
         key=options.key,
-        checkpoints=[one for file in options.checkpoint for one in proofs.notes(file.read_text("utf-8"))],
+        checkpoints=[one for file in options.checkpoint for one in proofs.notes(values.read_text(file))],
     )
     ending = "" if options.out is None else options.out.suffix.removeprefix(".")
     form = options.format or ("json" if options.json else ending if ending in ("json", "csv") else "html")

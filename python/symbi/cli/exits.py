@@ -83,7 +83,7 @@ _MEND: dict[str, str] = {
     "audit.truncated": "keep the trail as it is: it is evidence",
     "tool.effect_unknown": "`symbi approvals list` shows the operation; find out, then `symbi approvals resolve`",
     "sandbox.unavailable": "`symbi doctor` says what is missing and how to get it",
-    "runtime.closed": "no runtime runs on this data directory: start one, or name its `--data`",
+    "runtime.closed": "start the program that opens one, or name its directory with `--data`",
 }
 
 # What a path can do to us that is not our fault.
@@ -99,8 +99,12 @@ _OUTSIDE = {
     errno.EROFS: FINDING,
     errno.ENOSPC: FINDING,
     errno.EDQUOT: FINDING,
+    errno.EFBIG: FINDING,
     errno.EIO: FINDING,
 }
+
+# What a full or broken disk does to us wherever we write, with or without a name to it: stdout has none.
+_ANYWHERE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def exit_code(error: SymbiError) -> int:
@@ -137,10 +141,12 @@ def report(error: Exception) -> int:
     if isinstance(error, SymbiError):
         _say(error.code, str(error), [*notes, _MEND.get(error.code, "")])
         return exit_code(error)
-    if isinstance(error, OSError) and error.errno in _OUTSIDE and error.filename is not None:
+    if isinstance(error, OSError) and error.errno in _OUTSIDE:
         name = errno.errorcode[error.errno].lower()
-        _say(f"io.{name}", f"{os.strerror(error.errno).lower()}: `{error.filename!s}`", notes)
-        return _OUTSIDE[error.errno]
+        if error.filename is not None or error.errno in _ANYWHERE:
+            where = "where this was to be written" if error.filename is None else f"`{error.filename!s}`"
+            _say(f"io.{name}", f"{os.strerror(error.errno).lower()}: {where}", notes)
+            return _OUTSIDE[error.errno]
     mend = (
         ""
         if shown

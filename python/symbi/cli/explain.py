@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from symbi.cli import exits, frame, output
+from symbi.cli import exits, frame, output, values
 
 if TYPE_CHECKING:
     import argparse
@@ -154,7 +154,7 @@ def _json(given: str, option: str) -> Any:
     """JSON, or with `@` the file that holds it."""
     from symbi.errors import InputError
 
-    text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
+    text = values.read_text(Path(given[1:])) if given.startswith("@") else given
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

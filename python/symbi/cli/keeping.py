@@ -8,21 +8,19 @@ the kernel).
 from __future__ import annotations
 
 import os
-import re
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, cast
 
-from symbi.cli import erase, exits, frame, output, proofs
+from symbi.cli import erase, exits, frame, output, proofs, values
 from symbi.cli.asking import ask_or_open
 
 if TYPE_CHECKING:
     import argparse
+    from datetime import timedelta
 
 __all__ = ["add_verbs"]
-
-_AGES: Final = {"d": "days", "h": "hours", "m": "minutes"}
 
 
 def add_verbs(verbs: frame.Subparsers) -> None:
@@ -77,17 +75,10 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         "window of a counter.",
     )
     age = prune.add_mutually_exclusive_group(required=True)
-    age.add_argument("--older-than", type=_age, metavar="AGE", help="such as 400d, 36h or 90m")
-    age.add_argument("--before", metavar="TIME", help="ISO 8601 with time zone")
+    age.add_argument("--older-than", type=values.age, metavar="AGE", help="such as 400d, 36h or 90m")
+    age.add_argument("--before", metavar="TIME", help=values.TIME)
     for parser in (rotate, compromised, hold, prune):
         proofs.add_path(parser)
-
-
-def _age(text: str) -> timedelta:
-    match = re.fullmatch(r"([0-9]{1,6})([dhm])", text)
-    if match is None:
-        raise ValueError(text)
-    return timedelta(**{_AGES[match[2]]: int(match[1])})
 
 
 def _trail(options: argparse.Namespace) -> Path:
@@ -164,7 +155,7 @@ def _first(log: Any, text: str) -> int:
 
     if text.isdecimal():
         return int(text)
-    found = log.query(since=text, limit=1)
+    found = log.query(since=values.time(text, "--from"), limit=1)
     if not found:
         raise InputError(f"no record is as young as {text}")
     return int(found[0].seq)
@@ -214,12 +205,22 @@ def _held(options: argparse.Namespace, trail: Any) -> int:
     return exits.DONE
 
 
+def _before(options: argparse.Namespace) -> datetime:
+    """The instant that was given as one, or as an age; no earlier than the calendar's first year."""
+    if options.older_than is None:
+        given = values.time(options.before, "--before")
+        assert given is not None, "argparse requires one of the two"  # noqa: S101
+        return given
+    now, older_than = datetime.now(UTC), cast("timedelta", options.older_than)
+    return now - min(older_than, now - datetime.min.replace(tzinfo=UTC))
+
+
 def _prune(options: argparse.Namespace) -> int:
     from symbi.audit import AuditLog
     from symbi.audit.rows import time_us
 
     proofs.open_trail(options)
-    before = datetime.now(UTC) - options.older_than if options.older_than is not None else options.before
+    before = _before(options)
     found = _ask(options, {"command": "audit.prune", "before_us": time_us(before, "--before")})
     if found is None:
         with AuditLog.open(_trail(options), "a") as log:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from symbi.cli import exits, frame, output
+from symbi.cli import exits, frame, output, values
 
 if TYPE_CHECKING:
     import argparse
@@ -81,8 +80,8 @@ def register(subparsers: frame.Subparsers) -> None:
         example="symbi policy learn > learned.cedar && symbi check learned.cedar",
     )
     for parser in (what_if, learn):
-        parser.add_argument("--since", metavar="TIME", help="at or after: ISO 8601 with time zone, or 2h, 7d")
-        parser.add_argument("--until", metavar="TIME", help="before: ISO 8601 with time zone, or 2h, 7d")
+        parser.add_argument("--since", metavar="TIME", help=f"at or after: {values.TIME}")
+        parser.add_argument("--until", metavar="TIME", help=f"before: {values.TIME}")
         parser.add_argument("--trail", type=Path, metavar="DIR", help="a trail elsewhere")
         parser.add_argument("--key", metavar="FINGERPRINT", help="the fingerprint that was kept elsewhere")
         parser.add_argument(
@@ -138,26 +137,6 @@ def _failure(result: CaseResult) -> list[str]:
     return lines
 
 
-_AGO: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
-
-
-def _time(text: str | None, option: str) -> datetime | None:
-    from symbi.errors import InputError
-
-    if text is None:
-        return None
-    if (unit := _AGO.get(text[-1:])) and text[:-1].isascii() and text[:-1].isdigit() and len(text) <= 7:
-        return datetime.now(UTC) - int(text[:-1]) * unit
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        accepted = "accepted are ISO 8601, such as 2026-01-01T00:00:00Z, and how long ago: 30m, 2h, 7d"
-        raise InputError(f"`{option} {text}` is no time: {accepted}") from None
-    if time.tzinfo is None:
-        raise InputError(f"`{option} {text}` has no time zone: write 2026-01-01T00:00:00Z")
-    return time
-
-
 def _span(options: argparse.Namespace) -> dict[str, Any]:
     from symbi.errors import InputError
 
@@ -167,10 +146,10 @@ def _span(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"there is no trail in `{trail}`: name its directory with --data or --trail")
     return {
         "trail": trail,
-        "since": _time(options.since, "--since"),
-        "until": _time(options.until, "--until"),
+        "since": values.time(options.since, "--since"),
+        "until": values.time(options.until, "--until"),
         "key": options.key,
-        "checkpoint": None if options.checkpoint is None else options.checkpoint.read_text(encoding="utf-8"),
+        "checkpoint": None if options.checkpoint is None else values.read_text(options.checkpoint),
     }
 
 

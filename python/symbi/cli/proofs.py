@@ -13,14 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from symbi.cli import exits, frame, output
+from symbi.cli import exits, frame, output, values
 
 if TYPE_CHECKING:
     import argparse
 
     from symbi.audit import AuditLog, Checkpoint, Verification
 
-__all__ = ["add_path", "add_verbs", "notes", "open_trail", "read_text", "signed_now"]
+__all__ = ["add_path", "add_verbs", "notes", "open_trail", "signed_now"]
 
 _LEVELS = {
     "consistent": "whole since it was signed; by whom is not known without --key",
@@ -60,7 +60,9 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         action="store_true",
         help="take what the checkpoint covers from its root, five times as fast; single signatures after it",
     )
-    verify.add_argument("--records", type=_range, metavar="A..B", help="only records A up to before B")
+    verify.add_argument(
+        "--records", type=values.records, metavar="A..B", help="only records A up to before B"
+    )
     verify.add_argument(
         "--strict",
         action="store_true",
@@ -110,7 +112,7 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         help="a log that it signs for, as `checkpoint --verifier-key` prints it; may be given again",
     )
     witness.add_argument("--host", default="127.0.0.1", help="where it listens (default: 127.0.0.1)")
-    witness.add_argument("--port", type=int, default=8085, help="and on which port (default: 8085)")
+    witness.add_argument("--port", type=values.port, default=8085, help="and on which port (default: 8085)")
     prove = frame.add_command(
         verbs,
         "prove",
@@ -120,7 +122,7 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         "symbi audit prove --message 6f1f9a52-8a3c-4c1e-9d0e-3b7f2c5d8e10",
     )
     prove.add_argument("event", nargs="?", metavar="EVENT", help="a record's number or its event id")
-    prove.add_argument("path", nargs="?", type=Path, metavar="PATH", help="a trail's directory")
+    add_path(prove)
     prove.add_argument("--message", metavar="ID", help="prove instead where this message stands")
     prove.add_argument("--against", type=Path, metavar="FILE", help="the checkpoint that the proof leads to")
     prove.add_argument(
@@ -152,24 +154,6 @@ def open_trail(options: argparse.Namespace) -> AuditLog:
     return AuditLog.open(path)
 
 
-def _range(text: str) -> range:
-    first, dots, end = text.partition("..")
-    if not dots or not first.isdecimal() or not end.isdecimal() or int(end) <= int(first):
-        from argparse import ArgumentTypeError
-
-        raise ArgumentTypeError(f"`{text}` is not A..B, such as 100..200, where A is less than B")
-    return range(int(first), int(end))
-
-
-def read_text(path: Path) -> str:
-    from symbi.errors import InputError
-
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"`{path}`: {getattr(error, 'strerror', None) or error}") from error
-
-
 def notes(text: str) -> list[str]:
     """The checkpoints in a file: one, or the many of a witness file."""
     return [one for one in re.split(r"(?m)^(?=symbi-audit/[0-9a-f]{32}$)", text) if one] or [text]
@@ -188,7 +172,7 @@ def _verify(options: argparse.Namespace) -> int:
     try:
         found = open_trail(options).verify(
             key=options.key,
-            checkpoint=[one for file in options.checkpoint for one in notes(read_text(file))],
+            checkpoint=[one for file in options.checkpoint for one in notes(values.read_text(file))],
             witnesses=options.witness,
             since_checkpoint=options.since_checkpoint,
             records=options.records,
@@ -286,7 +270,7 @@ def _check_proof(options: argparse.Namespace) -> int:
     from symbi.errors import CryptoError
 
     try:
-        proven = Proof(read_text(options.proof)).check(options.key)
+        proven = Proof(values.read_text(options.proof)).check(options.key)
     except CryptoError as error:
         if options.json:
             output.print_json({"path": str(options.proof), "verified": False, "reason": str(error)})
@@ -357,7 +341,7 @@ def _append(options: argparse.Namespace, checkpoint: Checkpoint) -> None:
     from symbi.errors import AuditError
 
     file: Path = options.append
-    before = notes(read_text(file)) if file.exists() else []
+    before = notes(values.read_text(file)) if file.exists() else []
     if before:
         old = Checkpoint.parse(before[-1])
         new, hashes = open_trail(options).prove_consistency(old)
@@ -419,7 +403,7 @@ def _prove(options: argparse.Namespace) -> int:
         raise InputError(f"`{options.event}` is a directory: name the record, then the trail")
     log = open_trail(options)
     event = _find(log, options.event)
-    against = None if options.against is None else read_text(options.against)
+    against = None if options.against is None else values.read_text(options.against)
     proof = log.prove(event, against=against)
     if options.json:
         proven = proof.check()
@@ -443,7 +427,7 @@ def _prove_message(options: argparse.Namespace) -> int:
     proof = None
     with suppress(InputError):  # no checkpoint covers it yet: `symbi audit checkpoint`
         proof = log.prove(
-            found.seq, against=None if options.against is None else read_text(options.against)
+            found.seq, against=None if options.against is None else values.read_text(options.against)
         ).text
     output.print_json(found.to_json() | {"proof": proof})
     output.note(f"message {found.index + 1} of the {found.count} that record {found.seq} names")
@@ -472,7 +456,7 @@ def _prove_growth(options: argparse.Namespace) -> int:
 
     # With --since the first positional is the trail's directory.
     options.path = options.path or (None if options.event is None else Path(options.event))
-    new, hashes = open_trail(options).prove_consistency(read_text(options.since))
+    new, hashes = open_trail(options).prove_consistency(values.read_text(options.since))
     lines = [b64encode(one).decode() for one in hashes]
     if options.json:
         output.print_json({"size": new.size, "hashes": lines, "checkpoint": new.text})

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from symbi.cli import exits, frame, output, proofs
+from symbi.cli import exits, frame, output, values
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +51,7 @@ def _stamp(options: argparse.Namespace) -> int:
         raise InputError("either --request OUT or --answer IN")
     if options.authority is not None and options.answer is None:
         raise InputError("--authority goes with --answer")
-    text = proofs.read_text(options.file)
+    text = values.read_text(options.file)
     checkpoint = Checkpoint.parse(text)
     if options.request is not None:
         options.request.write_bytes(request(text.encode()))

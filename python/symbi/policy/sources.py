@@ -24,6 +24,8 @@ __all__ = ["PolicyChange", "PolicyTexts", "read_policies"]
 STARTERS = ("secure-default", "hipaa-phi", "gdpr-personal-data", "sox-change-control", "mcp-tools")
 """Starter policies, by name (PS3); a test holds them to those of the core."""
 
+_NAMES = ", ".join(f"`{name}`" for name in STARTERS)
+
 FILE_BYTES_MAX = 1 << 20
 """Bytes of one policy file; what is larger was not written by a person."""
 
@@ -76,7 +78,7 @@ def read_policies(paths: Iterable[str | Path]) -> PolicyTexts:
         elif path.is_file():
             found = [path]
         else:
-            raise PolicyError(f"there is no policy `{path}`")
+            raise PolicyError(f"there is no policy `{path}`: a file, a directory, or one of {_NAMES}")
         for file in found:
             if file.name.endswith(".counters.toml"):
                 counters.append((str(file), _text(file)))

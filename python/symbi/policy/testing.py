@@ -103,6 +103,8 @@ def find_suites(paths: Iterable[Path]) -> list[Path]:
             found += inside
         elif path.name.endswith(SUFFIX) and path.is_file():
             found.append(path)
+        elif not path.exists():
+            raise InputError(f"there is no `{path}`: name `*{SUFFIX}` files, or directories that hold them")
         else:
             raise InputError(f"`{path}` is no test of policies: accepted are `*{SUFFIX}` and directories")
     return list(dict.fromkeys(found))

@@ -53,10 +53,10 @@ class Request:
             InputError: a value that cannot be; the text names it and what is accepted.
         """
         for name, value in (("timeout_s", timeout_s), ("deadline_s", deadline_s)):
-            if value is not None and not 0 < value <= TIMEOUT_S_MAX:
-                raise InputError(f"`{name}` is more than 0 and at most {TIMEOUT_S_MAX}, and is {value}")
-        if not 0 <= priority <= 255:
-            raise InputError(f"`priority` is 0 to 255, and is {priority}")
+            if value is not None and not (isinstance(value, int | float) and 0 < value <= TIMEOUT_S_MAX):
+                raise InputError(f"`{name}` is more than 0 and at most {TIMEOUT_S_MAX}, and is {value!r}")
+        if not isinstance(priority, int) or not 0 <= priority <= 255:
+            raise InputError(f"`priority` is 0 to 255, and is {priority!r}")
         if tier not in TIERS:
             raise InputError(f"`tier` is one of {', '.join(f'`{one}`' for one in TIERS)}, and is `{tier}`")
         if (tier == "realtime") != (deadline_s is not None):

@@ -7,21 +7,35 @@ Not here: what may be configured (`symbi.config`), what an opening finds in the 
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from symbi.errors import PolicyError
+from symbi.errors import InputError, PolicyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from symbi._core import Kernel
     from symbi.runtime import Runtime
 
-__all__ = ["open_kernel"]
+__all__ = ["open_kernel", "policy_paths"]
+
+
+def policy_paths(policy: Iterable[Path | str] | Path | str) -> tuple[Path, ...]:
+    """What `policy=` names.
+
+    Raises:
+        InputError: something else than paths.
+    """
+    given = [policy] if isinstance(policy, os.PathLike | str) else policy
+    if isinstance(given, Iterable):
+        listed = list(given)
+        if all(isinstance(one, os.PathLike | str) for one in listed):
+            return tuple(map(Path, listed))
+    raise InputError("`policy` is a path or a list of paths: files, directories, names of starter policies")
 
 
 async def open_kernel(runtime: Runtime, policy: Iterable[Path] | None) -> Kernel:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ from symbi.agents.handle import AgentHandle
 from symbi.agents.parts import with_subject
 from symbi.bus import Bus
 from symbi.context import Knowledge, Rag
-from symbi.errors import RuntimeClosedError
+from symbi.errors import InputError, RuntimeClosedError
 from symbi.runtime.approvals import Approvals
 from symbi.runtime.asking import PRIORITY_NORMAL, Request
 from symbi.runtime.brakes import Brakes
@@ -42,7 +43,7 @@ from symbi.runtime.leaving import Faults, Leaving
 from symbi.runtime.making import Agents, handle_of
 from symbi.runtime.moves import Moves
 from symbi.runtime.notices import Notices
-from symbi.runtime.opening import open_kernel
+from symbi.runtime.opening import open_kernel, policy_paths
 from symbi.runtime.persons import Persons
 from symbi.runtime.policies import Policies
 from symbi.runtime.runs import Runs
@@ -71,6 +72,10 @@ __all__ = ["Runtime"]
 Mode = Literal["production", "development"]
 Tier = Literal["realtime", "interactive", "batch"]
 Cause = Literal["operator_hold", "policy_violation", "resource_constraint"]
+
+
+_OPENING = "`async with symbi.Runtime.open() as rt:`"
+_NOT_OPEN = f"the runtime is not open: use it in {_OPENING}"
 
 
 class Runtime:
@@ -149,13 +154,10 @@ class Runtime:
         if not isinstance(config, Settings):  # who loaded it says what must be said aloud
             for warning in settings.warnings:
                 print(f"symbi: warning: {warning}", file=sys.stderr)
-        if policy is None:
-            paths = tuple(settings.policy.paths) or None
-        else:
-            paths = (
-                (Path(policy),) if isinstance(policy, Path | str) else tuple(Path(path) for path in policy)
-            )
-        return cls(settings, Path(data), paths)
+        named = tuple(settings.policy.paths) or None if policy is None else policy_paths(policy)
+        if not isinstance(data, os.PathLike | str):
+            raise InputError(f"`data` is the path of a directory, not a {type(data).__name__}")
+        return cls(settings, Path(data), named)
 
     async def __aenter__(self) -> Self:
         try:
@@ -167,6 +169,22 @@ class Runtime:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    if not TYPE_CHECKING:  # a checker knows better: for it these are mistakes before anything runs
+
+        def __enter__(self):
+            raise InputError(f"a runtime belongs to an event loop: write {_OPENING}")
+
+        def __exit__(self, *_):
+            pass
+
+        def __getattr__(self, name):
+            """What an opening makes is not there before it, and is said so."""
+            if name in {"bus", "tools", "context", "rag", "approvals", "keys"}:
+                raise RuntimeClosedError(_NOT_OPEN)
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+            )
 
     async def _start(self) -> None:
         from symbi.control import ControlServer
@@ -222,9 +240,7 @@ class Runtime:
             RuntimeClosedError: it is not open.
         """
         if self._kernel is None:
-            raise RuntimeClosedError(
-                "the runtime is not open: use it in `async with symbi.Runtime.open() as rt:`"
-            )
+            raise RuntimeClosedError(_NOT_OPEN)
         return self._kernel
 
     @cached_property
@@ -239,14 +255,14 @@ class Runtime:
     def bridge(self) -> Bridge:
         """The bridge of this opening."""
         if self._bridge is None:
-            raise RuntimeClosedError("the runtime is not open")
+            raise RuntimeClosedError(_NOT_OPEN)
         return self._bridge
 
     @property
     def dispatcher(self) -> Dispatcher:
         """What agents may ask for, in this opening."""
         if self._dispatcher is None:
-            raise RuntimeClosedError("the runtime is not open")
+            raise RuntimeClosedError(_NOT_OPEN)
         return self._dispatcher
 
     @property

@@ -38,6 +38,17 @@ pub enum KeyError {
         /// What is wrong with it.
         problem: String,
     },
+    /// It is encrypted, and this is not its passphrase.
+    #[error(
+        "key file `{path}` {problem}; set SYMBI_KEY_PASSPHRASE to the one that it was encrypted with: without it \
+         nobody can open the key"
+    )]
+    Passphrase {
+        /// The file.
+        path: PathBuf,
+        /// That there was none, or another.
+        problem: KeyFileError,
+    },
     /// There is a trail, but its key is gone.
     #[error(
         "the trail exists and its key `{path}` does not: restore the key, or name another data directory"
@@ -204,7 +215,14 @@ fn read(
         return Err(refuse(format!("has {} bytes and is neither {KEY_BYTES} raw ones nor PEM", bytes.len())));
     }
     let is_encrypted = matches!(read_key_file(&bytes, None), Err(KeyFileError::NeedsPassphrase));
-    let key = read_key_file(&bytes, passphrase).map_err(|error| refuse(error.to_string()))?;
+    let key = read_key_file(&bytes, passphrase).map_err(|error| match error {
+        KeyFileError::NeedsPassphrase | KeyFileError::WrongPassphrase => {
+            KeyError::Passphrase { path: path.to_owned(), problem: error }
+        }
+        KeyFileError::Malformed | KeyFileError::OtherKey | KeyFileError::OtherCipher => {
+            refuse(error.to_string())
+        }
+    })?;
     Ok((key, is_encrypted))
 }
 

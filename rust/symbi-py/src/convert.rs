@@ -94,7 +94,13 @@ impl From<core::KernelError> for Raise {
         match error {
             core::KernelError::Log(error) => error.into(),
             core::KernelError::Keys(_) | core::KernelError::Subjects(_) => Raise::new("CryptoError", text),
-            core::KernelError::Store(_) => Raise::new("KnowledgeError", text),
+            core::KernelError::Store(error) => Raise::new(
+                "KnowledgeError",
+                match error.help() {
+                    Some(help) => format!("{text}; it is `state.db` in the data directory: {help}"),
+                    None => text,
+                },
+            ),
             core::KernelError::Builtin(_) => Raise::new("PolicyError", text),
             core::KernelError::Data { .. }
             | core::KernelError::Node(_)

@@ -110,7 +110,7 @@ impl Default for KeepingOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// The data directory.
-    #[error("data directory `{path}`: {source}")]
+    #[error("data directory `{path}`: {source}; name one that can be made and written")]
     Data {
         /// Which.
         path: PathBuf,
