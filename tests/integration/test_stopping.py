@@ -233,7 +233,7 @@ async def test_rn1_what_unwinds_starts_no_effect(tmp_path: Path, how: str) -> No
         agent = await rt.schedule_agent(
             symbi.AgentConfig(name="tries", function=tries, isolation="in_process")
         )
-        run = asyncio.create_task(rt.run(agent, timeout_s=0.2 if how == "timeout" else None))
+        run = asyncio.create_task(rt.run(agent, timeout_s=2 if how == "timeout" else None))
         await asyncio.wait_for(begun.wait(), BOUND_S)
         if how == "cancel":
             run.cancel()

@@ -137,18 +137,22 @@ async def processor_holds(sandbox: Sandbox) -> None:
     """Four threads burn; by the host's count they get no more than their share, and wait for the rest."""
     cores = float(sandbox.spec.limits.cpu_cores or 0)
 
-    async def spent_at_least(time_us: int) -> int:
+    async def spent_at_least(time_us: int) -> tuple[int, float, float]:
+        """What it has spent, and the times between which that was read."""
         async with asyncio.timeout(BOUND_S):
-            while (spent_us := sandbox.usage().cpu_time_us or 0) < time_us:  # noqa: ASYNC110 - nobody tells
+            while True:
+                before = time.monotonic()
+                if (spent_us := sandbox.usage().cpu_time_us or 0) >= time_us:
+                    return spent_us, before, time.monotonic()
                 await asyncio.sleep(0.02)
-            return spent_us
 
-    before_us, begun = await spent_at_least(200_000), time.monotonic()
-    spent_s = (await spent_at_least(before_us + 500_000) - before_us) / 1e6
-    passed_s = time.monotonic() - begun
+    before_us, begun, _ = await spent_at_least(200_000)
+    after_us, _, ended = await spent_at_least(before_us + 500_000)
+    spent_s, passed_s = (after_us - before_us) / 1e6, ended - begun
     # A slow machine gives less, never more; a period of 100 ms may be cut at both ends.
     assert spent_s <= cores * (passed_s + 0.3), (spent_s, passed_s)
-    if cores < 1:  # one interpreter asks for one core, so only a part of it makes it wait
+    # One interpreter asks for one core, so only a part of it makes it wait; and only where the machine gives that part.
+    if cores < 1 and spent_s > 0.9 * cores * passed_s:
         assert (sandbox.usage().throttled_us or 0) > 0
     await sandbox.stop(force=True)
 

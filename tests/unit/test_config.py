@@ -238,7 +238,7 @@ def test_an_unknown_variable_with_our_prefix_is_refused() -> None:
 
 
 def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting() -> None:
-    Config.load(
+    config = Config.load(
         environ={
             "SYMBI_RUNTIME_SERVICE_HOST": "10.0.0.1",
             "SYMBI_RUNTIME_SERVICE_PORT": "8080",
@@ -248,6 +248,7 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting() -> None:
             "SYMBI_RUNTIME_PORT_8080_TCP_ADDR": "10.0.0.1",
         }
     )
+    assert (config.runtime, config.warnings) == (Config.load(environ={}).runtime, ())
 
 
 def test_an_empty_variable_is_not_set() -> None:
@@ -255,7 +256,15 @@ def test_an_empty_variable_is_not_set() -> None:
 
 
 def test_variables_of_ours_that_are_no_settings_are_known() -> None:
-    Config.load(environ=dict.fromkeys(OTHER_VARIABLES, ""))
+    said = {name: "1" for name in OTHER_VARIABLES if name != "SYMBI_CONFIG_PATH"}
+    config = Config.load(environ=said)
+    assert (config.runtime, config.audit, config.warnings) == (
+        *(Config.load(environ={}).runtime, Config.load(environ={}).audit),
+        (),
+    )
+    assert "unknown variable" in refusal(environ={"SYMBI_WHEELS": ""}), (
+        "an empty one that is unknown is no less so"
+    )
 
 
 SAMPLES = {
