@@ -239,6 +239,12 @@ def test_an_example_runs_by_itself(example: str, tmp_path: Path) -> None:
     assert example in (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
 
 
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    for page in {*ROOT.glob("docs/*.md")} - {ROOT / "docs/README.md"}:
+        assert f"({page.name})" in index, f"docs/README.md lacks {page.name}"
+
+
 def test_every_decision_is_in_the_index() -> None:
     index = (ROOT / "docs/adr/README.md").read_text(encoding="utf-8")
     for page in ROOT.glob("docs/adr/0*.md"):

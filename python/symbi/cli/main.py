@@ -51,8 +51,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 _COMMON = """\
-every command: --help with an example · --data DIR (default ./.symbi) · --config FILE · --json
-exit codes: 0 done · 1 a finding (denied, broken, failed check) · 2 wrong use · 70 our own fault
+every command: --help with an example · --data DIR (default ./.symbi) · --config FILE · --json for data
+exit codes: 0 done · 1 a finding (denied, broken, failed check) · 2 wrong use · 70 our own fault ·
+130 interrupted · 141 whoever read our output went away
 
 example
   symbi demo --input ~/notes"""
