@@ -56,6 +56,23 @@ def test_what_a_sandbox_lacks_is_answered_by_how_to_get_it(kind: str, mend: str)
     assert mend in notes[-1]
 
 
+def test_a_traceback_of_an_agent_begins_in_its_own_file(tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text("import symbi\n\ndef inner():\n    return {}['gone']\n\ninner()\n")
+    with pytest.raises(KeyError) as caught:
+        worker.load(str(file), "triage", inside=False)
+    lines = worker.traceback_of(caught.value.with_traceback(caught.tb.tb_next)).splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1] == f'  File "{file}", line 6, in <module>'
+    assert lines[-1] == "KeyError: 'gone'"
+    assert "worker.py" not in "".join(lines)
+    file.write_text("")
+    with pytest.raises(symbi.InputError) as unfit:
+        worker.load(str(file), "triage", inside=False)
+    told = worker.traceback_of(unfit.value.with_traceback(unfit.tb.tb_next))
+    assert told.startswith("symbi.errors.InputError: "), "a refusal of ours has no frames of his"
+
+
 def test_a_denial_says_how_to_ask_why() -> None:
     denied = symbi.PolicyDenied("not allowed", decision_id="d-1")
     assert denied.__notes__ == ["why: `symbi explain d-1`"]

@@ -112,7 +112,7 @@ class Worker:
             value = await bind(self._function, context, message["input"])
             self.say({"type": "result", "run": run, "value": value})
         except Exception as error:  # noqa: BLE001 - W2: whatever the agent's code does is its outcome
-            text = "".join(traceback.format_exception(error))[-_TEXT_CHARS_MAX:]
+            text = traceback_of(error)
             print(text, file=sys.stderr, flush=True)
             failed: dict[str, Any] = {
                 "type": "failed",
@@ -124,6 +124,14 @@ class Worker:
             if isinstance(error, errors.PolicyDenied):
                 failed["denied"] = {"code": error.code, "decision_id": error.decision_id}
             self.say(failed)
+
+
+def traceback_of(error: BaseException) -> str:
+    """What the agent's author is to read: his own frames first. How we came to call him is not his."""
+    here, found = os.path.dirname(os.path.dirname(__file__)), error.__traceback__  # noqa: PTH120
+    while found is not None and found.tb_frame.f_code.co_filename.startswith((here, "<frozen importlib")):
+        found = found.tb_next
+    return "".join(traceback.format_exception(type(error), error, found))[-_TEXT_CHARS_MAX:]
 
 
 class NoRuntime:
@@ -185,7 +193,7 @@ def main(arguments: list[str]) -> int:
     try:
         worker = Worker(load(file, name), lines_out)
     except BaseException as error:  # noqa: BLE001 - importing the agent's file may do anything
-        text = "".join(traceback.format_exception(error))[-_TEXT_CHARS_MAX:]
+        text = traceback_of(error)
         lines_out.write(
             encode(
                 {

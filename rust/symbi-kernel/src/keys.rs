@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(*read_key(&path, Some(b"word")).unwrap(), *made.signing_seed());
         for wrong in [None, Some(b"other".as_slice())] {
             let refused = Keys::open(directory.path(), true, &SystemEntropy, wrong);
-            assert!(matches!(refused, Err(KeyError::Refused { .. })));
+            assert!(matches!(refused, Err(KeyError::Passphrase { .. })));
         }
     }
 
