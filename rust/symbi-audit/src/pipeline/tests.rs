@@ -1,3 +1,7 @@
+//! What the pipeline takes, whose threads are the test itself: so it stands still wherever a test wants to look.
+//!
+//! Not here: threads, crashes and what lies on the disk (`tests/round_trip.rs`, `tests/crash.rs`).
+
 use symbi_crypto::Provider;
 use symbi_testkit::{Disk, FakeClock, SeededEntropy};
 use symbi_types::OpenMode;
