@@ -17,9 +17,14 @@ import json
 import re
 from dataclasses import is_dataclass
 from math import isfinite
-from typing import Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from symbi.agents.parts import Part, PartSource
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from symbi.agents.mail import Message
 
 __all__ = ["CHANNEL_VERSION", "Channel", "decode", "encode", "plain"]
 
@@ -35,6 +40,10 @@ class Channel(Protocol):
 
     async def call(self, operation: str, arguments: dict[str, Any]) -> Any:
         """Ask for one operation, and wait for what it yields."""
+        ...
+
+    def put_back(self, messages: Sequence[Message]) -> None:
+        """These came out of the agent's own mailbox and nobody has looked at them: who reads it next has them first."""
         ...
 
     async def checkpoint(self) -> None:

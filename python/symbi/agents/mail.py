@@ -7,6 +7,7 @@ Invariants
 - ML2 a message that is to be acknowledged is so when its handler has returned, and given back when it raised.
 - ML3 nothing that a sender chooses ends a handler: a message whose time was over before it was done is told in the
   log, and the next one is handled. What does end one is told, too, unless its agent or the runtime was ended.
+- ML4 what was taken out of an agent's own mailbox is looked at, or there for who reads it next.
 """
 
 from __future__ import annotations
@@ -198,15 +199,20 @@ class Subscription:
         return int(await self._channel.call("bus.missed", {"mailbox": self.id}))
 
     async def unsubscribe(self) -> None:
-        """End it. What is unread is lost, or a dead letter where it was to be acknowledged. Twice is once."""
+        """End it. What is unread is lost, or a dead letter where it was to be acknowledged; in the agent's own mailbox
+        it stays. Twice is once."""
         if self._closed:
             return
         self._closed = True
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
             await asyncio.wait([self._task])
+        ready = [*self._ready]
+        self._ready.clear()
         if self._ends:
             await self._channel.call("bus.unsubscribe", {"mailbox": self.id})
+        elif ready:
+            self._channel.put_back(ready)  # ML4
 
     def __aiter__(self) -> Self:
         return self

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from symbi._core import Mail, SentIds
 
-__all__ = ["Ids", "Messages"]
+__all__ = ["Ids", "Kept", "Messages"]
 
 T = TypeVar("T")
 
@@ -86,6 +86,23 @@ class Messages(_Lazy[Message]):
     def payloads(self) -> list[bytes | list[Part]]:
         """What each says, in one step: nothing else of the messages is made."""
         return self._held.payloads(_parts) if self._held is not None else []
+
+
+class Kept(Messages):
+    """Messages that were taken once before, in a list."""
+
+    __slots__ = ()
+    _held: list[Message]  # type: ignore[assignment]
+
+    def _make(self, at: int) -> Message:
+        return self._held[at]
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._held)
+
+    @property
+    def payloads(self) -> list[bytes | list[Part]]:
+        return [message.payload for message in self._held]
 
 
 class Ids(_Lazy[str]):

@@ -7,19 +7,22 @@ Not here: sealing, deciding, mailboxes (native); waiting for room (`rooms`).
 Invariants
 - MG1 what `durable` was asked for is on disk before it is delivered and before its sender is answered.
 - MG2 an acknowledgement is on disk before it is answered.
+- MG3 between taking messages and handing them over nobody can be interrupted; what was handed over, and put back
+  because nobody had looked at it, is handed to the next who reads that mailbox.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from symbi.agents.mail import Message
-from symbi.agents.many import Ids, Messages
+from symbi.agents.many import Ids, Kept, Messages
 from symbi.agents.rooms import Rooms
 from symbi.agents.shapes import message_shape, payload_of, seconds, take
-from symbi.errors import InputError, MailboxFullError, PolicyDenied, SymbiTimeoutError
+from symbi.errors import InputError, MailboxFullError, PolicyDenied, SymbiError, SymbiTimeoutError
 from symbi.runtime.holding import GATE
 
 if TYPE_CHECKING:
@@ -78,6 +81,7 @@ class Messaging:
         self._kernel = kernel
         self._bridge = bridge
         self.rooms = Rooms()
+        self._back: dict[str, list[Message]] = {}  # by agent: of its own mailbox, put back
         self.table: dict[str, Callable[[str, dict[str, Any]], Awaitable[Any]]] = {
             "bus.send": self._send,
             "bus.send_many": self._send_many,
@@ -206,21 +210,23 @@ class Messaging:
             request = await self._in_turn(agent, recipient, payload_of(payload), ASKING, timeout_s)
         except MailboxFullError:
             raise _late(timeout_s) from None
+        in_time = True
         try:
-            while True:
-                await self._mail(agent, until_s)
-                reply = kernel.take_reply(agent, request)
+            while in_time:
+                in_time = await self._mail(agent, until_s)
+                reply = kernel.take_reply(agent, request)  # MG3
                 if reply is not None:
                     return Message.of(reply)
-        except TimeoutError:
-            reply = kernel.take_reply(agent, request)  # it may have come while the run was held
-            if reply is not None:
-                return Message.of(reply)
-            kernel.forget_reply(agent, request)
-            raise _late(timeout_s) from None
         except asyncio.CancelledError:
-            kernel.forget_reply(agent, request)  # nobody waits any more
+            with contextlib.suppress(SymbiError):  # the agent may be gone
+                if (reply := kernel.take_reply(agent, request)) is not None:
+                    self.put_back(
+                        agent, [Message.of(reply)]
+                    )  # a message like others: nobody waits for it any more
+            kernel.forget_reply(agent, request)
             raise
+        kernel.forget_reply(agent, request)
+        raise _late(timeout_s)
 
     async def _receive(self, agent: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         mailbox, limit = take(arguments, "mailbox", str, agent), take(arguments, "limit", int, 64)
@@ -231,23 +237,53 @@ class Messaging:
         """What is in a mailbox; waits up to `timeout_s` where there is nothing."""
         if not 1 <= limit <= RECEIVED_AT_ONCE_MAX:
             raise InputError(f"`limit` is 1 to {RECEIVED_AT_ONCE_MAX}")
+        if self._back and mailbox == agent and (kept := self._kept(agent, limit)):
+            return Kept(kept)
         take_mail = self._kernel.receive_many
         mail = take_mail(agent, limit, mailbox)
         if mail is None and timeout_s is not None:
             until_s = self._bridge.until(seconds(timeout_s))
-            try:
-                while mail is None:
-                    await self._mail(mailbox, until_s)
-                    mail = take_mail(agent, limit, mailbox)
-            except TimeoutError:
-                mail = take_mail(agent, limit, mailbox)  # it may have come while the run was held
+            in_time = True
+            while mail is None and in_time:
+                in_time = await self._mail(mailbox, until_s)
+                if self._back and mailbox == agent and (kept := self._kept(agent, limit)):
+                    return Kept(kept)
+                mail = take_mail(agent, limit, mailbox)  # MG3
         return Messages(mail)
 
-    async def _mail(self, mailbox: str, until_s: float) -> None:
-        """Wait until something has come into the mailbox, and the run may look (DP3)."""
-        await self._bridge.mailbox(mailbox, until_s)
+    async def _mail(self, mailbox: str, until_s: float) -> bool:
+        """Wait until something has come into the mailbox, and the run may look (DP3). False where nothing came until
+        then; something may have while the run was held."""
+        try:
+            await self._bridge.mailbox(mailbox, until_s)
+            in_time = True
+        except TimeoutError:
+            in_time = False
         if (gate := GATE.get()) is not None:
             await gate.passing()
+        return in_time
+
+    def put_back(self, agent: str, messages: Sequence[Message]) -> None:
+        """These came out of the agent's own mailbox, and nobody has looked at them (MG3)."""
+        if self._kernel.agent_state(agent) is None:
+            return
+        self._back[agent] = [*messages, *self._back.get(agent, ())]
+        self._bridge.filled([agent])
+
+    def _kept(self, agent: str, limit: int) -> list[Message]:
+        kept = self._back.pop(agent, [])
+        if limit < len(kept):
+            self._back[agent] = kept[limit:]
+        return kept[:limit]
+
+    def forget(self, agent: str) -> None:
+        """The agent is terminated."""
+        self._back.pop(agent, None)
+
+    def let_go(self, labels: set[str]) -> None:
+        """What carries one of these is to be forgotten: a person was."""
+        for agent, kept in [*self._back.items()]:
+            self._back[agent] = [message for message in kept if not labels & message.labels]
 
     async def _publish(self, agent: str, arguments: dict[str, Any]) -> str:
         topic, payload = take(arguments, "topic", str), payload_of(arguments.get("payload"))

@@ -15,6 +15,7 @@ Lines out:
 Invariants
 - W1 the pipe carries only our lines: what the agent prints goes to stderr.
 - W2 every run that comes in is answered by one `result` or one `failed`.
+- W3 messages of the agent's own mailbox that nobody looked at are handed to its next `bus.receive`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ from symbi.agents.context import AgentContext
 from symbi.agents.definition import AgentDefinition, bind, declared
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from symbi.agents.definition import AgentFunction
+    from symbi.agents.mail import Message
 
 _MODULE = "_symbi_agent"
 _LINE_BYTES_MAX = 1 << 20
@@ -68,6 +72,8 @@ class Worker:
         self._out = lines_out
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._next = 0
+        self._agent = ""
+        self._back: list[dict[str, Any]] = []  # of the agent's own mailbox
         self._task: asyncio.Task[None] | None = None
 
     def say(self, message: dict[str, Any]) -> None:
@@ -80,11 +86,25 @@ class Worker:
 
     async def call(self, operation: str, arguments: dict[str, Any]) -> Any:
         """The channel of the context."""
+        if operation == "bus.receive" and (kept := self._kept(arguments)):
+            return kept
         self._next += 1
         number, answer = self._next, asyncio.get_running_loop().create_future()
         self.say({"type": "call", "id": number, "operation": operation, "arguments": arguments})
         self._calls[number] = answer
         return await answer
+
+    def put_back(self, messages: Sequence[Message]) -> None:
+        """W3: in front, for the next call of `bus.receive`."""
+        self._back[:0] = [message._asdict() for message in messages]
+
+    def _kept(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        """W3: what was taken before and not looked at."""
+        if not self._back or arguments.get("mailbox", self._agent) != self._agent:
+            return []
+        limit = arguments["limit"]
+        kept, self._back = self._back[:limit], self._back[limit:]
+        return kept
 
     async def checkpoint(self) -> None:
         """Nothing: the whole sandbox is frozen from outside."""
@@ -106,6 +126,7 @@ class Worker:
 
     async def _run(self, message: dict[str, Any]) -> None:
         run = message["run"]
+        self._agent = message["agent"]
         of = {"agent_id": message["agent"], "name": message["name"], "task_id": message["task"]}
         context = AgentContext(self, run_id=run, **of)
         try:

@@ -78,6 +78,9 @@ class _HostChannel:
         receive = self._dispatcher.messaging.receive
         return await self._dispatcher.do(receive, self._agent, mailbox, limit, timeout_s)
 
+    def put_back(self, messages: Sequence[Message]) -> None:
+        self._dispatcher.messaging.put_back(self._agent, messages)
+
     async def checkpoint(self) -> None:
         return
 

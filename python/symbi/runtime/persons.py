@@ -95,7 +95,10 @@ class Persons:
         else:
             async with Leaving(self._runtime, "erasure"):
                 rows = await asyncio.to_thread(kernel.erase_subject, by, subject)
-        return [_erasure(row) for row in rows]
+        erased = [_erasure(row) for row in rows]
+        if not dry_run:
+            self._runtime.dispatcher.messaging.let_go({f"subject.{one.subject}" for one in erased})
+        return erased
 
     async def hold(self, subject: str, reason: str, *, by: str = "host") -> int:
         """Place a legal hold: the person is not erased while it stands. Answers the record.

@@ -41,9 +41,10 @@ from symbi.tools.definition import AGENT_AT_WORK
 from symbi.tools.guarding import PRINCIPAL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
     from symbi.agents.handle import AgentHandle
+    from symbi.agents.mail import Message
     from symbi.runtime import Runtime
     from symbi.runtime.asking import Request
     from symbi.sandbox.base import Sandbox
@@ -430,6 +431,9 @@ class _Direct:
 
     async def call(self, operation: str, arguments: dict[str, Any]) -> Any:
         return await self._runtime.dispatcher.call(self._agent, operation, arguments)
+
+    def put_back(self, messages: Sequence[Message]) -> None:
+        self._runtime.dispatcher.messaging.put_back(self._agent, messages)
 
     async def checkpoint(self) -> None:
         await self._gate.passing()

@@ -524,6 +524,8 @@ class Runtime:
         """The agent is terminated: nothing more is asked of it."""
         self.agents.forget(agent)
         self.faults.forget(agent)
+        if self._dispatcher is not None:
+            self._dispatcher.messaging.forget(agent)
 
     # What it says about itself
 
