@@ -49,6 +49,7 @@ def test_verify_names_the_record_of_a_flipped_bit_and_exits_1(trail: Path) -> No
     done = run("verify", trail)
     assert (done.returncode, done.stdout) == (1, "")
     assert "record 5" in done.stderr
+    assert "up to record 4 nothing is wrong" in done.stderr
     told = run("verify", trail, "--json")
     assert told.returncode == 1
     assert json.loads(told.stdout)["seq"] == 5
@@ -67,6 +68,7 @@ def test_what_is_refused_is_named_as_it_was_typed_with_what_would_be_taken(trail
             "`--since yesterday` is no time: accepted are ISO 8601, such as 2026-01-01T00:00:00Z",
         ),
         (("query", trail, "--since", "2026-01-31"), "no time zone: write 2026-01-01T00:00:00Z"),
+        (("hold", trail, "--subject", "patient-17"), "a log is held as a whole: leave --subject out"),
     ):
         done = run(*arguments)
         assert done.returncode == 2

@@ -165,6 +165,8 @@ def _hold(options: argparse.Namespace) -> int:
     from symbi.audit import AuditLog
     from symbi.errors import InputError
 
+    if options.path is not None and (options.persons or options.subject is not None):
+        raise InputError("persons are held in a runtime's data (--data); a log is held as a whole: leave --subject out")
     if options.persons:
         return erase.persons_held(options)
     if options.subject is not None:

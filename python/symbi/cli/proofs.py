@@ -183,9 +183,10 @@ def _verify(options: argparse.Namespace) -> int:
             output.print_json({"path": str(path), "verified": False, "seq": error.seq, "reason": str(error)})
         else:
             output.note(f"{output.paint(kind, 'red', sys.stderr)}: {output.clean(error)}")
-            output.note(
-                f"  {path}: up to record {error.seq} nothing is wrong; from there nothing is vouched for"
-            )
+            if error.seq:
+                output.note(
+                    f"  {path}: up to record {error.seq - 1} nothing is wrong; from there nothing is vouched for"
+                )
         return exits.FINDING
     missing = _missing(found) if options.strict else ""
     if options.json:
