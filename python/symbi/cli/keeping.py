@@ -166,7 +166,9 @@ def _hold(options: argparse.Namespace) -> int:
     from symbi.errors import InputError
 
     if options.path is not None and (options.persons or options.subject is not None):
-        raise InputError("persons are held in a runtime's data (--data); a log is held as a whole: leave --subject out")
+        raise InputError(
+            "persons are held in a runtime's data (--data); a log is held as a whole: leave --subject out"
+        )
     if options.persons:
         return erase.persons_held(options)
     if options.subject is not None:
