@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import pytest
 import symbi
 from symbi.agents.entry import find, read
 from symbi.runtime.processor import Spending
+from symbi.sandbox.usage import ProcessMeter, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,10 +89,30 @@ class _Sandbox:
         self.spec = SimpleNamespace(limits=SimpleNamespace(cpu_cores=1000.0))  # as fast as can be
         self.read = 0
 
-    def usage(self) -> Any:
+    def usage(self) -> Usage:
         self.read += 1
         now = self._left.pop(0) if len(self._left) > 1 else self._left[0]
-        return SimpleNamespace(cpu_time_us=now)
+        return Usage(cpu_time_us=now)
+
+
+class _Process:
+    """A process of this host, read as the degraded tier reads it."""
+
+    def __init__(self) -> None:
+        self.spec = SimpleNamespace(limits=SimpleNamespace(cpu_cores=1000.0))
+        self._process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        self._meter = ProcessMeter.of(self._process.pid)
+
+    def usage(self) -> Usage:
+        return self._meter.read()
+
+    def vanish(self) -> None:
+        """Nobody tells the meter: it finds nothing where it has read."""
+        self._process.kill()
+        self._process.communicate()
+
+    def close(self) -> None:
+        self._meter.close()
 
 
 def _spending(
@@ -134,6 +157,36 @@ async def test_pc2_what_cannot_be_read_ends_it_and_is_not_nothing() -> None:
         told: list[str] = []
         spending = _spending(_Sandbox(None), 10, told, since_start=since_start)
         assert (told, spending.stop()) == (["blind"], known)
+
+
+@pytest.mark.asyncio
+async def test_pc2_what_cannot_be_read_any_more_ends_it_and_is_not_what_it_was_last() -> None:
+    told: list[str] = []
+    process = _Process()
+    before = process.usage()
+    assert before.cpu_time_us is not None
+    assert not before.cpu_time_stale
+    spending = _spending(process, 3_600_000, told)
+    process.vanish()
+    after = process.usage()
+    assert (after.cpu_time_us, after.cpu_time_stale) == (before.cpu_time_us, True), "US2"
+    async with asyncio.timeout(BOUND_S):
+        while not told:  # noqa: ASYNC110 - it is told by a timer of the loop
+            await asyncio.sleep(0)
+    assert (told, spending.stop()) == (["blind"], None)
+    process.close()
+    assert not process.usage().cpu_time_stale, "what has ended is not read, and has no more to say"
+
+
+@pytest.mark.asyncio
+async def test_pc2_one_reading_that_fails_is_an_end_that_nobody_has_heard_of_yet() -> None:
+    told: list[str] = []
+    sandbox = _Sandbox(1_000, 1_000, None, 3_000, None, 4_000, 11_000)
+    spending = _spending(sandbox, 10, told)
+    async with asyncio.timeout(BOUND_S):
+        while not told:  # noqa: ASYNC110 - it is told by a timer of the loop
+            await asyncio.sleep(0)
+    assert (told, spending.stop()) == (["over"], 10)
 
 
 @pytest.mark.asyncio

@@ -9,6 +9,7 @@ The files are opened once and read again by position: a reading is 6 to 8 system
 Invariants
 - US1 a figure that cannot be read is None, never zero: nobody takes "unknown" for "nothing".
 - US2 what only grows (time, bytes, peaks) never goes back, not even when the sandbox has ended: the last reading stays.
+  While it is not known to have ended, a processor time that stays for want of a reading says so.
 - US3 a meter that is closed holds no descriptor.
 """
 
@@ -43,6 +44,7 @@ class Usage:
         read_bytes, written_bytes: Through to disks since its start; what the page cache answers is not in it.
         processes: Processes and threads; under gVisor its own threads too.
         output_bytes: What it wrote to us, stdout and stderr together.
+        cpu_time_stale: The processor time is an earlier one: it cannot be read any more.
     """
 
     memory_bytes: int | None = None
@@ -53,6 +55,7 @@ class Usage:
     written_bytes: int | None = None
     processes: int | None = None
     output_bytes: int | None = None
+    cpu_time_stale: bool = False
 
 
 class Meter:
@@ -69,6 +72,8 @@ class Meter:
         for name in known.keys() & _GROWING:
             known[name] = max(known[name], getattr(self._last, name) or 0)
         self._last = replace(self._last, **known)
+        if self._files and now.cpu_time_us is None and self._last.cpu_time_us is not None:
+            return replace(self._last, cpu_time_stale=True)
         return self._last
 
     def close(self) -> None:
