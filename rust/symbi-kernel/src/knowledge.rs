@@ -259,7 +259,7 @@ impl Kernel {
             passages.push(Passage { text, digest: None, labels: carried.clone(), start, end });
             start = end;
         }
-        let written = self.written(by, title, text)?;
+        let written = self.written(by, title, text, &carried)?;
         let known = lock(&self.unapplied).written.get(&written).cloned();
         let content = match known {
             Some(content) => content,
@@ -273,10 +273,16 @@ impl Kernel {
         stored
     }
 
-    /// What is the same where the same agent writes the same, having read no more.
-    fn written(&self, by: AgentId, title: &str, text: &str) -> Result<String, AgentError> {
+    /// What is the same where the same agent writes the same, carrying no more and no less.
+    fn written(
+        &self,
+        by: AgentId,
+        title: &str,
+        text: &str,
+        carried: &LabelSet,
+    ) -> Result<String, AgentError> {
         let name = self.name_of(by)?;
-        let labels = self.agent_labels(by).iter().map(Label::to_string).collect::<Vec<_>>().join(",");
+        let labels = carried.iter().map(Label::to_string).collect::<Vec<_>>().join(",");
         let whole = [name.as_str(), &labels, title, text].map(|piece| format!("{}:{piece}", piece.len()));
         Ok(self.digest(whole.concat().as_bytes()))
     }

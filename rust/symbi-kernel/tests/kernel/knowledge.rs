@@ -259,3 +259,24 @@ fn k40_files_of_equal_content_are_documents_of_their_own() {
     kernel.wait_durable(seq, SOON).unwrap();
     assert_eq!(found(&kernel, one, "penguins"), 2);
 }
+
+#[test]
+fn k41_what_was_refused_and_is_written_again_carries_what_it_is_said_to_carry_then() {
+    let rules = format!(
+        "{OPEN}\nforbid(principal, action == Action::\"data.write\", resource is Document) unless {{ context.labels.contains(\"phi\") }};"
+    );
+    let mut world = World::with(Some(policies(&rules, &[])));
+    let kernel = world.kernel();
+    let writer = agent(&kernel, "writer");
+    let everyone = ["*".to_owned()];
+    let write = |names: &[&str]| {
+        kernel.write_labelled(writer, "notes", "blood pressure of today", &everyone, &labels(names))
+    };
+    assert!(write(&[]).is_err(), "not without the label");
+    let (_, seq) = write(&["phi"]).unwrap();
+    kernel.wait_durable(seq, SOON).unwrap();
+    let reader = agent(&kernel, "reader");
+    let (answer, _) = kernel.search(reader, "pressure", 1).unwrap();
+    assert!(answer[0].part.labels.contains("phi"), "K41");
+    assert!(kernel.agent_labels(reader).contains("phi"), "K41");
+}
