@@ -185,7 +185,7 @@ async def test_er1_nothing_of_a_person_is_found_in_any_file_before_or_after_the_
     for text in (WORD, SUBJECT):
         assert _traces(data, text) == [], "ER1, ER8: nothing stands there in the clear"
     trail = symbi.AuditLog.open(rt.opened["trail"])
-    pseudonym = rt.persons.pseudonym(SUBJECT)
+    pseudonym = await rt.persons.pseudonym(SUBJECT)
     assert pseudonym is not None
     concerned = trail.query(subject=pseudonym)
     assert {event.event_type for event in concerned} >= {"operation", "operation.intent", "operation.outcome"}
@@ -252,7 +252,7 @@ async def test_er7_a_legal_hold_refuses_an_erasure_and_survives_an_opening(
         assert (hold.name, hold.reason) == (SUBJECT, f"court order about {WORD}")
         with pytest.raises(PolicyDenied, match="legal hold"):
             await rt.persons.erase(SUBJECT, by=OPERATOR)
-        assert rt.persons.pseudonym(SUBJECT) is not None
+        assert await rt.persons.pseudonym(SUBJECT) is not None
         await rt.persons.release(SUBJECT, by=OPERATOR)
         await rt.persons.erase(SUBJECT, by=OPERATOR)
         assert _traces(tmp_path / "d", WORD) == []
@@ -263,7 +263,7 @@ async def test_an_erasure_is_under_policy(rt: symbi.Runtime) -> None:
     await rt.run(await _agent(rt, "asked"), {"note": "x"}, subject=SUBJECT)
     with pytest.raises(PolicyDenied):
         await rt.persons.erase(SUBJECT, by="host")
-    assert rt.persons.pseudonym(SUBJECT) is not None
+    assert await rt.persons.pseudonym(SUBJECT) is not None
 
 
 @pytest.mark.asyncio
@@ -277,7 +277,7 @@ async def test_an_erasure_waits_for_a_person_where_policy_asks_for_one(tmp_path:
             await rt.persons.erase(SUBJECT, by=OPERATOR)
         (waits,) = rt.kernel.approvals()
         assert (waits["operation"], waits["action"]) == (denied.value.approval, "data.erase")
-        assert rt.persons.pseudonym(SUBJECT) is not None
+        assert await rt.persons.pseudonym(SUBJECT) is not None
 
 
 @pytest.mark.asyncio
@@ -287,7 +287,7 @@ async def test_er4_a_key_is_destroyed_in_its_backups_too(tmp_path: Path, policy:
     config = _config(policy).with_overrides({"audit.subject_key_backups": [str(backup)]})
     async with symbi.Runtime.open(config, data=tmp_path / "d") as rt:
         await rt.run(await _agent(rt, "asked"), {"note": "x"}, subject=SUBJECT)
-        pseudonym = str(rt.persons.pseudonym(SUBJECT))
+        pseudonym = str(await rt.persons.pseudonym(SUBJECT))
         assert [path.name for path in backup.iterdir()] == [pseudonym]
         await rt.persons.erase(SUBJECT, by=OPERATOR)
         assert list(backup.iterdir()) == []
@@ -326,7 +326,7 @@ async def main():
         content = await rt.context.ingest(a, "t", [Passage("the zyxquillfeather", 0, 19)], subject="jane")
         await rt.context.store_document(a, content, ["*"])
         await rt.context.search_knowledge(a, "x")
-        print(rt.persons.pseudonym("jane"), flush=True)
+        print(await rt.persons.pseudonym("jane"), flush=True)
         keys = Path(sys.argv[1], "keys", "subjects")
         (keys / "names").rename(keys / "away")
         (keys / "names").write_text("")  # the destruction fails there, after its record
@@ -354,7 +354,7 @@ async def test_er5_an_erasure_that_was_cut_short_is_finished_by_the_next_opening
     names.unlink()
     (data / "keys" / "subjects" / "away").rename(names)
     async with await _open(tmp_path, policy) as rt:
-        assert rt.persons.pseudonym("jane") is None
+        assert await rt.persons.pseudonym("jane") is None
         assert not list(data.rglob(pseudonym))
         assert list(names.iterdir()) == []
         (told,) = symbi.AuditLog.open(rt.opened["trail"]).query(event_type="subject.erased")
@@ -367,7 +367,7 @@ async def test_er5_an_erasure_that_was_cut_short_is_finished_by_the_next_opening
 async def test_er5_a_key_that_comes_back_from_a_copy_is_destroyed_again(tmp_path: Path, policy: Path) -> None:
     async with await _open(tmp_path, policy) as rt:
         await rt.run(await _agent(rt, "asked"), {"note": "x"}, subject=SUBJECT)
-        path = tmp_path / "d" / "keys" / "subjects" / str(rt.persons.pseudonym(SUBJECT))
+        path = tmp_path / "d" / "keys" / "subjects" / str(await rt.persons.pseudonym(SUBJECT))
         copy = path.read_bytes()
         await rt.persons.erase(SUBJECT, by=OPERATOR)
     path.write_bytes(copy)

@@ -54,13 +54,13 @@ async def _plant(data: Path) -> str:
         content = await rt.context.ingest(agent, WORD, [Passage(f"the {WORD}", 0, 19)], subject="jane")
         await rt.context.store_document(agent, content, ["*"])
         await rt.run(agent, {"note": WORD}, subject="jane")
-        return str(rt.persons.pseudonym("jane"))
+        return str(await rt.persons.pseudonym("jane"))
 
 
 async def _look(data: Path, pseudonym: str, *, promised: bool, story: str) -> bool:
     """Opens what was left: she is known, whole, or forgotten, whole. Answers which."""
     async with symbi.Runtime.open(data=data) as rt:
-        known = rt.persons.pseudonym("jane") is not None
+        known = await rt.persons.pseudonym("jane") is not None
         trail = symbi.AuditLog.open(data / "trail")
         asked = trail.query(action="data.erase", resource=f'Subject::"{pseudonym}"')
         told = trail.query(event_type="subject.erased")

@@ -39,7 +39,7 @@ async def test_er1_nothing_is_found_in_packed_segments_and_under_rotated_keys_ei
         for tool in TOOLS:
             rt.tools.register(tool)
         await _plant(rt)
-        pseudonym = rt.persons.pseudonym(SUBJECT)
+        pseudonym = await rt.persons.pseudonym(SUBJECT)
     clock.write_text("+300000")  # three days later: the segment is old, is closed and packed
     done = await asyncio.to_thread(interposed.run, library, _LATER, data, policy, CLOCK=clock)
     assert done.returncode == 0, done.stderr
@@ -71,19 +71,19 @@ async def test_an_erasure_that_waited_for_a_person_is_carried_out_when_it_is_ask
     asker = f"operator:{os.getuid() + 1}"  # who agrees must be another
     async with symbi.Runtime.open(_config(policy), data=data) as rt:
         await rt.run(await _agent(rt, "asked"), {"note": WORD}, subject=SUBJECT)
-        pseudonym = str(rt.persons.pseudonym(SUBJECT))
+        pseudonym = str(await rt.persons.pseudonym(SUBJECT))
         with pytest.raises(PolicyDenied, match="a person must approve") as denied:
             await rt.persons.erase(SUBJECT, by=asker)
     async with symbi.Runtime.open(_config(policy), data=data) as rt:  # it waits over an opening
-        assert rt.persons.pseudonym(SUBJECT) == pseudonym
+        assert await rt.persons.pseudonym(SUBJECT) == pseudonym
         (one,) = rt.approvals.list()
         assert one.id == denied.value.approval
         assert SUBJECT not in str(one), "who agrees is shown a pseudonym"
         await rt.approvals.approve(one.id, token=token)
-        assert rt.persons.pseudonym(SUBJECT) == pseudonym, "agreed to, and not yet asked for again"
+        assert await rt.persons.pseudonym(SUBJECT) == pseudonym, "agreed to, and not yet asked for again"
         (done,) = await rt.persons.erase(SUBJECT, by=asker)
         assert done.subject == pseudonym
-        assert rt.persons.pseudonym(SUBJECT) is None
+        assert await rt.persons.pseudonym(SUBJECT) is None
         await rt.run(await _agent(rt, "another"), {"note": "x"}, subject=SUBJECT)
         with pytest.raises(PolicyDenied, match="a person must approve"):
             await rt.persons.erase(SUBJECT, by=asker)  # the word was for that one

@@ -126,9 +126,12 @@ class Persons:
             for subject, reason, by, at_us, seq in kernel.holds()
         ]
 
-    def pseudonym(self, subject: str) -> str | None:
-        """What stands in records for a person; None where nothing is known."""
-        return self._runtime.kernel.pseudonym_of(subject)
+    async def pseudonym(self, subject: str) -> str | None:
+        """What stands in records for a person; None where nothing is known.
+
+        Cost: of somebody who is not known, a look at the key file of everybody.
+        """
+        return await asyncio.to_thread(self._runtime.kernel.pseudonym_of, subject)
 
 
 def _text(unseal: Callable[[str], bytes], sealed: str) -> str:

@@ -113,6 +113,8 @@ pub(crate) struct Subjects {
     name_key: Zeroizing<[u8; KEY_BYTES]>,
     blind_key: Zeroizing<[u8; KEY_BYTES]>,
     entropy: Arc<dyn Entropy>,
+    /// Held while a key is made or destroyed, which waits for disks. `state` is locked within it, and never over a wait.
+    making: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -136,7 +138,8 @@ impl Subjects {
     ) -> Self {
         let name_key = keys.derive(b"", "subject-name");
         let blind_key = keys.derive(b"", "subject-words");
-        Self { directory, backups, provider, keys, name_key, blind_key, entropy, state: Mutex::default() }
+        let (making, state) = (Mutex::default(), Mutex::default());
+        Self { directory, backups, provider, keys, name_key, blind_key, entropy, making, state }
     }
 
     /// Where a data directory has them.
@@ -170,14 +173,15 @@ impl Subjects {
     pub(crate) fn pseudonym(&self, name: &str) -> Result<String, SubjectError> {
         check_name(name)?;
         let digest = self.digest_name(name);
-        let mut state = lock(&self.state);
-        if let Some(known) = state.names.get(&digest) {
+        if let Some(known) = lock(&self.state).names.get(&digest) {
             return Ok(known.clone());
         }
-        let pseudonym = match self.look_up(&digest)? {
-            Some(known) if !state.erased.contains(&known) && self.load(&known)?.is_some() => known,
-            Some(_) | None => self.make(name, &digest)?,
+        let _making = lock(&self.making); // of two that make the same, the second finds what the first has made
+        let pseudonym = match self.found(&digest)? {
+            Some(known) => known,
+            None => self.make(name, &digest)?,
         };
+        let mut state = lock(&self.state);
         if state.names.len() >= KEPT_MAX {
             state.names.clear();
         }
@@ -185,16 +189,30 @@ impl Subjects {
         Ok(pseudonym)
     }
 
-    /// The pseudonym of a person that is known.
+    /// What leads from a name, in memory or on disk, to a person who has a key.
+    fn found(&self, digest: &[u8; 32]) -> Result<Option<String>, SubjectError> {
+        if let Some(known) = lock(&self.state).names.get(digest) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(known) = self.look_up(digest)? else { return Ok(None) };
+        let is_there = !lock(&self.state).erased.contains(&known) && self.load(&known)?.is_some();
+        Ok(is_there.then_some(known))
+    }
+
+    /// The pseudonym of a person that is known. Cost: one file, or none; of a person that is not known, all of them.
     ///
     /// # Errors
     /// [`SubjectError`].
     pub(crate) fn known(&self, name: &str) -> Result<Option<String>, SubjectError> {
         check_name(name)?;
-        Ok(self.all_of(name)?.into_iter().next())
+        match self.found(&self.digest_name(name))? {
+            Some(known) => Ok(Some(known)),
+            None => Ok(self.all_of(name)?.into_iter().next()),
+        }
     }
 
-    /// All pseudonyms that a person has: more than one only where the file that leads from the name was lost.
+    /// All pseudonyms that a person has: more than one only where the file that leads from the name was lost. Cost: a look at
+    /// the key of every person.
     pub(crate) fn all_of(&self, name: &str) -> Result<Vec<String>, SubjectError> {
         let mut found = Vec::new();
         for pseudonym in self.list()? {
@@ -324,6 +342,8 @@ impl Subjects {
     /// Destroys the key of a pseudonym, everywhere (ER4). Answers the backup directories that it could not reach. Doing it
     /// again does nothing.
     pub(crate) fn destroy(&self, pseudonym: &str) -> Result<Vec<PathBuf>, SubjectError> {
+        // A name whose person comes back as another is not led astray by what is removed here.
+        let _making = lock(&self.making);
         {
             let mut state = lock(&self.state);
             state.erased.insert(pseudonym.to_owned());
@@ -365,6 +385,8 @@ fn check_name(name: &str) -> Result<(), SubjectError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
     use symbi_types::SystemEntropy;
 
@@ -421,6 +443,62 @@ mod tests {
         let unreached = elsewhere.destroy(&subjects.pseudonym("ann").unwrap()).unwrap();
         assert_eq!(unreached, std::slice::from_ref(&gone), "what was not reached is told");
         assert!(elsewhere.pseudonym("bob").is_err() && !gone.exists(), "ER3: no copy, no key");
+    }
+
+    /// Randomness that is a while coming: it says that it was asked for, and waits until it may answer.
+    struct Slow(Mutex<mpsc::Sender<()>>, Mutex<mpsc::Receiver<()>>);
+
+    impl Entropy for Slow {
+        fn fill(&self, destination: &mut [u8]) {
+            let _ = lock(&self.0).send(());
+            let _ = lock(&self.1).recv();
+            SystemEntropy.fill(destination);
+        }
+    }
+
+    #[test]
+    fn er3_a_key_that_is_being_made_holds_up_nobody_whose_key_is_there() {
+        let data = tempfile::tempdir().unwrap();
+        let ann = at(data.path(), &[]).labels_of("ann").unwrap();
+        let keys = Arc::new(Keys::open(&data.path().join("keys"), false, &SystemEntropy, None).unwrap());
+        let ((asks, asked), (lets, let_go)) = (mpsc::channel(), mpsc::channel());
+        let slow = Arc::new(Slow(Mutex::new(asks), Mutex::new(let_go)));
+        let directory = Subjects::of_data(data.path());
+        let subjects = Subjects::new(directory, Vec::new(), Provider::default(), keys, slow);
+        let (done, answers) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let of_bob = [(); 2].map(|()| scope.spawn(|| subjects.pseudonym("bob").unwrap()));
+            asked.recv().unwrap();
+            scope.spawn(|| done.send((subjects.can_seal(&ann), subjects.known("ann").unwrap().is_some())));
+            let answer = answers.recv_timeout(std::time::Duration::from_secs(5));
+            drop(lets); // from here on it answers at once
+            assert_eq!(
+                answer,
+                Ok((true, true)),
+                "ER3: bob's key is on its way to the disk, and ann's is there"
+            );
+            let [first, second] = of_bob.map(|one| one.join().unwrap());
+            assert_eq!(first, second, "one person, one pseudonym");
+        });
+        assert_eq!(subjects.all_of("bob").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_person_is_found_by_name_without_a_look_at_the_keys_of_all_others() {
+        let data = tempfile::tempdir().unwrap();
+        let subjects = at(data.path(), &[]);
+        let [ann, bob] = ["ann", "bob"].map(|name| subjects.pseudonym(name).unwrap());
+        let own = data.path().join("keys/subjects");
+        fs::write(own.join(&bob), "damaged").unwrap();
+        assert_eq!(subjects.known("ann").unwrap().as_ref(), Some(&ann));
+        assert_eq!(at(data.path(), &[]).known("ann").unwrap().as_ref(), Some(&ann), "in a later opening too");
+        fs::remove_file(own.join(&bob)).unwrap();
+        fs::remove_dir_all(own.join("names")).unwrap();
+        let later = at(data.path(), &[]);
+        assert_eq!(later.known("ann").unwrap().as_ref(), Some(&ann), "what leads from the name was lost");
+        assert_eq!(later.known("bob").unwrap(), None);
+        later.destroy(&ann).unwrap();
+        assert_eq!((later.known("ann").unwrap(), subjects.all_of("ann").unwrap()), (None, Vec::new()));
     }
 
     #[test]
