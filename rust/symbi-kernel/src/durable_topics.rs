@@ -200,7 +200,7 @@ impl Kernel {
         let now_us = self.moment().wall_us;
         let expires_us = now_us.saturating_add(options.lifetime_us.unwrap_or(LIFETIME_US));
         let sender_name = self.agents().get(sender).map(|known| known.spec.name.clone()).unwrap_or_default();
-        let sealed = self.seal(&keep(content_type, &encoded));
+        let sealed = self.seal_for(&labels, &keep(content_type, &encoded)); // ER1
         let kept = Kept(Arc::new(Keeping {
             sender,
             sender_name: sender_name.clone(),

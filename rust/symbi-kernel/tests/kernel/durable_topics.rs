@@ -1,12 +1,13 @@
-//! K207, K208: what was published and is kept.
+//! K207, K208: what was published and is kept; ER1: for whom.
 
 use std::sync::Arc;
 
 use symbi_bus::BusError;
 use symbi_kernel::{
-    DURABLE_BYTES_MAX, DurablePublication, Kernel, MessageError, MessageId, Payload, Received, SendOptions,
+    DURABLE_BYTES_MAX, DurablePublication, Kernel, MessageError, MessageId, OpenedSeal, Payload, Received,
+    SendOptions,
 };
-use symbi_types::AgentId;
+use symbi_types::{AgentId, Part};
 
 use crate::world::*;
 
@@ -186,4 +187,32 @@ fn what_is_published_and_kept_is_decided_bounded_and_known_to_nobody_without_sub
         Err(MessageError::Bus(BusError::PayloadTooLarge { .. }))
     ));
     assert_eq!(kernel.operations_in_flight(), 0);
+}
+
+#[test]
+fn er1_a_letter_of_a_persons_data_is_sealed_for_the_person_and_unreadable_once_that_is_erased() {
+    let mut world = World::open_to_all();
+    let kernel = world.kernel();
+    let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
+    let (heard, _) = kernel.subscribe(to, "orders.*").unwrap();
+    let jane = kernel.labels(&["subject:jane"]).unwrap();
+    let part = Part { text: "the address of jane".to_owned(), labels: jane, source: None };
+    let payload = Payload::Parts(vec![part]);
+    let begun = kernel.begin_durable_publish(from, "orders.eu", payload, &SendOptions::default()).unwrap();
+    let DurablePublication::Begun(begun) = begun else { panic!("somebody hears it") };
+    kernel.wait_durable(begun.intent_seq(), SOON).unwrap();
+    kernel.deliver_durable_publish(*begun).unwrap();
+    let intents = world.of_type("operation.intent").into_iter();
+    let mut letters =
+        intents.filter_map(|record| details(&record).get("letter")?.as_str().map(str::to_owned));
+    let letter = letters.next_back().unwrap();
+    assert!(kernel.unseal(&letter).is_some(), "while she is known it is read");
+    kernel.erase_subject(OPERATOR, "jane").unwrap();
+    assert_eq!(kernel.open_sealed(&letter), OpenedSeal::Erased, "ER1");
+    assert!(kernel.receive_many(heard, 9).unwrap().is_empty() && kernel.letters_open() == 0, "ER5");
+    let (kernel, _image) = world.crashed();
+    assert_eq!(kernel.open_sealed(&letter), OpenedSeal::Erased, "ER1: by no later opening either");
+    let to = agent(&kernel, "to");
+    let (heard, _) = kernel.subscribe(to, "orders.*").unwrap();
+    assert!(kernel.receive_many(heard, 9).unwrap().is_empty(), "ER5");
 }
