@@ -23,6 +23,7 @@ use crate::Principal;
 use crate::acknowledge::{Keeping, Kept};
 use crate::action::{Action, Class};
 use crate::agents::{AgentError, check_labels};
+use crate::content;
 use crate::durable::{DURABLE_BYTES_MAX, Letter};
 use crate::encoding::{check_size, content_type, encode, keep};
 use crate::exit::Payload;
@@ -154,7 +155,9 @@ impl Kernel {
         check_labels(&labels)?;
         let asked = Asked { labels, bytes: payload.len() as u64, ..asked };
         self.within_rate(sender, &asked)?;
-        let granted = self.decide(&asked)?;
+        let granted = self.decide_showing(&asked, Some(&|| content::of_message(&payload)))?;
+        // Persons who agree to a publication agree to each way that it goes.
+        let asked = Asked { agreed: granted.terms.approval.clone(), ..asked };
         self.redacted(&asked, &granted, &mut payload, &labelled)?;
         let labels = remaining(&payload, &asked.labels);
         let content_type = content_type(&payload);

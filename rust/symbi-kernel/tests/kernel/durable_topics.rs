@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use symbi_bus::BusError;
 use symbi_kernel::{
-    DURABLE_BYTES_MAX, DurablePublication, Kernel, MessageError, MessageId, OpenedSeal, Payload, Received,
-    SendOptions,
+    AgentError, DURABLE_BYTES_MAX, DurablePublication, Kernel, MessageError, MessageId, OpenedSeal, Payload,
+    Received, RefusalCode, SendOptions, Word,
 };
 use symbi_types::{AgentId, Part};
 
@@ -215,4 +215,29 @@ fn er1_a_letter_of_a_persons_data_is_sealed_for_the_person_and_unreadable_once_t
     let to = agent(&kernel, "to");
     let (heard, _) = kernel.subscribe(to, "orders.*").unwrap();
     assert!(kernel.receive_many(heard, 9).unwrap().is_empty(), "ER5");
+}
+
+#[test]
+fn k109_a_publication_that_is_kept_waits_for_persons_and_goes_out_once_they_have_agreed() {
+    // The same rule for the publication and for each way that it goes: persons agree once, to the whole.
+    let rules = "permit(principal, action, resource) unless { action in [Action::\"message.publish\", Action::\"message.send\", Action::\"message.subscribe\"] };
+         @id(\"ask\") @obligation(\"approval\")
+         permit(principal, action in [Action::\"message.publish\", Action::\"message.send\"], resource);
+         @id(\"hear\") permit(principal, action == Action::\"message.subscribe\", resource);";
+    let mut world = World::with(Some(policies(rules, &[])));
+    let kernel = world.kernel();
+    let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
+    let (heard, _) = kernel.subscribe(to, "orders.*").unwrap();
+    let Err(MessageError::Agent(AgentError::Refused(refused))) = begin(&kernel, from, "all of it", None)
+    else {
+        panic!("a person is asked")
+    };
+    assert_eq!(refused.code, RefusalCode::NeedsApproval, "{refused}");
+    let id = refused.approval.unwrap();
+    let shown = String::from_utf8(kernel.approval_arguments(id).unwrap()).unwrap();
+    assert_eq!(shown, "{\"text\":\"all of it\"}", "K175");
+    kernel.say(OPERATOR, "ann", id, &Word::Approve).unwrap();
+    publish(&kernel, from, "all of it", None);
+    assert_eq!(said(&kernel.receive_many(heard, 9).unwrap()), ["all of it"]);
+    assert!(begin(&kernel, from, "all of it", None).is_err(), "K105: once");
 }
