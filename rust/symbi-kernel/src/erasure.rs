@@ -259,6 +259,7 @@ impl Kernel {
     /// # Errors
     /// Refused; nothing is known of the person; a legal hold (ER7); a disk that fails, and then the next opening goes on.
     pub fn erase_subject(&self, by: Principal, subject: &str) -> Result<Vec<Erasure>, OperatorError> {
+        let _first = lock(&self.deciding_on_persons); // ER7
         let mut all = Vec::new();
         for pseudonym in self.meant(subject)? {
             all.push(self.erase_one(by, &pseudonym)?);
@@ -369,6 +370,7 @@ impl Kernel {
         change: &HoldChange,
     ) -> Result<u64, OperatorError> {
         let invalid_text = |text: &str| OperatorError::from(AgentError::Invalid(text.to_owned()));
+        let _first = lock(&self.deciding_on_persons); // ER7
         let pseudonyms = match change {
             HoldChange::Add(reason) if reason.chars().count() > REASON_CHARS_MAX => {
                 return Err(invalid_text("a reason has at most 1024 characters"));

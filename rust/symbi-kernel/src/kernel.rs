@@ -9,7 +9,8 @@
 //! Invariants
 //! - K25 locks of data are taken one at a time, except that the agents may be locked within the turns; none is held over a
 //!   call into the log, except that changes of policy wait for one another, receivers for the record of what they
-//!   are handed (K150), and who needs an agent's key for the record of its certificate (K202).
+//!   are handed (K150), who needs an agent's key for the record of its certificate (K202), and who erases or holds a person
+//!   for whoever does so already (ER7).
 //! - K26 after `close` nothing can be asked for, and everything that was recorded is on disk.
 
 mod erasing;
@@ -100,6 +101,8 @@ pub struct Kernel {
     pub(crate) approvals: Mutex<Approvals>,
     /// Who was erased, and whom a legal hold protects.
     pub(crate) persons: Mutex<Persons>,
+    /// Held over a whole erasure, and over a change of a hold: of two about one person one is first (ER7).
+    pub(crate) deciding_on_persons: Mutex<()>,
     pub(crate) notices: Mutex<Notices>,
     pub(crate) canary: Canary,
     /// Why policies that were to be put in force are not.

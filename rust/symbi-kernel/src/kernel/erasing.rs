@@ -33,6 +33,7 @@ impl Kernel {
             sealing: _,
             subjects: _,
             persons: _,
+            deciding_on_persons: _,
             digest_key: _,
             // What may be done, and how often: names of agents and tools, and digests keyed by the person.
             policies: _,

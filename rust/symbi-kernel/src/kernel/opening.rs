@@ -356,6 +356,7 @@ impl Kernel {
             unapplied: Mutex::default(),
             approvals: Mutex::new(recovery.approvals),
             persons: Mutex::new(recovery.persons),
+            deciding_on_persons: Mutex::default(),
             notices: Mutex::default(),
             canary: Canary::default(),
             policy_problem: Mutex::default(),

@@ -21,6 +21,7 @@ mod dead_letters;
 mod delivery;
 mod denials;
 mod durable_topics;
+mod erasing;
 mod faults;
 mod keeping;
 mod knowledge;
