@@ -357,17 +357,13 @@ impl<T: Clone> Deliveries<T> {
             .collect()
     }
 
-    /// Takes out what was handed out and is said to go.
-    pub(crate) fn take_entries(&mut self, goes: &impl Fn(&T) -> bool) -> Vec<(AgentId, MessageId)> {
+    /// What was handed out and is said to go.
+    pub(crate) fn entries_of(&self, goes: &impl Fn(&T) -> bool) -> Vec<(AgentId, MessageId)> {
         let of = |(mailbox, held): (&AgentId, &Held<T>)| {
             let found = held.entries.iter().filter(|(_, entry)| entry.content.as_ref().is_some_and(goes));
             found.map(|(id, _)| (*mailbox, *id)).collect::<Vec<_>>()
         };
-        let found: Vec<(AgentId, MessageId)> = self.held.iter().flat_map(of).collect();
-        for (mailbox, id) in &found {
-            drop(self.bury(*mailbox, *id, DeadReason::Gone));
-        }
-        found
+        self.held.iter().flat_map(of).collect()
     }
 
     /// Lays a message aside as a dead letter.
@@ -406,6 +402,18 @@ impl<T: Clone> Deliveries<T> {
     }
 
     fn bury(&mut self, mailbox: AgentId, id: MessageId, reason: DeadReason) -> Option<Dead<T>> {
+        let dead = self.take_entry(mailbox, id, reason)?;
+        self.lay_aside(dead.clone());
+        Some(dead)
+    }
+
+    /// Takes out what was expected or handed out; it is laid aside nowhere.
+    pub(crate) fn take_entry(
+        &mut self,
+        mailbox: AgentId,
+        id: MessageId,
+        reason: DeadReason,
+    ) -> Option<Dead<T>> {
         let held = self.held.get_mut(&mailbox)?;
         let entry = held.entries.remove(&id)?;
         if entry.state != State::Expected {
@@ -413,10 +421,8 @@ impl<T: Clone> Deliveries<T> {
         }
         self.due.remove(&(entry.due_us(), mailbox, id));
         self.due.remove(&(entry.expires_us, mailbox, id));
-        let dead = Dead { mailbox, id, reason, attempts: entry.attempts, content: entry.content };
-        self.lay_aside(dead.clone());
         self.tidy(mailbox);
-        Some(dead)
+        Some(Dead { mailbox, id, reason, attempts: entry.attempts, content: entry.content })
     }
 
     /// Changes an entry, and when time will change it.

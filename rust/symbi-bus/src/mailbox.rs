@@ -192,6 +192,14 @@ impl Mailbox {
         expired
     }
 
+    /// What carries this label, as [`Mailbox::discard`] finds it.
+    pub(crate) fn count(&self, label: &Label) -> usize {
+        let goes = |message: &SecureMessage| message.header().labels.contains(label.as_str());
+        let answered = |one: &&Waiting| one.reply.as_ref().is_some_and(goes);
+        self.queue.iter().filter(|message| goes(message)).count()
+            + self.waiting.values().filter(answered).count()
+    }
+
     /// Takes out what carries this label: unread messages, and answers that nobody has fetched.
     pub(crate) fn discard(&mut self, label: &Label) -> usize {
         let goes = |message: &SecureMessage| message.header().labels.contains(label.as_str());

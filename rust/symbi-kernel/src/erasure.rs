@@ -24,7 +24,7 @@ use symbi_types::{AgentId, Label, LabelSet};
 use crate::Principal;
 use crate::agents::AgentError;
 use crate::json::Object;
-use crate::kernel::{Kernel, KernelError, lock};
+use crate::kernel::{Found, Kernel, KernelError, lock};
 use crate::monitor::Asked;
 use crate::operators::OperatorError;
 use crate::refusal::RefusalCode;
@@ -246,7 +246,7 @@ impl Kernel {
         let mut all = Vec::new();
         for pseudonym in self.meant(subject)? {
             let Some(label) = Label::of_subject(&pseudonym) else { continue };
-            let places = self.count_everywhere(&label).map_err(|error| said(&error))?;
+            let places = self.find_everywhere(&label, Found::Counted).map_err(|error| said(&error))?;
             let held = lock(&self.persons).held.contains_key(&pseudonym);
             let agents = self.carriers(&label);
             all.push(Erasure { pseudonym, places, agents, held, ..Erasure::default() });
@@ -307,7 +307,7 @@ impl Kernel {
     /// The key first: from then on the rest is unreadable, whatever happens.
     fn carry_out(&self, label: &Label, pseudonym: &str, cause: &str) -> Result<Erasure, KernelError> {
         let unreached = self.subjects().destroy(pseudonym)?;
-        let places = self.erase_everywhere(label)?;
+        let places = self.find_everywhere(label, Found::Erased)?;
         let agents = self.carriers(label);
         let counts = places.iter().fold(Object::new(), |object, (name, count)| object.number(name, *count));
         let details = Object::new()

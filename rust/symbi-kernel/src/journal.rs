@@ -127,6 +127,11 @@ impl Journal {
         self.bytes - before
     }
 
+    /// Results that it keeps.
+    pub(crate) fn count_results(&self) -> usize {
+        self.calls.iter().filter(|call| matches!(call.fate, Fate::Done(_, Some(_)))).count()
+    }
+
     /// The results go: what was done stays done, and there will be no retry. Answers how many there were.
     pub(crate) fn lose_results(&mut self) -> usize {
         let mut gone = 0;

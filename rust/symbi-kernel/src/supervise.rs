@@ -128,7 +128,13 @@ impl Handler {
         }
     }
 
-    /// What tasks of these agents keep of their calls goes; how many results.
+    /// Results that tasks of these agents keep of their calls.
+    pub(crate) fn count_results(&self, agents: &[AgentId]) -> usize {
+        let of = self.tasks.values().filter(|task| agents.contains(&task.agent));
+        of.map(|task| task.journal.count_results()).sum()
+    }
+
+    /// They go; how many there were.
     pub(crate) fn lose_results(&mut self, agents: &[AgentId]) -> usize {
         let mut gone = 0;
         for task in self.tasks.values_mut().filter(|task| agents.contains(&task.agent)) {

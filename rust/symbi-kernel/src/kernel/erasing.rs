@@ -1,7 +1,8 @@
 //! Every part of the kernel, looked at for what it holds of a person.
 //!
 //! Why: a store that somebody adds and nobody erases would be found by the person who was promised otherwise. The kernel is
-//! taken apart below without a rest: a new field does not compile until somebody has said here what it holds.
+//! taken apart below without a rest: a new field does not compile until somebody has said here what it holds. Counting and
+//! erasing are one walk, so that a trial says what an erasure does.
 //! Not here: when this is done (`erasure`), files that no field stands for (`erasure::PLACES`).
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use symbi_audit::Event;
 use symbi_types::Label;
 
 use super::{Kernel, KernelError, lock};
+use crate::acknowledge::Kept;
 use crate::approvals::Approvals;
 use crate::json::Object;
 use crate::messaging::Messaging;
@@ -17,9 +19,19 @@ use crate::messaging::Messaging;
 /// How much there was, by place.
 type Counted = BTreeMap<&'static str, u64>;
 
+/// What is done with what is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It stays where it is.
+    Counted,
+    /// It goes.
+    Erased,
+}
+
 impl Kernel {
-    /// Empties every place that holds something under this label. The key is destroyed already.
-    pub(crate) fn erase_everywhere(&self, label: &Label) -> Result<Counted, KernelError> {
+    /// Looks at every place that holds something under this label, and empties it where that is asked for: then the key is
+    /// destroyed already.
+    pub(crate) fn find_everywhere(&self, label: &Label, found: Found) -> Result<Counted, KernelError> {
         let Self {
             // What is on disk: sealed, and it stays.
             log: _,
@@ -76,27 +88,27 @@ impl Kernel {
         let carriers: Vec<_> =
             lock(agents).carriers(label.as_str()).into_iter().map(|(agent, _)| agent).collect();
         let mut counted = Counted::new();
-        counted.insert("tasks", lock(handler).lose_results(&carriers) as u64);
-        counted.insert("mailboxes", bus.discard(label) as u64);
-        counted.insert("deliveries", self.let_go(messaging, label));
-        counted.insert("approvals", self.withdraw(approvals, label));
         // What was recorded before the erasure is on disk with it; applied now, or it would come with the next search.
         self.apply_durable();
-        counted.insert("contents", lock(unapplied).forget_label(label) as u64);
-        let forgotten = store.erase_subject(label)?;
-        counted.insert("knowledge", forgotten.passages);
-        counted.insert("documents", forgotten.documents);
-        counted.insert("titles", forgotten.titles);
-        Ok(counted)
-    }
-
-    /// What [`Kernel::erase_everywhere`] would find on disk and in memory.
-    pub(crate) fn count_everywhere(&self, label: &Label) -> Result<Counted, KernelError> {
-        let mut counted = Counted::new();
-        self.apply_durable();
-        counted.insert("deliveries", lock(&self.messaging.letters).of_label(label).len() as u64);
-        counted.insert("approvals", lock(&self.approvals).of_label(label).len() as u64);
-        let forgotten = self.store.count_subject(label)?;
+        let (results, unread, contents, forgotten) = match found {
+            Found::Counted => (
+                lock(handler).count_results(&carriers),
+                bus.count(label),
+                lock(unapplied).of_label(label).len(),
+                store.count_subject(label)?,
+            ),
+            Found::Erased => (
+                lock(handler).lose_results(&carriers),
+                bus.discard(label),
+                lock(unapplied).forget_label(label),
+                store.erase_subject(label)?,
+            ),
+        };
+        counted.insert("tasks", results as u64);
+        counted.insert("mailboxes", unread as u64);
+        counted.insert("deliveries", self.let_go(messaging, label, found));
+        counted.insert("approvals", self.withdraw(approvals, label, found));
+        counted.insert("contents", contents as u64);
         counted.insert("knowledge", forgotten.passages);
         counted.insert("documents", forgotten.documents);
         counted.insert("titles", forgotten.titles);
@@ -105,12 +117,19 @@ impl Kernel {
 
     /// Messages that would be handed out again, and those that the trail keeps: recorded as dead, so that no opening finds
     /// them.
-    fn let_go(&self, messaging: &Messaging, label: &Label) -> u64 {
+    fn let_go(&self, messaging: &Messaging, label: &Label, found: Found) -> u64 {
         let letters = lock(&messaging.letters).of_label(label);
-        let discarded = lock(&messaging.deliveries).discard(|kept| kept.0.labels.contains(label.as_str()));
+        let goes = |kept: &Kept| kept.0.labels.contains(label.as_str());
+        let discarded = match found {
+            Found::Counted => lock(&messaging.deliveries).holding(goes),
+            Found::Erased => lock(&messaging.deliveries).discard(goes),
+        };
         let (names, seen): (Vec<_>, Vec<_>) = letters.into_iter().unzip();
         let others = discarded.into_iter().map(|(_, id)| id).filter(|id| !seen.contains(id));
         let gone: Vec<_> = names.iter().copied().chain(others).collect();
+        if found == Found::Counted {
+            return gone.len() as u64;
+        }
         for id in &gone {
             let details = Object::new()
                 .display("message", id)
@@ -123,8 +142,11 @@ impl Kernel {
         gone.len() as u64
     }
 
-    fn withdraw(&self, approvals: &std::sync::Mutex<Approvals>, label: &Label) -> u64 {
+    fn withdraw(&self, approvals: &std::sync::Mutex<Approvals>, label: &Label, found: Found) -> u64 {
         let gone = lock(approvals).of_label(label);
+        if found == Found::Counted {
+            return gone.len() as u64;
+        }
         for id in &gone {
             let Some(one) = lock(approvals).remove(*id) else { continue };
             let details = Object::new()

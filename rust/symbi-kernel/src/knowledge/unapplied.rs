@@ -49,11 +49,16 @@ impl Unapplied {
         }
     }
 
-    /// Contents that carry this label and that no document names yet; how many they were. Documents whose record is not
-    /// applied yet keep their title out of the clear by their own labels.
-    pub(crate) fn forget_label(&mut self, label: &Label) -> usize {
+    /// Contents that carry this label and that no document names yet.
+    pub(crate) fn of_label(&self, label: &Label) -> Vec<String> {
         let of = self.contents.iter().filter(|(_, content)| content.labels.contains(label.as_str()));
-        let digests: Vec<String> = of.map(|(digest, _)| digest.clone()).collect();
+        of.map(|(digest, _)| digest.clone()).collect()
+    }
+
+    /// They go; how many they were. Documents whose record is not applied yet keep their title out of the clear by their own
+    /// labels.
+    pub(crate) fn forget_label(&mut self, label: &Label) -> usize {
+        let digests = self.of_label(label);
         digests.iter().for_each(|digest| self.forget(digest));
         digests.len()
     }
