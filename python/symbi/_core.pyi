@@ -567,6 +567,7 @@ class Permit:
 class DurableSend:
     @property
     def intent_seq(self) -> int: ...
+    def give_up(self) -> None: ...
 
 @final
 class Mail:
@@ -587,6 +588,7 @@ class SentIds:
 class DurablePublish:
     @property
     def intent_seq(self) -> int: ...
+    def give_up(self) -> None: ...
 
 @final
 class Kernel:

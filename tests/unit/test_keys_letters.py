@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -249,3 +250,46 @@ async def test_what_an_operator_did_to_a_dead_letter_is_on_disk_before_he_hears_
         (row,) = await act(rt, OPERATOR, {"command": "letters.discard", "letter": other})
         assert "error" not in row
         assert on_disk("operation.resolve", "discarded") == [other]
+
+
+@pytest.mark.asyncio
+async def test_mg4_a_durable_sending_that_is_given_up_while_its_record_waits_is_sent_anew_under_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _runtime(tmp_path) as rt:
+        alice, bob = await _agents(rt, "alice", "bob")
+        await rt.bus.subscribe(bob, "news")
+        identity, waits = rt.kernel.fresh_message_id(), asyncio.Event()
+
+        async def never(seq: int | None) -> None:
+            waits.set()
+            await asyncio.Event().wait()
+
+        async def send() -> str:
+            return await rt.bus.send(alice, bob, b"sent", durable=True, id=identity)
+
+        async def publish() -> str:
+            return await rt.bus.publish(alice, "news", b"published", durable=True, id=identity)
+
+        for begin in (send, publish):
+            with monkeypatch.context() as patch:
+                patch.setattr(rt.bridge, "durable", never)
+                waits.clear()
+                given_up = asyncio.create_task(begin())
+                await waits.wait()
+                with pytest.raises(symbi.InputError, match="on its way"):
+                    await begin()
+                given_up.cancel()
+            try:
+                await given_up
+            except asyncio.CancelledError:  # whose traceback still holds all that the call had
+                assert await begin() == identity
+    async with _runtime(tmp_path) as rt:
+        _, bob = await _agents(rt, "alice", "bob")
+        (sent,) = await rt.bus.receive_many(bob)
+        heard = await rt.bus.subscribe(bob, "news")
+        published = await anext(aiter(heard))
+        told = [(one.id, one.payload, one.attempt) for one in (sent, published)]
+        assert told == [(identity, b"sent", 1), (identity, b"published", 1)], (
+            "once each, in the next opening too"
+        )

@@ -9,6 +9,7 @@ Invariants
 - MG2 an acknowledgement is on disk before it is answered.
 - MG3 between taking messages and handing them over nobody can be interrupted; what was handed over, and put back
   because nobody had looked at it, is handed to the next who reads that mailbox.
+- MG4 a durable sending that its caller gives up before it is on disk is not sent, and its id is free at once.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from symbi.runtime.holding import GATE
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from symbi._core import Kernel
+    from symbi._core import DurablePublish, DurableSend, Kernel
     from symbi.runtime.approvals import Approvals
     from symbi.runtime.bridge import Bridge
 
@@ -135,9 +136,21 @@ class Messaging:
             recipient, lambda: kernel.begin_durable(agent, recipient, shaped, options), timeout_s
         )
         if begun is not None:
-            await self._bridge.durable(begun.intent_seq)  # MG1
+            await self._until_kept(begun)
             kernel.deliver_durable(begun)
         return identity
+
+    async def _until_kept(self, begun: DurableSend | DurablePublish) -> None:
+        """Until its record is on disk (MG1).
+
+        Who goes away before was told nothing, and may send anew under its id (MG4): not when the last trace of the
+        cancelled call is gone, but now.
+        """
+        try:
+            await self._bridge.durable(begun.intent_seq)
+        except BaseException:
+            begun.give_up()
+            raise
 
     async def _send(self, agent: str, arguments: dict[str, Any]) -> str:
         return await self.send(
@@ -296,7 +309,7 @@ class Messaging:
                 f"{topic} kept", lambda: kernel.begin_durable_publish(agent, topic, payload, kept), timeout_s
             )
             if begun is not None:
-                await self._bridge.durable(begun.intent_seq)  # MG1
+                await self._until_kept(begun)
                 kernel.deliver_durable_publish(begun)
             return identity
         identity, full = kernel.publish(agent, topic, payload, options)

@@ -4,7 +4,8 @@
 //! intent, with the message sealed in it, is on disk before the sender hears that it was taken, and before it is
 //! delivered. A runtime that is opened again reads which messages were not finished, and hands them to the first agent
 //! of the recipient's name.
-//! Not here: handing out again, acknowledging (`acknowledge`): as for any message at least once.
+//! Not here: handing out again, acknowledging (`acknowledge`): as for any message at least once; what waits for the disk
+//! (`begun`).
 //!
 //! Invariants
 //! - K165 what a sender was told is taken is handed out until it is acknowledged or dead, in this opening or a later one.
@@ -12,7 +13,9 @@
 //! - K167 a message that was acknowledged, in this opening or an earlier one, is not taken a second time under its id
 //!   while it would live.
 
-use std::collections::HashMap;
+mod begun;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
@@ -20,9 +23,9 @@ use symbi_audit::Record;
 use symbi_bus::{BusError, ContentType, Known};
 use symbi_types::{AgentId, Label, LabelSet, MessageId, OperationId};
 
+pub(crate) use self::begun::{BegunLetters, take_letters};
 use crate::acknowledge::{Keeping, Kept};
 use crate::action::{Action, Class};
-use crate::agents::AgentError;
 use crate::buried::Graveyard;
 use crate::durable_topics::{Route, read_routes};
 use crate::encoding::keep;
@@ -59,6 +62,8 @@ pub(crate) struct Letter {
 #[derive(Clone, Default)]
 pub(crate) struct Letters {
     pub(crate) open: HashMap<MessageId, Letter>,
+    /// Of those that are open: not taken yet (K243).
+    begun: HashSet<MessageId>,
     /// Finished in earlier openings.
     pub(crate) finished: HashMap<MessageId, Done>,
     /// Letters of topics, by mailbox and the message that their readers see.
@@ -209,8 +214,9 @@ fn read(record: &Record, details: &Json) -> Option<(MessageId, Letter)> {
     Some((text("message")?.parse().ok()?, letter))
 }
 
-/// A message whose intent is recorded: to be delivered when that is on disk.
+/// A message whose intent is recorded: to be delivered when that is on disk. Dropped, it is not sent (K243).
 pub struct DurableSend {
+    letters: BegunLetters,
     permit: Permit,
     sender: AgentId,
     to: AgentId,
@@ -271,9 +277,14 @@ impl Kernel {
             }
             known
         };
-        if known != Known::Fresh || lock(&self.messaging.letters).open.contains_key(&id) {
-            self.undo(&granted.held());
-            return Ok(Durable::Repeated(id)); // K167
+        let is_kept = lock(&self.messaging.letters).keeps(&id);
+        match is_kept {
+            Ok(false) if known == Known::Fresh => {}
+            Ok(_) => {
+                self.undo(&granted.held());
+                return Ok(Durable::Repeated(id)); // K167
+            }
+            Err(error) => return give_back(error),
         }
         if !self.bus().has_room(to, encoded.len()) {
             lock(&self.messaging.full).insert(to);
@@ -305,6 +316,14 @@ impl Kernel {
                 sealed: sealed.clone(),
             })),
         };
+        let letters = match self.begin_letters([(id, letter)]) {
+            Ok(Some(letters)) => letters,
+            Ok(None) => {
+                self.undo(&granted.held());
+                return Ok(Durable::Repeated(id)); // K167: of two at once the other was first
+            }
+            Err(error) => return give_back(error),
+        };
         let recorded = Asked { labels: labels.clone(), ..asked };
         let permit = self.permit(&recorded, granted, labels.clone(), encoded, PERMIT_MS, |details| {
             let details = details
@@ -320,9 +339,8 @@ impl Kernel {
                 None => details,
             }
         })?;
-        lock(&self.messaging.letters).open.insert(id, letter);
         let options = SendOptions { guarantee: Guarantee::AtLeastOnce, id: Some(id), ..*options };
-        let begun = DurableSend { permit, sender, to, id, labels, content_type, options };
+        let begun = DurableSend { letters, permit, sender, to, id, labels, content_type, options };
         Ok(Durable::Begun(Box::new(begun)))
     }
 
@@ -331,14 +349,8 @@ impl Kernel {
     /// # Errors
     /// It may not be any more: its sender was stopped, or its run cancelled. Then it is not kept either.
     pub fn deliver_durable(&self, begun: DurableSend) -> Result<Sent, MessageError> {
-        let DurableSend { permit, sender, to, id, labels, content_type, options } = begun;
-        let encoded = match permit.take() {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                self.forget_letters(to, &[id]);
-                return Err(AgentError::Invalid(error.to_string()).into());
-            }
-        };
+        let DurableSend { letters, permit, sender, to, id, labels, content_type, options } = begun;
+        let encoded = take_letters(&permit, letters)?;
         let now_us = self.moment().wall_us;
         self.expect(to, id, &options, now_us);
         let what = Sealable { payload: &encoded, content_type, labels: &labels };
@@ -346,11 +358,7 @@ impl Kernel {
         if self.bus().seal_and_deliver(&outgoing, now_us).is_err() {
             // It is taken (K165): it goes to its reader from here, or waits for the next one of the name.
             lock(&self.messaging.deliveries).forget(to, id);
-            if self.agents().has(to) {
-                self.hand_over(id, to);
-            } else {
-                self.park_letter(to, id);
-            }
+            self.find_reader(id, to, id);
         } else if let Some(request) = options.in_reply_to {
             self.request_over(request, Some(sender));
         }
@@ -359,7 +367,24 @@ impl Kernel {
         Ok(Sent { id, seq, is_repeated: false })
     }
 
-    /// Finished, or never taken: not kept any more.
+    /// A letter that could not be laid into its mailbox: handed out from here, to its reader or whoever has its name by now,
+    /// or to the next one (K166).
+    pub(crate) fn find_reader(&self, letter: MessageId, mailbox: AgentId, seen: MessageId) {
+        if self.reads(mailbox).is_some() {
+            return self.hand_over(letter, mailbox);
+        }
+        self.park_letter(mailbox, seen);
+        let named = lock(&self.messaging.letters).open.get(&letter).map(|one| {
+            let pattern = one.route.as_ref().map(|route| route.pattern.clone());
+            (one.recipient_name.clone(), pattern)
+        });
+        let Some((name, pattern)) = named else { return };
+        if let Some(next) = self.reader_of(&name, pattern.as_deref()) {
+            self.hand_over(letter, next);
+        }
+    }
+
+    /// Finished: not kept any more.
     pub(crate) fn forget_letters(&self, mailbox: AgentId, ids: &[MessageId]) {
         let mut letters = lock(&self.messaging.letters);
         for id in ids {

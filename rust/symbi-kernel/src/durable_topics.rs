@@ -22,9 +22,9 @@ use symbi_types::{AgentId, LabelSet, MessageId};
 use crate::Principal;
 use crate::acknowledge::{Keeping, Kept};
 use crate::action::{Action, Class};
-use crate::agents::{AgentError, check_labels};
+use crate::agents::check_labels;
 use crate::content;
-use crate::durable::{DURABLE_BYTES_MAX, Letter};
+use crate::durable::{BegunLetters, DURABLE_BYTES_MAX, Letter, take_letters};
 use crate::encoding::{check_size, content_type, encode, keep};
 use crate::exit::Payload;
 use crate::json::Object;
@@ -101,8 +101,9 @@ pub(crate) fn read_routes(record: &Record, details: &Json) -> Vec<(MessageId, Le
     read().unwrap_or_default()
 }
 
-/// A publication whose intent is recorded: to be delivered when that is on disk.
+/// A publication whose intent is recorded: to be delivered when that is on disk. Dropped, nobody hears it (K243).
 pub struct DurablePublish {
+    letters: BegunLetters,
     permit: Permit,
     sender: AgentId,
     id: MessageId,
@@ -216,6 +217,25 @@ impl Kernel {
         let routes: Vec<Json> =
             heard.iter().map(|(_, _, name, route)| json!({"name": name, "pattern": route.pattern})).collect();
         let operation = granted.operation;
+        let mut mailboxes = Vec::with_capacity(heard.len());
+        let mut begun = Vec::with_capacity(heard.len());
+        for (mailbox, letter, recipient_name, route) in heard {
+            mailboxes.push((mailbox, letter));
+            let (operation, kept) = (Some(operation), kept.clone());
+            let (mailbox, route) = (Some(mailbox), Some(route));
+            begun.push((letter, Letter { operation, recipient_name, mailbox, expires_us, kept, route }));
+        }
+        let letters = match self.begin_letters(begun) {
+            Ok(Some(letters)) => letters,
+            Ok(None) => {
+                self.undo(&granted.held()); // K21: of two at once under one id the other was first
+                return Ok(DurablePublication::Nobody(id));
+            }
+            Err(error) => {
+                self.undo(&granted.held()); // K21
+                return Err(error);
+            }
+        };
         let asked = Asked { labels: labels.clone(), ..asked };
         let permit = self.permit(&asked, granted, labels.clone(), encoded, PERMIT_MS, |details| {
             details
@@ -227,20 +247,9 @@ impl Kernel {
                 .raw("routes", &Json::from(routes).to_string())
                 .string("letter", &sealed)
         })?;
-        let mut mailboxes = Vec::with_capacity(heard.len());
-        {
-            let mut letters = lock(&self.messaging.letters);
-            for (mailbox, letter, recipient_name, route) in heard {
-                letters.routed.insert((mailbox, id), letter);
-                mailboxes.push((mailbox, letter));
-                let (operation, kept) = (Some(operation), kept.clone());
-                let (mailbox, route) = (Some(mailbox), Some(route));
-                let one = Letter { operation, recipient_name, mailbox, expires_us, kept, route };
-                letters.open.insert(letter, one);
-            }
-        }
         let options = SendOptions { guarantee: Guarantee::AtLeastOnce, ..options };
-        let begun = DurablePublish { permit, sender, id, topic, mailboxes, labels, content_type, options };
+        let begun =
+            DurablePublish { letters, permit, sender, id, topic, mailboxes, labels, content_type, options };
         Ok(DurablePublication::Begun(Box::new(begun)))
     }
 
@@ -271,7 +280,7 @@ impl Kernel {
                 known == Known::Fresh
             };
             // Two agents of one name that subscribed to one pattern share what is kept: the first has it (K166).
-            let is_kept = lock(&self.messaging.letters).open.contains_key(&letter)
+            let is_kept = lock(&self.messaging.letters).keeps(&letter)?
                 || heard.iter().any(|(_, other, ..): &Heard| *other == letter);
             if is_fresh
                 && !is_kept
@@ -301,14 +310,13 @@ impl Kernel {
     /// # Errors
     /// It may not be any more: its publisher was stopped, or its run cancelled. Then it is not kept either.
     pub fn deliver_durable_publish(&self, begun: DurablePublish) -> Result<Sent, MessageError> {
-        let DurablePublish { permit, sender, id, topic, mailboxes, labels, content_type, options } = begun;
-        let encoded = match permit.take() {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                mailboxes.iter().for_each(|(mailbox, _)| self.forget_letters(*mailbox, &[id]));
-                return Err(AgentError::Invalid(error.to_string()).into());
-            }
-        };
+        let DurablePublish { letters, permit, sender, id, topic, mailboxes, labels, content_type, options } =
+            begun;
+        let encoded = take_letters(&permit, letters)?;
+        {
+            let mut letters = lock(&self.messaging.letters);
+            letters.routed.extend(mailboxes.iter().map(|(mailbox, letter)| ((*mailbox, id), *letter)));
+        }
         let now_us = self.moment().wall_us;
         let recipients: Vec<AgentId> = mailboxes.iter().map(|(mailbox, _)| *mailbox).collect();
         for mailbox in &recipients {
@@ -332,11 +340,7 @@ impl Kernel {
             }
             // It is taken (K207): it goes to its reader from here, or waits for the next subscription of its kind.
             lock(&self.messaging.deliveries).forget(mailbox, id);
-            if self.reads(mailbox).is_some() {
-                self.hand_over(letter, mailbox);
-            } else {
-                self.park_letter(mailbox, id);
-            }
+            self.find_reader(letter, mailbox, id);
         }
         let seq = permit.settle(&Outcome::Done).ok();
         Ok(Sent { id, seq, is_repeated: false })

@@ -238,7 +238,8 @@ impl Kernel {
         let id = options.id.unwrap_or_else(|| MessageId::random(self.entropy()));
         let mut mailboxes = Vec::new();
         for (mailbox, agent) in self.routes(topic.as_str(), only) {
-            if self.may_go(&asked, &labels, &entity, agent)? && self.joins(mailbox, &topic) {
+            let may_go = self.may_go(&asked, &labels, &entity, agent);
+            if may_go.inspect_err(|_| self.undo(&granted.held()))? && self.joins(mailbox, &topic) {
                 mailboxes.push(mailbox);
             }
         }

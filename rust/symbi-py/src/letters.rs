@@ -23,6 +23,12 @@ impl DurablePublish {
     fn intent_seq(&self) -> u64 {
         self.seq
     }
+
+    /// Nobody waits for it any more: nobody hears it. After its delivery this does nothing.
+    fn give_up(&self, py: Python<'_>) {
+        let begun = self.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        py.detach(|| drop(begun));
+    }
 }
 
 fn mailbox_in(mailbox: Option<&str>) -> PyResult<Option<symbi_types::AgentId>> {

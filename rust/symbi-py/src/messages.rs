@@ -35,6 +35,12 @@ impl DurableSend {
     fn intent_seq(&self) -> u64 {
         self.seq
     }
+
+    /// Nobody waits for it any more: it is not sent. After its delivery this does nothing.
+    fn give_up(&self, py: Python<'_>) {
+        let begun = self.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        py.detach(|| drop(begun));
+    }
 }
 
 #[pymethods]

@@ -1,12 +1,14 @@
 //! Topics, acknowledgement, durability, back-pressure: K150 to K169.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use symbi_bus::DeadReason;
 use symbi_kernel::{
-    AdmissionLimits, Durable, Guarantee, Kernel, MessageError, Payload, Principal, Recipient, SendOptions,
-    Signing,
+    AdmissionLimits, Durable, DurablePublication, Guarantee, Kernel, MessageError, Payload, Principal,
+    Recipient, SendOptions, Signing,
 };
-use symbi_types::{AgentId, MessageId};
+use symbi_types::{AgentId, LabelSet, MessageId, Part};
 
 use crate::world::*;
 
@@ -34,13 +36,7 @@ fn publish(kernel: &Kernel, from: AgentId, topic: &str, says: &str) {
     kernel.publish(from, topic, text(says), &SendOptions::default(), None).unwrap();
 }
 
-fn keep(
-    kernel: &std::sync::Arc<Kernel>,
-    from: AgentId,
-    to: &str,
-    says: &str,
-    id: Option<MessageId>,
-) -> MessageId {
+fn keep(kernel: &Arc<Kernel>, from: AgentId, to: &str, says: &str, id: Option<MessageId>) -> MessageId {
     let options = SendOptions { id, ..SendOptions::default() };
     let to = Recipient::Named(to.to_owned());
     match kernel.begin_durable(from, &to, text(says), &options).unwrap() {
@@ -257,6 +253,95 @@ fn k165_k166_what_was_taken_outlives_its_runtime_and_goes_to_the_next_of_the_nam
     assert_eq!(said(&kernel.receive_many(next, 10).unwrap()), ["kept"], "K166");
     kernel.acknowledge(next, next, &[kept]).unwrap();
     assert_eq!(kernel.letters_open(), 0);
+}
+
+/// Under this id, begun and not delivered.
+fn begin(
+    kernel: &Arc<Kernel>,
+    from: AgentId,
+    to: &Recipient,
+    says: &str,
+    id: MessageId,
+) -> Result<Durable, MessageError> {
+    let options = SendOptions { id: Some(id), ..SendOptions::default() };
+    kernel.begin_durable(from, to, text(says), &options)
+}
+
+#[test]
+fn k243_a_sender_that_gave_up_before_its_record_was_on_disk_sends_anew_under_its_id() {
+    let mut world = World::open_to_all();
+    let kernel = world.kernel();
+    let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
+    let (heard, _) = kernel.subscribe(to, "orders.*").unwrap();
+    let (reader, id) = (Recipient::Agent(to), kernel.fresh_message_id());
+    let Ok(Durable::Begun(begun)) = begin(&kernel, from, &reader, "x", id) else { panic!("begun") };
+    assert!(begin(&kernel, from, &reader, "x", id).is_err(), "K165: nobody knows yet what becomes of it");
+    drop(begun);
+    assert_eq!((kernel.letters_open(), kernel.operations_in_flight()), (0, 0), "K165");
+    let options = SendOptions { id: Some(id), ..SendOptions::default() };
+    let publish = || kernel.begin_durable_publish(from, "orders.eu", text("y"), &options);
+    let Ok(DurablePublication::Begun(begun)) = publish() else { panic!("begun") };
+    assert!(publish().is_err(), "K207: nobody knows yet what becomes of it");
+    drop(begun);
+    assert_eq!(kernel.letters_open(), 0, "K207");
+    settle_disk(&kernel, from);
+    let (crashed, _image) = world.crashed();
+    assert_eq!(
+        (crashed.letters_open(), crashed.opened().unknown),
+        (0, 0),
+        "K165: by no later opening either"
+    );
+    let Ok(Durable::Begun(begun)) = begin(&kernel, from, &reader, "x", id) else { panic!("K165") };
+    kernel.wait_durable(begun.intent_seq(), SOON).unwrap();
+    kernel.deliver_durable(*begun).unwrap();
+    let Ok(DurablePublication::Begun(begun)) = publish() else { panic!("K207") };
+    kernel.wait_durable(begun.intent_seq(), SOON).unwrap();
+    kernel.deliver_durable_publish(*begun).unwrap();
+    assert!(matches!(begin(&kernel, from, &reader, "x", id), Ok(Durable::Repeated(_))), "K167");
+    assert!(matches!(publish(), Ok(DurablePublication::Nobody(_))), "K167");
+    let (crashed, _image) = world.crashed();
+    assert_eq!(crashed.letters_open(), 2, "K165, K207: and what was told is taken is kept");
+    assert_eq!(said(&kernel.receive_many(to, 9).unwrap()), ["x"], "once");
+    assert_eq!(said(&kernel.receive_many(heard, 9).unwrap()), ["y"], "once");
+}
+
+#[test]
+fn er6_what_waits_for_the_disk_while_its_person_is_erased_is_not_sent() {
+    let mut world = World::open_to_all();
+    let kernel = world.kernel();
+    let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
+    kernel.subscribe(to, "orders.*").unwrap();
+    let jane = kernel.labels(&["subject:jane"]).unwrap();
+    let of_her = || Payload::Parts(vec![Part { text: "x".to_owned(), labels: jane.clone(), source: None }]);
+    let options = SendOptions::default();
+    let begun = kernel.begin_durable(from, &Recipient::Agent(to), of_her(), &options).unwrap();
+    let Durable::Begun(sent) = begun else { panic!("begun") };
+    let begun = kernel.begin_durable_publish(from, "orders.eu", of_her(), &options).unwrap();
+    let DurablePublication::Begun(published) = begun else { panic!("begun") };
+    kernel.wait_durable(published.intent_seq(), SOON).unwrap();
+    kernel.erase_subject(OPERATOR, "jane").unwrap();
+    assert!(kernel.deliver_durable(*sent).is_err() && kernel.deliver_durable_publish(*published).is_err());
+    for mailbox in [to, kernel.subscribe(to, "orders.*").unwrap().0] {
+        assert!(kernel.receive_many(mailbox, 9).unwrap().is_empty(), "ER6");
+    }
+    assert_eq!(kernel.agent_labels(to), LabelSet::default(), "ER6: its reader can go on");
+    settle_disk(&kernel, to);
+    let (crashed, _image) = world.crashed();
+    assert_eq!((crashed.letters_open(), crashed.opened().unknown), (0, 0), "ER5: nothing is kept either");
+}
+
+#[test]
+fn k166_a_recipient_that_goes_while_the_record_waits_leaves_the_message_to_who_has_its_name_by_then() {
+    let mut world = World::open_to_all();
+    let kernel = world.kernel();
+    let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
+    let (reader, id) = (Recipient::Agent(to), kernel.fresh_message_id());
+    let Ok(Durable::Begun(begun)) = begin(&kernel, from, &reader, "x", id) else { panic!("begun") };
+    kernel.wait_durable(begun.intent_seq(), SOON).unwrap();
+    kernel.stop_agent(Principal::Host, to, true).unwrap();
+    let next = agent(&kernel, "to");
+    kernel.deliver_durable(*begun).unwrap();
+    assert_eq!(said(&kernel.receive_many(next, 9).unwrap()), ["x"], "K166");
 }
 
 #[test]
