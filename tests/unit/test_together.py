@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,6 +74,39 @@ async def test_tg2_answers_stand_in_the_order_of_their_tasks_and_each_is_recorde
     begun = [event for event in of_type(tmp_path, "operation") if event.details["action"] == "agent.run"]
     assert len(begun) == len(of_type(tmp_path, "run.finished")) == SOME + 2
     assert len({event.run for event in begun}) == SOME + 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("bounded", [False, True])
+async def test_more_runs_in_one_call_cross_into_the_kernel_no_more_often_to_begin(
+    tmp_path: Path, bounded: bool
+) -> None:
+    rules = policy(tmp_path, "permit (principal, action, resource);")
+    if bounded:
+        text = '[budgets.work]\naction = "agent.run"\nmeasure = "time_ms"\nwindow_s = 3600\nrun = 9000000\n'
+        tmp_path.joinpath("work.counters.toml").write_text(text)
+        rules.append(tmp_path / "work.counters.toml")
+    async with symbi.Runtime.open(data=tmp_path / "d", policy=rules) as rt:
+        agents = await rt.schedule_agents([echo] * 200)
+
+        async def crossings(runs: int) -> Counter[str]:
+            crossed: Counter[str] = Counter()
+
+            def note(_frame: Any, event: str, called: Any) -> None:
+                if event == "c_call" and getattr(called, "__self__", None) is rt.kernel:
+                    crossed[called.__name__] += 1
+
+            sys.setprofile(note)
+            try:
+                await rt.run_many([(agent, {"value": 1}) for agent in agents[:runs]])
+            finally:
+                sys.setprofile(None)
+            return crossed
+
+        few, many = await crossings(20), await crossings(200)
+        assert few["begin_runs"] == many["begin_runs"] == 1
+        assert max(many.values()) < 100, f"not one for each of them: {many}"
+        assert not rt.runs.active
 
 
 @pytest.mark.asyncio

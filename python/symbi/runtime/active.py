@@ -43,12 +43,25 @@ class Active:
         over: Its end is recorded, and on disk.
         last: The stop of an agent that ends with this run.
         trial: Of who waits for the verdict on it.
+        allowance: `(ms at work, ms of processors, whether those are counted)`, where budgets of time bound it.
         spending: Of its processor time, where a counter counts that.
         on_done: Called when it has a result. `on_over`: called when it is over.
     """
 
     __slots__ = (
-        *("_start", "agent", "begun_us", "context", "done", "ending", "error", "gate", "last", "on_done"),
+        *(
+            "_start",
+            "agent",
+            "allowance",
+            "begun_us",
+            "context",
+            "done",
+            "ending",
+            "error",
+            "gate",
+            "last",
+            "on_done",
+        ),
         *("on_over", "outcome", "over", "request", "run", "spending", "started", "trial", "value", "work"),
     )
 
@@ -69,6 +82,7 @@ class Active:
         self.outcome = CANCELLED
         self.last: asyncio.Task[bool] | None = None
         self.trial: Trial | None = None
+        self.allowance: tuple[int | None, int | None, bool] | None = None
         self.spending: Spending | None = None
         self.on_done: Callable[[], None] | None = None
         self.on_over: Callable[[Active], None] | None = None

@@ -205,7 +205,7 @@ class Runs:
                 async with Leaving(runtime, "agents"):
                     if not runtime.takes_runs(agent.id):
                         raise LifecycleError(f"`{agent.name}` is stopped, or about to be: schedule it anew")
-                    run, _, moves = runtime.kernel.begin_run(
+                    run, _, moves, allowance = runtime.kernel.begin_run(
                         "host",
                         agent.id,
                         request.line,
@@ -221,6 +221,7 @@ class Runs:
                 if changed is not None:
                     request = request.changed(changed)
         active = self.admit(agent, run, request, start, trial)
+        active.allowance = allowance
         runtime.moves.apply(moves)
         return active
 
@@ -320,14 +321,14 @@ class Runs:
 
     def _limit_by_budget(self, active: Active) -> None:
         """What budgets of time leave the run: from its turn on, as the kernel counts it."""
-        allowance_ms, _, _ = self._runtime.kernel.run_allowance(active.run)
+        allowance_ms = None if active.allowance is None else active.allowance[0]
         if allowance_ms is not None:
             text = f"has spent what its budgets of time left it, {allowance_ms} ms"
             active.gate.clock.arm(allowance_ms / 1000, lambda: self._over_budget(active, text))
 
     def _limit_processor(self, active: Active, sandbox: Sandbox, *, since_start: bool) -> None:
         """What budgets of processor time leave the run."""
-        _, allowance_ms, counted = self._runtime.kernel.run_allowance(active.run)
+        _, allowance_ms, counted = active.allowance or (None, None, False)
         if counted:
             from symbi.runtime.processor import Spending
 

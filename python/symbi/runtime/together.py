@@ -95,7 +95,7 @@ class Together:
     def _begin(self, places: list[int]) -> None:
         asked, runs = self._asked, self._runtime.runs
         common = asked[places[0]][1]
-        begun, moves = self._runtime.kernel.begin_runs(
+        begun, moves, allowances = self._runtime.kernel.begin_runs(
             "host",
             [(asked[at][0].id, asked[at][1].line) for at in places],
             common.labels,
@@ -106,7 +106,8 @@ class Together:
         for at, run in zip(places, begun, strict=True):
             if isinstance(run, str):
                 agent, request = asked[at]
-                runs.admit(agent, run, request, runs.set_to_work).on_over = self._run_over
+                active = runs.admit(agent, run, request, runs.set_to_work)
+                active.on_over, active.allowance = self._run_over, allowances.get(run)
                 self._places[run] = at
             else:
                 if isinstance(run, PolicyDenied):

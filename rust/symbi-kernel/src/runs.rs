@@ -52,6 +52,8 @@ pub struct Begun {
     pub seq: u64,
     /// What the host does now; this run is among those that start, unless it waits.
     pub moves: Moves,
+    /// How much it may take, where budgets of time bound it (K176).
+    pub allowance: Option<Allowance>,
 }
 
 /// Runs that were asked for together.
@@ -61,6 +63,8 @@ pub struct BegunMany {
     pub runs: Vec<Result<RunId, AgentError>>,
     /// What the host does now.
     pub moves: Moves,
+    /// How much they may take: of those alone that budgets of time bound (K176).
+    pub allowances: Vec<(RunId, Allowance)>,
 }
 
 /// A run that is asked for, of an agent that exists.
@@ -169,7 +173,9 @@ impl Kernel {
         let permitted = self.permit_run(asking).inspect_err(|_| self.attempt_refused(run))?;
         let (mut queued, moves) = self.queue_runs(std::slice::from_ref(&permitted));
         match queued.pop() {
-            Some(Ok(seq)) => Ok(Begun { run, seq, moves }),
+            Some(Ok(seq)) => {
+                Ok(Begun { run, seq, moves, allowance: self.allowances([run]).pop().map(|of| of.1) })
+            }
             Some(Err(error)) => {
                 self.tell_later(moves);
                 Err(error)
@@ -220,15 +226,20 @@ impl Kernel {
             }
         }
         moves.append(self.queue_at(&mut permitted, &mut places, &mut runs));
-        BegunMany { runs, moves }
+        let allowances = self.allowances(runs.iter().filter_map(|run| run.as_ref().ok().copied()));
+        BegunMany { runs, moves, allowances }
     }
 
     /// How much the run may take, where budgets of time bound it: who carries it out ends it then, as `over_budget` (K176).
     #[must_use]
     pub fn run_allowance(&self, run: RunId) -> Allowance {
+        self.allowances([run]).pop().map(|(_, allowance)| allowance).unwrap_or_default()
+    }
+
+    fn allowances(&self, runs: impl IntoIterator<Item = RunId>) -> Vec<(RunId, Allowance)> {
         let turns = self.turns();
-        let timed = turns.runs.get(&run).and_then(|run| run.timed.as_ref());
-        timed.map(|timed| timed.allowance).unwrap_or_default()
+        let timed = |run| Some((run, turns.runs.get(&run)?.timed.as_ref()?.allowance));
+        runs.into_iter().filter_map(timed).collect()
     }
 
     /// What the run has used of processors so far, as its host reads it. The most that was said before its end is what it

@@ -11,6 +11,14 @@ use crate::convert::{MovesTuple, agent_id, input, labels_in, moves_out, parsed, 
 use crate::errors::{Raise, enter};
 use crate::kernel::Kernel;
 
+/// How long a run may be at work and how much it may have of processors, in milliseconds, where budgets bound that; and
+/// whether its processor time is counted.
+type AllowanceTuple = (Option<u64>, Option<u64>, bool);
+
+fn allowance_out(allowance: &core::Allowance) -> AllowanceTuple {
+    (allowance.time_ms, allowance.cpu_ms, allowance.counts_cpu)
+}
+
 #[pymethods]
 impl Kernel {
     #[pyo3(signature = (by, agent, input, labels, priority, *, tier="interactive", deadline_ms=None,
@@ -28,17 +36,18 @@ impl Kernel {
         deadline_ms: Option<u64>,
         duration_ms: Option<u64>,
         retry_of: Option<&str>,
-    ) -> PyResult<(String, u64, MovesTuple)> {
+    ) -> PyResult<(String, u64, MovesTuple, Option<AllowanceTuple>)> {
         let labels = labels_in(&self.core, &labels)?;
         let (by, agent, tier) = (principal(by)?, agent_id(agent)?, parsed(tier)?);
         let retry_of = retry_of.map(parsed).transpose()?;
         let urgency = core::Urgency { tier, priority: core::Priority(priority), deadline_ms, duration_ms };
         let begun = enter(py, || self.core.begin_attempt(by, agent, input, &labels, urgency, retry_of))?;
-        Ok((begun.run.to_string(), begun.seq, moves_out(&begun.moves)))
+        let allowance = begun.allowance.as_ref().map(allowance_out);
+        Ok((begun.run.to_string(), begun.seq, moves_out(&begun.moves), allowance))
     }
 
-    /// As `begin_run` of each `(agent, input)`, in one call: run ids, or in their place the error that refused one; and what
-    /// the host does now.
+    /// As `begin_run` of each `(agent, input)`, in one call: run ids, or in their place the error that refused one; what
+    /// the host does now; and the allowances of the runs that have one.
     #[pyo3(signature = (by, asks, labels, priority, *, tier="interactive", deadline_ms=None, duration_ms=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments: what is asked of the runs")]
     fn begin_runs<'py>(
@@ -51,7 +60,7 @@ impl Kernel {
         tier: &str,
         deadline_ms: Option<u64>,
         duration_ms: Option<u64>,
-    ) -> PyResult<(Bound<'py, PyList>, MovesTuple)> {
+    ) -> PyResult<(Bound<'py, PyList>, MovesTuple, Bound<'py, PyDict>)> {
         let (by, tier, labels) = (principal(by)?, parsed(tier)?, labels_in(&self.core, &labels)?);
         let parsed: Vec<_> =
             asks.iter().map(|(agent, input)| Ok((agent_id(agent)?, &input[..]))).collect::<PyResult<_>>()?;
@@ -64,7 +73,11 @@ impl Kernel {
                 Err(error) => runs.append(PyErr::from(Raise::from(error)).into_value(py))?,
             }
         }
-        Ok((runs, moves_out(&begun.moves)))
+        let allowances = PyDict::new(py);
+        for (run, allowance) in &begun.allowances {
+            allowances.set_item(run.to_string(), allowance_out(allowance))?;
+        }
+        Ok((runs, moves_out(&begun.moves), allowances))
     }
 
     /// Records how runs ended, each `(run, outcome, kind, text)`: the record to wait for, none where the log cannot write, and
@@ -80,13 +93,6 @@ impl Kernel {
             .collect::<PyResult<_>>()?;
         let (seq, moves) = py.detach(|| self.core.end_runs(&ended));
         Ok((seq, moves_out(&moves)))
-    }
-
-    /// How long the run may be at work and how much it may have of processors, in milliseconds, where budgets bound that;
-    /// and whether its processor time is counted.
-    fn run_allowance(&self, run: &str) -> PyResult<(Option<u64>, Option<u64>, bool)> {
-        let allowance = self.core.run_allowance(parsed(run)?);
-        Ok((allowance.time_ms, allowance.cpu_ms, allowance.counts_cpu))
     }
 
     fn run_used_cpu(&self, run: &str, cpu_ms: u64) -> PyResult<()> {
