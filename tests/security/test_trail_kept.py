@@ -19,6 +19,8 @@ from symbi.cli.main import main
 from symbi.errors import AuditError, ChainBrokenError, InputError
 
 SEALED = Path(__file__).parents[1] / "data" / "trail-v1-sealed"
+GROUPED = SEALED.with_name("trail-v2")
+FINGERPRINT = "185da06aee23bf1aa3f7bf099d064b2b"  # of the seed 32 times 01
 SEGMENT = "000000000000.jsonl"
 
 
@@ -99,6 +101,25 @@ def test_a_trail_of_the_sealed_form_before_is_read_by_both() -> None:
         pytest.skip("the program zstd is not here: apt-get install zstd")
     assert (ours(SEALED), page(SEALED)) == (None, None)
     assert symbi.AuditLog.open(SEALED).last(1)[0].seq == 21
+
+
+def test_a_trail_of_the_first_groups_is_read_verified_and_gone_on_with(tmp_path: Path) -> None:
+    versions = [
+        json.loads(line)["v"] for line in (GROUPED / SEGMENT).read_text(encoding="utf-8").splitlines()
+    ]
+    assert set(versions) == {1, 2}
+    kept = symbi.AuditLog.open(GROUPED)
+    assert kept.verify(key=FINGERPRINT).records == len(versions)
+    assert verify_trail.verify(GROUPED, FINGERPRINT)["records"] == len(versions)
+    assert kept.prove(4).check(FINGERPRINT).event.details["text"] == 'é 😀 \\ "'
+    again = tmp_path / "trail"
+    shutil.copytree(GROUPED, again)
+    (tmp_path / "trail.key").write_text("01" * 32 + "\n")
+    (tmp_path / "trail.key").chmod(0o600)
+    with symbi.AuditLog.open(again, "a", signing="group") as log:
+        log.append_many(_events(2))
+    assert (ours(again), page(again)) == (None, None)
+    assert symbi.AuditLog.open(again).verify(checkpoint=kept.checkpoint()).records == len(versions) + 3
 
 
 def _aged(directory: Path) -> None:
