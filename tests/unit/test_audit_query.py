@@ -12,6 +12,7 @@ from symbi.audit import AuditEvent, AuditStream, Gap
 from symbi.errors import ChainBrokenError, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -135,6 +136,37 @@ def test_as1_a_stream_hands_out_every_record_once_and_in_order(tmp_path: Path) -
 
     with _fill(tmp_path / "trail") as log:
         assert asyncio.run(asyncio.wait_for(follow(log), 20)) == list(range(44))
+
+
+def test_as3_the_loop_is_not_kept_busy_by_a_stream_whose_consumer_is(tmp_path: Path) -> None:
+    turns, called = 300, 0
+
+    async def follow(log: AuditLog) -> int:
+        loop = asyncio.get_running_loop()
+        add_reader = loop.add_reader
+
+        def counted(fd: int, callback: Callable[[], object]) -> None:
+            def count() -> None:
+                nonlocal called
+                called += 1
+                callback()
+
+            add_reader(fd, count)
+
+        loop.add_reader = counted  # type: ignore[assignment, method-assign]
+        async with aclosing(aiter(log.stream(from_seq=2))) as stream:  # type: ignore[type-var]
+            async for event in stream:
+                assert isinstance(event, AuditEvent)
+                if event.details["number"] == 1:
+                    return called
+                log.append("note", "late", {"number": 1})  # the directory changes while the consumer is busy
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+        raise AssertionError("a stream has no end")
+
+    with AuditLog.open(tmp_path / "trail", "a") as log:
+        log.append("note", "early", {"number": 0})
+        assert 0 < asyncio.run(asyncio.wait_for(follow(log), 20)) < turns // 5, "once for each change"
 
 
 def test_as1_who_is_too_slow_is_told_exactly_what_is_missing_and_finds_it_in_the_log(tmp_path: Path) -> None:

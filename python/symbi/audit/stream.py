@@ -13,6 +13,7 @@ Not here: how far behind is too far (`behind_max`), queries over the past (`symb
 Invariants
 - AS1 every record is, once and in order, handed out, told in a `Gap`, or not asked for by the filters.
 - AS2 what is handed out is durable.
+- AS3 the loop is woken once for a change of the directory, however long the consumer takes with what it was handed.
 """
 
 from __future__ import annotations
@@ -100,8 +101,13 @@ class AuditStream:
     async def __aiter__(self) -> AsyncIterator[AuditEvent | Gap]:
         loop = asyncio.get_running_loop()
         bell, rung = _Bell(self._directory), asyncio.Event()
+
+        def ring() -> None:
+            bell.quiet()  # the notice stays readable until it is read: the loop would come back at every turn (AS3)
+            rung.set()
+
         if bell.fd is not None:
-            loop.add_reader(bell.fd, rung.set)
+            loop.add_reader(bell.fd, ring)
         try:
             while True:
                 bell.quiet()
