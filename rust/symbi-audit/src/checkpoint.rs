@@ -6,6 +6,7 @@
 //! Invariants
 //! - CP1 the origin is `symbi-audit/` and the log's id: a checkpoint of one log is none of another.
 //! - CP2 it is signed by the key whose turn it is after its last record, or that signed this record.
+//! - CP3 of a witness' answer that line is kept which was checked, and no other.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +16,7 @@ use symbi_types::LogId;
 
 use crate::chain;
 use crate::merkle::Hash;
-use crate::note::{Note, NoteError, NoteSignature, PLAIN, VerifierKey, fault};
+use crate::note::{Note, NoteError, PLAIN, VerifierKey, fault};
 
 /// Before the log's id in an origin.
 const ORIGIN: &str = "symbi-audit/";
@@ -111,15 +112,14 @@ impl Checkpoint {
     pub fn add_cosignatures(&mut self, lines: &str, witness: &VerifierKey) -> Result<u64, NoteError> {
         let answered: Self = format!("{}\n{lines}", self.note.text).parse()?;
         let time_s = answered.check_witness(witness)?;
-        let own = answered.note.signatures.iter().find(|line| line.name == witness.name());
-        own.into_iter().for_each(|line: &NoteSignature| self.note.add(line.clone()));
+        answered.note.of(witness).for_each(|line| self.note.add(line.clone())); // CP3: `check` saw that there is one
         Ok(time_s)
     }
 
-    /// The lines of one signer, as a witness answers them.
+    /// The line of one key, as a witness answers it.
     #[must_use]
-    pub fn signature_lines(&self, name: &str) -> String {
-        self.note.signatures.iter().filter(|line| line.name == name).map(ToString::to_string).collect()
+    pub fn signature_lines(&self, signer: &VerifierKey) -> String {
+        self.note.of(signer).map(ToString::to_string).collect()
     }
 
     /// Names of those who signed, the log's own first as it stands.
@@ -199,7 +199,7 @@ mod tests {
         let mut copy = made.clone();
         copy.cosign("w.example/1", &key(2), 100);
         let witness = VerifierKey::witness("w.example/1", key(2).public()).unwrap();
-        let lines = copy.signature_lines("w.example/1");
+        let lines = copy.signature_lines(&witness);
         assert_eq!(made.add_cosignatures(&lines, &witness), Ok(100));
         assert_eq!(made.check_witness(&witness), Ok(100));
         assert!(made.check(&key(1).public()).is_ok());
@@ -208,6 +208,26 @@ mod tests {
         let mut other = Checkpoint::sign(LogId([7; 16]), 43, [9; 32], &key(1));
         assert!(other.add_cosignatures(&lines, &witness).is_err(), "lines of another checkpoint");
         assert!(!other.merge(&made));
+    }
+
+    #[test]
+    fn cp3_what_is_kept_of_an_answer_is_the_line_that_was_checked() {
+        let mut made = Checkpoint::sign(LogId([7; 16]), 42, [9; 32], &key(1));
+        let witness = VerifierKey::witness("w.example/1", key(2).public()).unwrap();
+        // Lines under the witness' name that are not its own: another's, and the witness' without a time.
+        let mut copy = made.clone();
+        copy.cosign("w.example/1", &key(3), 7);
+        copy.note.sign("w.example/1", &key(2));
+        let strange: String = copy.note.signatures.iter().skip(1).map(ToString::to_string).collect();
+        assert_eq!(strange.lines().count(), 2);
+        copy.cosign("w.example/1", &key(2), 100);
+        let lines = copy.signature_lines(&witness);
+        assert_eq!(lines.lines().count(), 1, "a witness answers its own line, none that it was sent");
+        assert_eq!(made.add_cosignatures(&format!("{strange}{lines}"), &witness), Ok(100));
+        assert_eq!(made.check_witness(&witness), Ok(100));
+        assert_eq!(made.signers().count(), 2, "the log's and the witness', and nothing that nobody checked");
+        assert!(made.add_cosignatures(&strange, &witness).is_err());
+        assert_eq!(made.check_witness(&witness), Ok(100));
     }
 
     #[test]

@@ -192,10 +192,15 @@ impl Note {
         self.signatures.push(signature);
     }
 
+    /// The lines that are this key's, by name and hash (N1).
+    pub(crate) fn of(&self, key: &VerifierKey) -> impl Iterator<Item = &NoteSignature> {
+        let id = key.id();
+        self.signatures.iter().filter(move |line| line.name == key.name && line.id == id)
+    }
+
     /// Checks the line of this key (N1); answers the time of a witness.
     pub(crate) fn check(&self, key: &VerifierKey) -> Result<Option<u64>, NoteError> {
-        let id = key.id();
-        let mut lines = self.signatures.iter().filter(|line| line.name == key.name && line.id == id);
+        let mut lines = self.of(key);
         let Some(line) = lines.next() else { return fault(format!("`{}` did not sign it", key.name)) };
         if lines.next().is_some() {
             return fault(format!("`{}` signed it twice", key.name));

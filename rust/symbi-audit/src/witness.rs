@@ -147,7 +147,7 @@ impl Witness {
         last.insert(checkpoint.log_id().0, checkpoint.clone());
         drop(last);
         checkpoint.cosign(&self.name, &self.key, time_s);
-        Ok(checkpoint.signature_lines(&self.name))
+        Ok(checkpoint.signature_lines(&self.verifier_key()))
     }
 
     fn keep(&self, name: &str, checkpoint: &Checkpoint) -> std::io::Result<()> {
