@@ -325,7 +325,7 @@ def canonical_address(text: str) -> tuple[str, str, str]:
 def starter_policies() -> list[str]:
     """Names of the starter policies."""
 
-_Verified: TypeAlias = tuple[int, str, str]
+_Verified: TypeAlias = tuple[int, str, str, int]
 # Of a flip: number, microseconds, principal, action, resource, was, now, cause, rule.
 _Flip: TypeAlias = tuple[int, int, str, str, str, str, str, str, str | None]
 _Counts: TypeAlias = list[tuple[str, int]]
@@ -341,7 +341,7 @@ def policy_what_if(
     threads: int = ...,
     passphrase: bytes | None = ...,
 ) -> tuple[_Verified, int, list[_Flip], int, _Counts]:
-    """A trail's operations decided again under a set: (records, head, level), how many, those that fall
+    """A trail's operations decided again under a set: (records, head, level, complete_to), how many, those that fall
     differently, how many those are, what could not be decided."""
 
 def policy_learn(
@@ -353,7 +353,8 @@ def policy_learn(
     threads: int = ...,
     passphrase: bytes | None = ...,
 ) -> tuple[_Verified, str, int, int, _Counts]:
-    """Policies proposed from a trail: (records, head, level), Cedar, rules, operations, what was not read."""
+    """Policies proposed from a trail: (records, head, level, complete_to), Cedar, rules, operations, what was not
+    read."""
 
 def forked() -> None:
     """This process is a child that was forked off just now: what was opened before may not seal here."""

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -149,6 +150,53 @@ def test_rh1_rh2_no_text_of_a_trail_stands_in_the_page_unescaped(tmp_path: Path)
     for bad in ("<img", "<script", "<i>", "<u>", "<em>", "http://", "https://", "url("):
         assert bad not in page, bad
     assert "&lt;img src=" in page
+
+
+def test_rp4_a_checkpoint_of_a_part_is_told_as_that_part_and_is_no_evidence_that_nothing_is_missing(
+    tmp_path: Path,
+) -> None:
+    framework = tmp_path / "complete.toml"
+    framework.write_text(
+        'name = "c"\ntitle = "C"\n[[control]]\nid = "H1"\ntitle = "t"\n'
+        'evidence = [{ says = "nothing is missing: {verified}", fact = "complete" }]\n'
+    )
+    with _trail_of(tmp_path / "trail", 3) as log:
+        middle = log.append("note", "a", {})  # waits for the disk, so what follows is later
+        early = log.checkpoint()
+        log.append_many([("operation.denied", "a", {})] * 500)
+    part = report(log, load(framework), key=log.fingerprint, checkpoints=[early.text])
+    (control,) = part.controls
+    assert (control.status, part.vouched) == ("gap", False)
+    assert control.findings[0].says == "nothing is missing: 506 records, complete for the first 6"
+    page = part.to_html()
+    assert "no checkpoint vouches for records 6 to 505" in page
+    assert "records verified: complete</span>" not in page
+    assert "506 records, complete for the first 6" in part.to_csv()
+    # Of a time that the checkpoint covers nothing is missing, however the trail went on.
+    before = report(log, load(framework), until=middle.timestamp, checkpoints=[early.text])
+    assert (before.controls[0].status, before.vouched) == ("evidence", True)
+    just_after = report(
+        log, load(framework), until=middle.timestamp + timedelta(microseconds=1), checkpoints=[early.text]
+    )
+    assert just_after.controls[0].status == "gap", "records of that time may have come after the checkpoint"
+    whole = report(log, load(framework), checkpoints=[log.checkpoint().text])
+    assert whole.controls[0].findings[0].says == "nothing is missing: 506 records, complete"
+    assert whole.controls[0].status == "evidence"
+    with (tmp_path / "trail" / "000000000000.jsonl").open("ab") as segment:
+        segment.write(b'{"v":1,')
+    torn = report(log, load(framework), checkpoints=[log.checkpoint().text])
+    assert torn.controls[0].status == "gap", "nobody vouches for the last bytes"
+
+
+def test_rp4_records_signed_with_a_key_that_others_had_are_no_evidence_of_who_signed(tmp_path: Path) -> None:
+    with _trail_of(tmp_path / "trail", 3) as log:
+        root, (seq, _) = log.fingerprint, log.rotate()
+        log.mark_compromised(root, seq - 1, reason="a test")
+    found = report(log, load(_house(tmp_path)), key=root, checkpoints=[log.checkpoint().text])
+    assert found.verification is not None
+    assert found.verification.distrusted
+    assert found.controls[3].status == "gap"
+    assert f"{seq - 1} to {seq} signed with a key that others had" in found.controls[2].findings[2].says
 
 
 def test_only_the_period_counts(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ __all__ = ["FACTS", "Control", "Framework", "Item", "built_in", "load"]
 FACTS = {
     "verified": "the trail verified",
     "authentic": "and it was signed by the key whose fingerprint was given",
-    "complete": "and a checkpoint that was kept elsewhere vouches for it",
+    "complete": "and checkpoints that were kept elsewhere vouch for every record of the report's time",
     "covers_days": "it reaches back so many days",
 }
 _FILTERS = {

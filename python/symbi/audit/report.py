@@ -14,6 +14,8 @@ Invariants
 - RP2 a control is `evidence` only where each item that it requires was found; where none was, it is a `gap`.
 - RP3 an event that a sentence names stands in the report, with its line and, as far as a checkpoint covers it, its
   proof.
+- RP4 the fact `complete` is found only where checkpoints that were kept elsewhere cover every record of the report's
+  time; one that covers a part is told as that part.
 """
 
 from __future__ import annotations
@@ -93,6 +95,7 @@ class Report:
         begins: The time of the trail's first record.
         series: Activity and refusals over time.
         events: The records that sentences name, by number.
+        vouched: A checkpoint that was kept elsewhere covers every record of the report's time (RP4).
         proofs: Their proofs, as far as the checkpoint covers them.
         checkpoint: The checkpoint that the proofs lead to; empty without one.
     """
@@ -110,6 +113,7 @@ class Report:
     controls: tuple[Judged, ...]
     key_given: bool
     begins: datetime
+    vouched: bool = False
     series: tuple[Series, ...] = ()
     events: dict[int, AuditEvent] = field(default_factory=dict)
     proofs: dict[int, str] = field(default_factory=dict)
@@ -136,6 +140,9 @@ class Report:
                 "level": found.level,
                 "records": found.records,
                 "complete_to": found.complete_to,
+                "tail_bytes": found.tail_bytes,
+                "pruned": found.pruned,
+                "distrusted": [[records.start, records.stop] for records in found.distrusted],
                 "head": found.head,
             },
             "framework": self.framework.name,
@@ -181,7 +188,7 @@ class Report:
         rows = csv.writer(out, lineterminator="\n")
         found = self.verification
         word = "verified" if found is not None else f"NOT VERIFIED: {self.broken}"
-        level = found.level if found is not None else ""
+        level = str(found) if found is not None else ""
         rows.writerow(["framework", "control", "title", "status", "sentence", "found", "count", "events"])
         rows.writerow([self.framework.name, "", "the trail", word, level, found is not None, "", ""])
         for one in self.controls:
@@ -261,6 +268,7 @@ def report(
         told.controls = tuple(Judged(one, "unverified", ()) for one in framework.controls)
         return told
     told.verification = verification_of(counts)
+    told.vouched = _is_vouched(log, told.verification, end)
     told.series = (
         Series("records", tuple(tallies[-2][2])),
         Series("refused", tuple(tallies[-1][2])),
@@ -315,10 +323,19 @@ def _judge(control: Control, told: Report, counted: Any) -> Judged:
     return Judged(control, status, tuple(findings))
 
 
+def _is_vouched(log: AuditLog, found: Verification, end: int) -> bool:
+    """RP4. Times never go back: where the last record of a checkpoint is not before the end, so is none after it."""
+    if not found.lacks:
+        return True
+    if not found.complete_to or any(records.start < found.complete_to for records in found.distrusted):
+        return False
+    last = log.at(found.complete_to - 1)
+    return last is not None and _us(last.timestamp) >= end
+
+
 def _finding(item: Item, told: Report, held: bool, count: int | None, events: tuple[int, ...]) -> Finding:
     found = told.verification
-    verified = f"{found.records:,} records, {found.level}" if found is not None else ""
-    says = item.says.format(count=f"{count or 0:,}", verified=verified)
+    says = item.says.format(count=f"{count or 0:,}", verified="" if found is None else str(found))
     return Finding(says, item.required, held, count, events)
 
 
@@ -330,13 +347,9 @@ def _fact(item: Item, told: Report) -> tuple[bool, int | None, tuple[int, ...]]:
     if item.fact == "verified":
         return True, None, ends
     if item.fact == "authentic":
-        return told.key_given, None, ends
+        return told.key_given and not found.distrusted, None, ends
     if item.fact == "complete":
-        return (
-            found.level == "complete",
-            int(found.level == "complete"),
-            (found.complete_to - 1,)[: found.complete_to],
-        )
+        return told.vouched, int(told.vouched), (found.complete_to - 1,)[: found.complete_to]
     days = (told.made - told.begins).total_seconds() / _DAY_S
     return days >= item.days, None, ends
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from symbi.audit.event import AuditEvent
     from symbi.audit.report import Finding, Judged, Report
+    from symbi.audit.verification import Verification
 
 __all__ = ["page_of"]
 
@@ -90,7 +91,7 @@ def _summary(report: Report) -> Iterator[str]:
         ]
     else:
         tiles = [
-            ("proof", f"{found.records:,}", f"records verified: {found.level}"),
+            ("proof", f"{found.records:,}", f"records verified: {_level(found)}"),
             ("evidence", f"{count['evidence']}", "controls with evidence"),
             ("partial", f"{count['partial']}", "with a part of it"),
             ("gap", f"{count['gap']}", "gaps"),
@@ -108,8 +109,16 @@ def _summary(report: Report) -> Iterator[str]:
         "complete": f"The first {found.complete_to:,} records are those of a checkpoint that was kept elsewhere: "
         "none was cut off, changed or signed anew.",
     }[found.level]
+    if found.level == "complete" and found.lacks:
+        said += f" Not more than that: {found.lacks}."
     yield f'<p class="lead verdict">{_e(said)} Log <code>{_e(report.log_id)}</code>, key '
     yield f"<code>{_e(report.fingerprint)}</code>, head <code>{_e(found.head)}</code>.</p>"
+
+
+def _level(found: Verification) -> str:
+    if found.level == "complete" and found.complete_to < found.records:
+        return f"complete for the first {found.complete_to:,}"
+    return found.level
 
 
 def _anchor(control: str) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from symbi import _core
 
-__all__ = ["Verification", "verification_of"]
+__all__ = ["Verification", "ranges_of", "verification_of", "word_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,38 @@ class Verification:
     witnessed: tuple[datetime, datetime] | None = None
     pruned: int = 0
     distrusted: tuple[range, ...] = ()
+
+    @property
+    def lacks(self) -> str:
+        """What keeps a checkpoint's word from reaching the last byte; empty where nothing does."""
+        if self.tail_bytes:
+            return f"{self.tail_bytes} bytes after the last record belong to none"
+        if self.distrusted:
+            return f"records {ranges_of(self)} are signed with a key that others had"
+        if self.first > self.pruned or self.complete_to < self.records:
+            return f"no checkpoint vouches for records {self.complete_to} to {self.records - 1}"
+        return ""
+
+    def __str__(self) -> str:
+        """In a few words, that claim no more than holds."""
+        said = word_of(self.records, self.level, self.complete_to)
+        if self.pruned:
+            said += f"; the first {self.pruned:,} were pruned"
+        if self.distrusted:
+            said += f"; {ranges_of(self)} signed with a key that others had"
+        return said
+
+
+def ranges_of(found: Verification) -> str:
+    """The records that are distrusted."""
+    return ", ".join(f"{records.start} to {records.stop - 1}" for records in found.distrusted)
+
+
+def word_of(records: int, level: str, complete_to: int) -> str:
+    """How many records and how far the word goes: `complete` alone only where a checkpoint covers all of them."""
+    if level == "complete" and complete_to < records:
+        return f"{records:,} records, complete for the first {complete_to:,}"
+    return f"{records:,} records, {level}"
 
 
 def verification_of(found: _core._AuditVerified) -> Verification:

@@ -154,6 +154,7 @@ def _span(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _what_if(options: argparse.Namespace) -> int:
+    from symbi.audit.verification import word_of
     from symbi.policy.history import what_if
 
     found = what_if(options.data, options.policies, **_span(options))
@@ -166,7 +167,9 @@ def _what_if(options: argparse.Namespace) -> int:
         ]
         output.print_json({**asdict(found), "flips": flips, "unexpected": len(surprises)})
         return exits.FINDING if surprises or found.flipped > len(found.flips) else exits.DONE
-    made = f"{found.decided} decisions of {found.records} records ({found.level}) made again"
+    made = (
+        f"{found.decided} decisions of {word_of(found.records, found.level, found.complete_to)}, made again"
+    )
     lines = [f"{made}: {found.flipped} fall differently"]
     for reason, count in found.undecidable.items():
         lines.append(f"  undecidable: {reason.replace('_', ' ')}: {count}")
@@ -191,6 +194,7 @@ def _flip(flip: Flip) -> str:
 
 
 def _learn(options: argparse.Namespace) -> int:
+    from symbi.audit.verification import word_of
     from symbi.policy.history import learn
 
     found = learn(options.data, **_span(options))
@@ -198,9 +202,8 @@ def _learn(options: argparse.Namespace) -> int:
         output.print_json(asdict(found))
         return exits.DONE
     sys.stdout.write(found.text)
-    output.note(
-        f"{found.rules} rules cover {found.operations} operations of {found.records} records ({found.level})"
-    )
+    word = word_of(found.records, found.level, found.complete_to)
+    output.note(f"{found.rules} rules cover {found.operations} operations of {word}")
     for reason, count in found.undecidable.items():
         output.warn(f"{count} operations could not be read ({reason.replace('_', ' ')}): no rule covers them")
     return exits.DONE

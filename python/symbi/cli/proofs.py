@@ -188,7 +188,7 @@ def _verify(options: argparse.Namespace) -> int:
                     f"  {path}: up to record {error.seq - 1} nothing is wrong; from there nothing is vouched for"
                 )
         return exits.FINDING
-    missing = _missing(found) if options.strict else ""
+    missing = found.lacks if options.strict else ""
     if options.json:
         output.print_json(
             _verified(path, found) | ({"verified": False, "reason": missing} if missing else {})
@@ -198,17 +198,6 @@ def _verify(options: argparse.Namespace) -> int:
         if missing:
             output.note(f"{output.paint('not complete', 'red', sys.stderr)}: {missing}")
     return exits.FINDING if missing else exits.DONE
-
-
-def _missing(found: Verification) -> str:
-    """What keeps the word from reaching the last byte."""
-    if found.tail_bytes:
-        return f"{found.tail_bytes} bytes after the last record belong to none"
-    if found.distrusted:
-        return f"records {_ranges(found)} are signed with a key that others had"
-    if found.first > found.pruned or found.complete_to < found.records:
-        return f"no checkpoint vouches for records {found.complete_to} to {found.records - 1}"
-    return ""
 
 
 def _verified(path: Path, found: Verification) -> dict[str, Any]:
@@ -231,11 +220,9 @@ def _verified(path: Path, found: Verification) -> dict[str, Any]:
     }
 
 
-def _ranges(found: Verification) -> str:
-    return ", ".join(f"{records.start} to {records.stop - 1}" for records in found.distrusted)
-
-
 def _lines(path: Path, found: Verification) -> list[str]:
+    from symbi.audit.verification import ranges_of
+
     which = f"{found.records} records" if not found.first else f"records {found.first} to {found.records - 1}"
     if found.pruned and found.first == found.pruned:
         which += " (those before were pruned: their hashes are kept, their content is gone)"
@@ -256,7 +243,7 @@ def _lines(path: Path, found: Verification) -> list[str]:
     ]
     if found.distrusted:
         word = (
-            f"records {_ranges(found)} are signed with a key that others had: their signature shows nothing"
+            f"records {ranges_of(found)} are signed with a key that others had: their signature shows nothing"
         )
         lines.append(f"  {output.paint('not to be trusted', 'red')}: {word}")
     if found.witnessed is not None:

@@ -67,7 +67,9 @@ class WhatIf:
     Attributes:
         records: Of the trail, all of which verified.
         head: The link of the last, 64 hex digits.
-        level: How far the verification's word goes: `consistent` or `authentic`.
+        level: How far the verification's word goes: `consistent`, `authentic`, or `complete` for the
+            first `complete_to`.
+        complete_to: How many records the checkpoint that was given vouches for; 0 without one.
         decided: Decisions that were made again.
         flips: Those that fall differently, in order, at most 10,000.
         flipped: How many those are in all.
@@ -78,6 +80,7 @@ class WhatIf:
     records: int
     head: str
     level: str
+    complete_to: int
     decided: int
     flips: tuple[Flip, ...]
     flipped: int
@@ -91,6 +94,7 @@ class Learned:
     records: int
     head: str
     level: str
+    complete_to: int
     text: str
     rules: int
     operations: int
@@ -128,7 +132,7 @@ def what_if(
     Cost: one pass over the whole trail, without the GIL; `symbi bench decide` has its rates.
     """
     texts = read_policies(policies)
-    (records, head, level), decided, flips, flipped, undecidable = _core.policy_what_if(
+    (records, head, level, complete_to), decided, flips, flipped, undecidable = _core.policy_what_if(
         data,
         trail or data / "trail",
         list(texts.sources),
@@ -140,7 +144,7 @@ def what_if(
         key_passphrase(),
     )
     told = tuple(Flip(flip[0], _EPOCH + timedelta(microseconds=flip[1]), *flip[2:]) for flip in flips)
-    return WhatIf(records, head, level, decided, told, flipped, dict(undecidable))
+    return WhatIf(records, head, level, complete_to, decided, told, flipped, dict(undecidable))
 
 
 def learn(
@@ -155,7 +159,7 @@ def learn(
 ) -> Learned:
     """Proposes the least policies that allow every operation that was allowed or let through. Arguments, errors and
     cost as for `what_if`."""
-    (records, head, level), text, rules, operations, undecidable = _core.policy_learn(
+    (records, head, level, complete_to), text, rules, operations, undecidable = _core.policy_learn(
         data,
         trail or data / "trail",
         (_microseconds(since), _microseconds(until)),
@@ -164,7 +168,7 @@ def learn(
         threads,
         key_passphrase(),
     )
-    return Learned(records, head, level, text, rules, operations, dict(undecidable))
+    return Learned(records, head, level, complete_to, text, rules, operations, dict(undecidable))
 
 
 def _microseconds(time: datetime | None) -> int | None:

@@ -11,8 +11,8 @@ use symbi_kernel::{FlipCause, Replay, ReplayError, Undecidable};
 use crate::errors::{Raise, enter};
 use crate::explain::{Named, compile};
 
-/// `(records, head, level)`
-type Verified = (u64, String, &'static str);
+/// `(records, head, level, complete_to)`
+type Verified = (u64, String, &'static str, u64);
 /// `(seq, timestamp_us, principal, action, resource, was, now, cause, rule)`
 type Flipped = (u64, u64, String, String, String, String, String, &'static str, Option<String>);
 /// `(reason, count)`
@@ -28,7 +28,7 @@ impl From<ReplayError> for Raise {
 }
 
 fn verified(found: &symbi_audit::Verification) -> Verified {
-    (found.records, found.head.clone(), found.level.as_str())
+    (found.records, found.head.clone(), found.level.as_str(), found.complete_to)
 }
 
 fn counts(found: std::collections::BTreeMap<Undecidable, u64>) -> Counts {
