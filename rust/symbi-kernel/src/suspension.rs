@@ -176,7 +176,9 @@ impl Kernel {
         };
         let asked = Asked { agent: Some(agent), ..self.ask(by, "agent.resume", resource)? };
         let granted = self.decide(&asked)?;
-        let causes = held.and(holds).names();
+        // What was decided on and is recorded, and no more: a hold that comes meanwhile stays (K76).
+        let holds = held.and(holds);
+        let causes = holds.names();
         let (_, seq) = self.record_internal(&asked, granted, |details| details.strings("cleared", causes))?;
         let mut told = Moves::default();
         let (cleared, moves) = self.turn(|turns, agents| clear(turns, agents, agent, holds, &mut told));

@@ -324,3 +324,36 @@ fn k25_threads_that_do_everything_at_once_come_to_an_end() {
     kernel.close().unwrap();
     world.verify();
 }
+
+#[test]
+fn k76_a_hold_that_comes_while_others_are_let_go_stays() {
+    let mut world = World::open_to_all().on_stalling_disk();
+    let kernel = world.kernel();
+    let (one, idle) = (agent(&kernel, "a"), agent(&kernel, "b"));
+    run(&kernel, one);
+    kernel.suspend_agent(OPERATOR, one, Cause::OperatorHold).unwrap();
+    settle_disk(&kernel, idle);
+    let stalled = world.stall();
+    std::thread::scope(|scope| {
+        // Somebody else fills the buffer, so that what is decided waits there for its record.
+        scope.spawn(|| (0..400).for_each(|_| drop(kernel.clone_agent(Principal::Host, idle))));
+        while kernel.records_waiting() < 200 {
+            std::thread::yield_now();
+        }
+        let let_go = scope.spawn(|| kernel.resume_agent(OPERATOR, one));
+        (0..20_000).for_each(|_| std::thread::yield_now());
+        kernel.suspend_agent(OPERATOR, one, Cause::PolicyViolation).unwrap();
+        drop(stalled);
+        let_go.join().unwrap().unwrap();
+    });
+    kernel.drain();
+    settle_disk(&kernel, idle);
+    let operations = world.of_type("operation");
+    let resumed = operations.iter().map(details).find(|one| one["action"] == "agent.resume").unwrap();
+    let both = resumed["cleared"].as_array().unwrap().len() == 2;
+    assert_eq!(
+        kernel.agent_state(one) == Some(State::Suspended),
+        !both,
+        "K76: what was let go is what is recorded"
+    );
+}
