@@ -100,12 +100,13 @@ impl Kernel {
                 return Err(OperatorError::Policies(diagnostics));
             }
         };
+        // What would fall is told against those that are replaced, whatever was put in force meanwhile.
+        let one_after_the_other = lock(&self.changing_policies);
         let (sampled, flips) = self.compare(&self.policies().engine, &active.engine);
         if flips_max.is_some_and(|most| most < flips.len()) {
             self.undo(&granted.held()); // K21
             return Err(OperatorError::Flips(flips));
         }
-        let one_after_the_other = lock(&self.changing_policies);
         let before = self.policy_digest();
         let (_, seq) = self
             .record_internal(&asked, granted, |details| {

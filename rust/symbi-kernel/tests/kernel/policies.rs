@@ -144,3 +144,29 @@ fn k20_no_policy_means_agents_and_messages_and_nothing_external() {
         symbi_kernel::SandboxAsk { tier: SecurityTier::Gvisor, network: true, writable: false, spec: vec![] };
     assert!(kernel.begin_sandbox(Principal::Host, Some(one), open).is_err(), "K20");
 }
+
+#[test]
+fn k35_what_would_fall_otherwise_is_counted_against_the_policies_that_are_replaced() {
+    let mut world = World::open_to_all().on_stalling_disk();
+    let kernel = world.kernel();
+    let idle = agent(&kernel, "a"); // the first decision is always in the sample
+    settle_disk(&kernel, idle);
+    let closed = format!("{OPEN}\nforbid(principal, action == Action::\"agent.create\", resource);");
+    let stalled = world.stall();
+    let changed = std::thread::scope(|scope| {
+        let closing = scope.spawn(|| kernel.load_policies(OPERATOR, &policies(&closed, &[])));
+        while kernel.records_waiting() == 0 {
+            std::thread::yield_now();
+        }
+        let opening = scope.spawn(|| kernel.change_policies(OPERATOR, &policies(OPEN, &[]), Some(0)));
+        (0..20_000).for_each(|_| std::thread::yield_now());
+        drop(stalled);
+        closing.join().unwrap().unwrap();
+        opening.join().unwrap()
+    });
+    let Err(OperatorError::Flips(flips)) = changed else { panic!("K35: agents may be made again") };
+    assert_eq!(
+        (flips[0].action.as_str(), flips[0].before, flips[0].after),
+        ("agent.create", "deny", "allow")
+    );
+}
