@@ -90,7 +90,7 @@ async def hears(ctx: symbi.AgentContext) -> list:
 
 
 @pytest.mark.asyncio
-async def test_w3_who_stops_listening_in_a_sandbox_leaves_the_rest_too(tmp_path: Path) -> None:
+async def test_wc3_who_stops_listening_in_a_sandbox_leaves_the_rest_too(tmp_path: Path) -> None:
     file = tmp_path / "hears.py"
     file.write_text(SANDBOXED)
     async with symbi.Runtime.open(data=tmp_path / "data", mode="development") as rt:

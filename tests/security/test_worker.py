@@ -56,7 +56,7 @@ def ask(operation, arguments, **more):
     say({"type": "call", "id": 1, "operation": operation, "arguments": arguments, **more})
     return hear()
 
-say({"type": "ready", "version": 1, "declares": None})
+say({"type": "ready", "version": 2, "declares": None})
 run = hear()
 given = run["input"]
 mode = given["mode"]
@@ -89,7 +89,7 @@ if mode == "flood":
     say({"type": "result", "run": run["run"], "value": [len(seen), len(set(seen))]})
     time.sleep(60)
 if mode == "ready-again":
-    say({"type": "ready", "version": 1, "declares": {"name": "another"}})
+    say({"type": "ready", "version": 2, "declares": {"name": "another"}})
     say({"type": "broken", "kind": "X", "message": "late"})
     say({"type": "result", "run": run["run"], "value": "ok"})
     time.sleep(60)

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
     from symbi.agents.mail import Message
 
-__all__ = ["CHANNEL_VERSION", "Channel", "decode", "encode", "plain"]
+__all__ = ["CALLS_MAX", "CHANNEL_VERSION", "Channel", "decode", "encode", "plain"]
 
-CHANNEL_VERSION: Final = 1
+CHANNEL_VERSION: Final = 2
 """Both ends say it first; they come from one package, so that a difference is a mixed installation."""
+
+CALLS_MAX: Final = 256
+"""Calls of one worker under way. It waits itself before it asks for more; of one that does not, nothing more is read,
+which is the back-pressure."""
 
 DEPTH_MAX: Final = 64
 """Nesting of a line. A deeper one is hostile or a mistake."""

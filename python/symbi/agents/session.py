@@ -5,10 +5,13 @@ not trusted; one that is not ours ends the worker.
 Not here: starting the sandbox (`symbi.sandbox`), deciding (`dispatch`, the kernel).
 
 Invariants
-- SE1 each call is answered once, in any order; at most `CALLS_MAX` of one agent are under way.
+- SE1 each call is answered once, in any order, however long its answer is; at most `CALLS_MAX` of one agent are under
+  way.
 - SE2 a run ends once: by its result, its failure, its worker's end, or its cancellation.
 - SE3 a worker whose run was ended from outside serves no other: its memory holds what nobody else may get.
 - SE5 what it asks for, and what it yields, waits at the gate of its run while that is held.
+- SE6 a call that its worker took back, or whose run is over, is cancelled as one of an agent in this process is, and
+  answered as an error; what it had yielded by then is its answer all the same. Outside of a run nothing is done.
 - SE4 an agent that was read from its file (`entry`) declares, when it is imported, what was read; or it does not start.
 """
 
@@ -18,9 +21,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
-from symbi.agents.channel import CHANNEL_VERSION, decode, encode
-from symbi.errors import AgentError, PolicyDenied, SandboxError, SandboxLimitError, SymbiError
+from symbi.agents.channel import CALLS_MAX, CHANNEL_VERSION, decode, encode
+from symbi.errors import AgentError, LifecycleError, PolicyDenied, SandboxError, SandboxLimitError, SymbiError
 from symbi.runtime.holding import GATE
+from symbi.sandbox.base import LINE_BYTES_MAX
 
 if TYPE_CHECKING:
     from symbi.agents.dispatch import Dispatcher
@@ -29,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Session", "error_shape"]
 
-CALLS_MAX = 256
-"""Calls of one worker under way; past it the pipe is not read, which is the back-pressure."""
+PIECE_BYTES: Final = LINE_BYTES_MAX // 4 * 3 - 1_024
+"""Of an answer that is longer than a line: what fits into one as base64, with its frame."""
 
 READY_S = 20.0
 """Seconds from the first process to the worker's `ready`: a cold interpreter with numpy under gVisor takes two."""
@@ -53,6 +57,24 @@ def error_shape(error: Exception) -> dict[str, Any]:
     return {"class": "SymbiError", "message": "the runtime could not do this; see its trail", "code": "symbi"}
 
 
+class _Call:
+    """One call under way."""
+
+    __slots__ = ("at_work", "number", "task", "unwanted")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.task: asyncio.Task[None] | None = None
+        self.unwanted = False
+        self.at_work = False
+
+    def cancel(self) -> None:
+        """SE6: nobody waits for it any more."""
+        if not self.unwanted and self.at_work and self.task is not None:
+            self.task.cancel()
+        self.unwanted = True
+
+
 class Session:
     """One agent in one sandbox."""
 
@@ -71,7 +93,7 @@ class Session:
         self._dispatcher = dispatcher
         self._runs: dict[str, asyncio.Future[Any]] = {}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], _Call] = {}
         self._room = asyncio.Semaphore(CALLS_MAX)
         self._sending = asyncio.Lock()  # a sandbox has one user for `send` at a time
         self._gate: Gate | None = None
@@ -118,6 +140,12 @@ class Session:
         finally:
             self._gate = None
             self._runs.pop(run, None)
+            self._over()
+
+    def _over(self) -> None:
+        """A run has ended: what it asked for and did not wait for ends, too (SE6)."""
+        for call in [*self._calls.values()]:
+            call.cancel()
 
     async def close(self, *, force: bool = False) -> None:
         """End the worker and its sandbox."""
@@ -162,10 +190,9 @@ class Session:
         message = decode(line)
         kind = message.get("type")
         if kind == "call":
-            await self._room.acquire()
-            task = asyncio.create_task(self._answer(message))
-            self._calls.add(task)
-            task.add_done_callback(self._answered)
+            await self._take_up(message)
+        elif kind == "cancel":
+            self._take_back(_number(message))
         elif kind == "ready":
             if message.get("version") != CHANNEL_VERSION:
                 raise ValueError("the worker speaks another version")
@@ -176,12 +203,27 @@ class Session:
         elif kind in ("result", "failed"):
             future = self._runs.get(str(message.get("run")))
             if future is not None and not future.done():
+                self._over()
                 if kind == "result":
                     future.set_result(message.get("value"))
                 else:
                     future.set_exception(_failure(message))
         else:
             raise ValueError("a line without a known type")
+
+    async def _take_up(self, message: dict[str, Any]) -> None:
+        call = _Call(_number(message))
+        await self._room.acquire()
+        if all(run.done() for run in self._runs.values()):
+            call.cancel()
+        call.task = task = asyncio.create_task(self._answer(call, message))
+        self._calls[task] = call
+        task.add_done_callback(self._answered)
+
+    def _take_back(self, number: int) -> None:
+        for call in [*self._calls.values()]:
+            if call.number == number:
+                call.cancel()
 
     def _settle_ready(self, message: dict[str, Any]) -> None:
         """SE4: a mistake is found here, not malice: the worker is not trusted, and the host's word holds anyway."""
@@ -196,7 +238,7 @@ class Session:
         self._ready.set_exception(AgentError(text, kind="declaration"))
 
     def _answered(self, task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
+        del self._calls[task]
         self._room.release()
 
     def _broken(self, message: dict[str, Any]) -> None:
@@ -205,21 +247,49 @@ class Session:
             text = f"the agent's file does not import: {kind}: {message.get('message')}"
             self._ready.set_exception(_with_notes(AgentError(text, kind=kind), kind, message))
 
-    async def _answer(self, message: dict[str, Any]) -> None:
-        number = message.get("id")
+    async def _answer(self, call: _Call, message: dict[str, Any]) -> None:
         GATE.set(self._gate)  # SE5: the dispatcher stands still there
+        line = await self._outcome(call, message)
+        with contextlib.suppress(SymbiError):
+            await self._reply(call.number, line)
+
+    async def _outcome(self, call: _Call, message: dict[str, Any]) -> bytes:
+        reply: dict[str, Any] = {"type": "reply", "id": call.number}
+        if call.unwanted:
+            return encode({**reply, "error": error_shape(_no_longer())})
+        call.at_work = True
         try:
             value = await self._dispatcher.call(
                 self._agent, str(message.get("operation")), message.get("arguments") or {}
             )
-            reply = {"type": "reply", "id": number, "value": value}
-            line = encode(reply)
+            return encode({**reply, "value": value})
         except asyncio.CancelledError:
-            raise
+            if not call.unwanted:  # the worker is gone
+                raise
+            return encode({**reply, "error": error_shape(_no_longer())})
         except Exception as error:  # noqa: BLE001 - whatever went wrong is the answer
-            line = encode({"type": "reply", "id": number, "error": error_shape(error)})
-        with contextlib.suppress(SymbiError):
+            return encode({**reply, "error": error_shape(error)})
+        finally:
+            call.at_work = False
+
+    async def _reply(self, number: int, line: bytes) -> None:
+        if len(line) <= LINE_BYTES_MAX:
             await self._send(line)
+            return
+        for at in range(0, len(line), PIECE_BYTES):
+            data, last = line[at : at + PIECE_BYTES], len(line) <= at + PIECE_BYTES
+            await self._send(encode({"type": "piece", "id": number, "data": data, "last": last}))
+
+
+def _no_longer() -> LifecycleError:
+    return LifecycleError("it was cancelled, or the run that asked for it is over")
+
+
+def _number(message: dict[str, Any]) -> int:
+    number = message.get("id")
+    if type(number) is not int:
+        raise ValueError("a call without a number")
+    return number
 
 
 def _failure(message: dict[str, Any]) -> SymbiError:

@@ -7,15 +7,14 @@ Why: the pipe is the barrier and the identity. Nothing in this file is trusted b
 the agent's author. A worker needs no native code, no key and no network.
 
 Lines in, each with a `type`:
-  run (run, agent, name, input) · reply (id, value | error) · end
+  run (run, agent, name, input) · reply (id, value | error) · piece (id, data, last) of a longer reply · end
 Lines out:
-  ready (version, declares) · broken (kind, text, message) · call (id, operation, arguments) · result (run, value) ·
-  failed (run, kind, text, message)
+  ready (version, declares) · broken (kind, text, message) · call (id, operation, arguments) · cancel (id) ·
+  result (run, value) · failed (run, kind, text, message)
 
 Invariants
 - W1 the pipe carries only our lines: what the agent prints goes to stderr.
 - W2 every run that comes in is answered by one `result` or one `failed`.
-- W3 messages of the agent's own mailbox that nobody looked at are handed to its next `bus.receive`.
 """
 
 from __future__ import annotations
@@ -33,34 +32,14 @@ from symbi import errors
 from symbi.agents.channel import CHANNEL_VERSION, decode, encode
 from symbi.agents.context import AgentContext
 from symbi.agents.definition import AgentDefinition, bind, declared
+from symbi.agents.worker_calls import Calls, RunChannel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from symbi.agents.definition import AgentFunction
-    from symbi.agents.mail import Message
 
 _MODULE = "_symbi_agent"
 _LINE_BYTES_MAX = 1 << 20
 _TEXT_CHARS_MAX = 8_192
-
-
-def raised(error: dict[str, Any]) -> errors.SymbiError:
-    """The exception that the runtime answered with."""
-    kind = getattr(errors, str(error.get("class")), errors.SymbiError)
-    message = str(error.get("message", ""))
-    extra = {name: error[name] for name in ("code", "decision_id", "seq", "limit", "kind") if name in error}
-    if kind is errors.PolicyDenied:
-        return errors.PolicyDenied(
-            message, code=str(extra.get("code", "denied")), decision_id=str(extra.get("decision_id", ""))
-        )
-    try:
-        made = kind(message)
-    except TypeError:
-        made = errors.SymbiError(message)
-    if not isinstance(made, errors.SymbiError):
-        return errors.SymbiError(message)
-    return made
 
 
 class Worker:
@@ -70,10 +49,7 @@ class Worker:
         self._function = agent.function if isinstance(agent, AgentDefinition) else agent
         self.declares = declared(agent.config) if isinstance(agent, AgentDefinition) else None
         self._out = lines_out
-        self._calls: dict[int, asyncio.Future[Any]] = {}
-        self._next = 0
-        self._agent = ""
-        self._back: list[dict[str, Any]] = []  # of the agent's own mailbox
+        self._calls = Calls(self.say)
         self._task: asyncio.Task[None] | None = None
 
     def say(self, message: dict[str, Any]) -> None:
@@ -84,31 +60,6 @@ class Worker:
         self._out.write(line + b"\n")
         self._out.flush()
 
-    async def call(self, operation: str, arguments: dict[str, Any]) -> Any:
-        """The channel of the context."""
-        if operation == "bus.receive" and (kept := self._kept(arguments)):
-            return kept
-        self._next += 1
-        number, answer = self._next, asyncio.get_running_loop().create_future()
-        self.say({"type": "call", "id": number, "operation": operation, "arguments": arguments})
-        self._calls[number] = answer
-        return await answer
-
-    def put_back(self, messages: Sequence[Message]) -> None:
-        """W3: in front, for the next call of `bus.receive`."""
-        self._back[:0] = [message._asdict() for message in messages]
-
-    def _kept(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-        """W3: what was taken before and not looked at."""
-        if not self._back or arguments.get("mailbox", self._agent) != self._agent:
-            return []
-        limit = arguments["limit"]
-        kept, self._back = self._back[:limit], self._back[limit:]
-        return kept
-
-    async def checkpoint(self) -> None:
-        """Nothing: the whole sandbox is frozen from outside."""
-
     def hear(self, line: bytes) -> bool:
         """Take one line; False when it was the last."""
         message = decode(line)
@@ -116,23 +67,23 @@ class Worker:
         if kind == "run":
             self._task = asyncio.get_running_loop().create_task(self._run(message))
         elif kind == "reply":
-            answer = self._calls.pop(message["id"], None)
-            if answer is not None and not answer.done():
-                if "error" in message:
-                    answer.set_exception(raised(message["error"]))
-                else:
-                    answer.set_result(message.get("value"))
+            self._calls.hear(message)
+        elif kind == "piece" and (whole := self._calls.piece(message)) is not None:
+            return self.hear(whole)
         return bool(kind != "end")
 
     async def _run(self, message: dict[str, Any]) -> None:
         run = message["run"]
-        self._agent = message["agent"]
+        self._calls.begin(message["agent"], run)
         of = {"agent_id": message["agent"], "name": message["name"], "task_id": message["task"]}
-        context = AgentContext(self, run_id=run, **of)
+        context = AgentContext(RunChannel(self._calls, run), run_id=run, **of)
         try:
-            value = await bind(self._function, context, message["input"])
+            try:
+                value = await bind(self._function, context, message["input"])
+            finally:
+                self._calls.end()
             self.say({"type": "result", "run": run, "value": value})
-        except Exception as error:  # noqa: BLE001 - W2: whatever the agent's code does is its outcome
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - W2: whatever its code does is its outcome
             text = traceback_of(error)
             print(text, file=sys.stderr, flush=True)
             failed: dict[str, Any] = {
