@@ -8,8 +8,7 @@
 //! Source: Malkov & Yashunin, algorithm 1; Singh et al. 2021 (FreshDiskANN) for mending in passes.
 
 use crate::candidates::slot_of;
-use crate::graph::Graph;
-use crate::prune::{Pairs, choose};
+use crate::prune::{Pairs, Room, choose};
 use crate::search::Scratch;
 use crate::store::Store;
 
@@ -34,10 +33,11 @@ pub(crate) fn link(store: &Store, pairs: &Pairs<'_>, slot: u32, scratch: &mut Sc
             let others = scratch.candidates.keys().iter().map(|&key| slot_of(key));
             scratch.slots.extend(others.filter(|&other| other != slot));
             pairs.near_first(slot, &scratch.slots, &mut scratch.keys);
-            choose(pairs, &scratch.keys, store.options.m, taken);
+            let room = Room::new(store, layer, store.options.m);
+            choose(pairs, &scratch.keys, room, &mut scratch.near, taken);
             graph.write(slot, layer, taken, &graph.lock(slot));
             for &other in taken.iter() {
-                link_back(graph, pairs, other, slot, layer, scratch);
+                link_back(store, pairs, other, slot, layer, scratch);
             }
         }
     }
@@ -45,7 +45,8 @@ pub(crate) fn link(store: &Store, pairs: &Pairs<'_>, slot: u32, scratch: &mut Sc
 }
 
 /// Adds the link `from` → `to`, choosing anew where the list is full.
-fn link_back(graph: &Graph, pairs: &Pairs<'_>, from: u32, to: u32, layer: u32, scratch: &mut Scratch) {
+fn link_back(store: &Store, pairs: &Pairs<'_>, from: u32, to: u32, layer: u32, scratch: &mut Scratch) {
+    let graph = &store.graph;
     let guard = graph.lock(from);
     if graph.append(from, layer, to, &guard) {
         return;
@@ -55,7 +56,8 @@ fn link_back(graph: &Graph, pairs: &Pairs<'_>, from: u32, to: u32, layer: u32, s
     scratch.slots.push(to);
     pairs.near_first(from, &scratch.slots, &mut scratch.keys);
     let limit = graph.list(from, layer).len();
-    choose(pairs, &scratch.keys, limit, &mut scratch.slots);
+    let room = Room::new(store, layer, limit);
+    choose(pairs, &scratch.keys, room, &mut scratch.near, &mut scratch.slots);
     graph.write(from, layer, &scratch.slots, &guard);
 }
 
@@ -115,11 +117,11 @@ fn mend_list(store: &Store, pairs: &Pairs<'_>, slot: u32, layer: u32, scratch: &
     pairs.near_first(slot, near, keys);
     let limit = graph.list(slot, layer).len();
     let mut taken = std::mem::take(&mut scratch.taken);
-    choose(pairs, &scratch.keys, limit, &mut taken);
+    choose(pairs, &scratch.keys, Room::new(store, layer, limit), &mut scratch.near, &mut taken);
     graph.write(slot, layer, &taken, &graph.lock(slot));
     // Both ways, as for a new node: what only hidden nodes pointed to must be found again.
     for &other in &taken {
-        link_back(graph, pairs, other, slot, layer, scratch);
+        link_back(store, pairs, other, slot, layer, scratch);
     }
     let left = taken.len();
     scratch.taken = taken;

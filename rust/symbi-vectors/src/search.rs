@@ -31,6 +31,7 @@ pub(crate) struct Scratch {
     pub hits: Vec<(f32, u64)>,
     pub keys: Vec<u64>,
     pub taken: Vec<u32>,
+    pub near: Vec<u64>,
 }
 
 impl Scratch {
