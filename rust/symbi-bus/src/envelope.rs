@@ -139,11 +139,6 @@ impl SecureMessage {
         }
     }
 
-    /// The memory, where nobody else has it.
-    pub(crate) fn unshared(&mut self) -> Option<&mut Envelope> {
-        Arc::get_mut(self.envelope.as_mut()?)
-    }
-
     /// Lets go of the key of its epoch: the message was opened.
     pub(crate) fn release(&mut self) {
         self.hold = None;

@@ -73,8 +73,7 @@ struct Opening {
     message: SecureMessage,
     keys: Result<Keys, Refusal>,
     signature: Signature,
-    plain: Option<Buffer>,
-    outcome: Option<Result<Buffer, Refusal>>,
+    outcome: Result<Buffer, Refusal>,
 }
 
 /// A share of messages that are opened together.
@@ -83,13 +82,16 @@ pub(crate) struct Openings {
     items: Vec<Opening>,
     pool: Arc<Pool>,
     verdicts: Vec<bool>,
+    batch: Batch,
+    now_us: u64,
 }
 
 impl Share for Openings {
     fn work(&mut self) {
         check_signatures(&mut self.items, &mut self.verdicts);
         for one in &mut self.items {
-            one.unseal(&self.pool);
+            let plain = one.unseal(&self.pool);
+            one.outcome = one.verdict(plain, &mut self.batch, self.now_us);
         }
     }
 }
@@ -106,23 +108,22 @@ struct Batch {
 pub(crate) struct OpenDesk {
     pub(crate) messages: Vec<SecureMessage>,
     shares: Vec<Option<Box<Openings>>>,
-    batch: Batch,
 }
 
 impl Opening {
     /// Opens the seal; nothing is said of the signature yet.
-    fn unseal(&mut self, pool: &Arc<Pool>) {
-        let Ok(keys) = &self.keys else { return };
+    fn unseal(&self, pool: &Arc<Pool>) -> Option<Buffer> {
+        let keys = self.keys.as_ref().ok()?;
         let mut buffer = pool.buffer();
         let data = buffer.vec();
         data.extend_from_slice(self.message.encrypted_payload());
         let nonce = NonceCounter::nonce(self.message.header().counter);
         let whole = keys.seal.open(nonce, self.message.associated(), data).is_ok();
-        self.plain = whole.then_some(buffer);
+        whole.then_some(buffer)
     }
 
     /// What comes of it, but for whether it is new.
-    fn verdict(&mut self, batch: &mut Batch, now_us: u64) -> Result<Buffer, Refusal> {
+    fn verdict(&self, plain: Option<Buffer>, batch: &mut Batch, now_us: u64) -> Result<Buffer, Refusal> {
         let keys = self.keys.as_ref().map_err(|refusal| *refusal)?;
         let signed = match &self.signature {
             Signature::Holds => true,
@@ -130,7 +131,7 @@ impl Opening {
             Signature::Leaf(leaf) => batch.holds(keys.signer.key(), &self.message, leaf),
         };
         let header = self.message.header();
-        match (self.plain.take(), signed) {
+        match (plain, signed) {
             (None, _) => Err(Refusal::Tampered),
             (Some(_), false) => Err(Refusal::Forged),
             (Some(plain), true) => {
@@ -157,33 +158,19 @@ impl Bus {
         now_us: u64,
         mut hand_out: impl FnMut(Result<Opened, Refused>),
     ) {
-        let OpenDesk { messages, shares, batch } = desk;
+        let OpenDesk { messages, shares } = desk;
         let alone = messages.iter().filter(|message| message.inclusion().is_none()).count();
         let is_worth_it = VERIFIED_TOGETHER_MIN <= alone || OPENED_TOGETHER_MIN <= messages.len();
         let count = if is_worth_it { self.crew.hands().min(messages.len()) } else { 1 };
         shares.resize_with(shares.len().max(count), Default::default);
         let used = shares.get_mut(..count).unwrap_or_default();
-        self.lay_open(endpoint, agent, messages, used);
+        self.lay_open(endpoint, agent, messages, used, now_us);
         self.crew.divide(used);
-        for one in used.iter_mut().flatten().flat_map(|share| share.items.iter_mut()) {
-            one.outcome = Some(one.verdict(batch, now_us));
-        }
-        let mut mailbox = endpoint.mailbox();
-        for one in used.iter_mut().flatten().flat_map(|share| share.items.iter_mut()) {
-            if matches!(one.outcome, Some(Ok(_)))
-                && let Err(refusal) = self.is_new(&mut mailbox, agent, &one.message)
-            {
-                one.outcome = Some(Err(refusal));
-            }
-            if let Some(mailbox) = mailbox.as_mut() {
-                mailbox.left(&one.message);
-            }
-        }
-        drop(mailbox);
+        self.judge_new(endpoint, agent, used.iter_mut().flatten().flat_map(|share| share.items.iter_mut()));
         for mut one in used.iter_mut().flatten().flat_map(|share| share.items.drain(..)) {
             one.message.release();
             let Opening { message, outcome, .. } = one;
-            hand_out(match outcome.unwrap_or(Err(Refusal::Forged)) {
+            hand_out(match outcome {
                 Ok(payload) => Ok(Opened { message, payload }),
                 Err(reason) => {
                     Err(Refused { message: message.id(), sender: message.header().sender, reason })
@@ -199,6 +186,7 @@ impl Bus {
         agent: AgentId,
         messages: &mut Vec<SecureMessage>,
         shares: &mut [Option<Box<Openings>>],
+        now_us: u64,
     ) {
         let each = messages.len().div_ceil(shares.len().max(1));
         let mut rest = messages.drain(..);
@@ -207,6 +195,7 @@ impl Bus {
         for place in shares {
             let share = place.get_or_insert_default();
             share.pool = Arc::clone(&self.pool);
+            share.now_us = now_us;
             for message in rest.by_ref().take(each) {
                 let header = message.header();
                 let known = last.as_ref().filter(|(sender, epoch, stream, _)| {
@@ -224,8 +213,8 @@ impl Bus {
                 if let (None, Ok(keys), Some(_)) = (known, &keys, header.recipient()) {
                     last = Some((header.sender, header.epoch, header.stream, keys.clone()));
                 }
-                let (signature, plain, outcome) = (Signature::Fails, None, None);
-                share.items.push(Opening { message, keys, signature, plain, outcome });
+                let (signature, outcome) = (Signature::Fails, Err(Refusal::Forged)); // until it is looked at
+                share.items.push(Opening { message, keys, signature, outcome });
             }
         }
     }
@@ -249,23 +238,45 @@ impl Bus {
         Ok(Keys { seal, signer })
     }
 
-    /// The last question, under the mailbox's lock: of two copies that are opened at the same time, one is new (B2).
-    fn is_new(
+    /// The last question, under the mailbox's lock: of two copies that are opened at the same time, one is new (B2). Each
+    /// has left the mailbox then.
+    fn judge_new<'a>(
         &self,
-        mailbox: &mut Option<Box<Mailbox>>,
+        endpoint: &Endpoint,
         agent: AgentId,
-        message: &SecureMessage,
-    ) -> Result<(), Refusal> {
-        let header = message.header();
-        let is_new = match &header.target {
-            Target::Agent(_) => {
-                let session = mailbox.as_mut().and_then(|mailbox| mailbox.known_session(header.sender));
-                let stream = session.and_then(|session| session.stream(&header.epoch, &header.stream));
-                stream.is_some_and(|stream| stream.accept(agent, header.counter))
+        items: impl Iterator<Item = &'a mut Opening>,
+    ) {
+        let mut mailbox = endpoint.mailbox();
+        let mut items = items.peekable();
+        while let Some(first) = items.next() {
+            let header = first.message.header();
+            if let Target::Topic(topic) = &header.target {
+                let is_new = || self.known_topic(topic).is_some_and(|keys| keys.accept(header, agent));
+                if first.outcome.is_ok() && !is_new() {
+                    first.outcome = Err(Refusal::Replayed);
+                }
+                continue;
             }
-            Target::Topic(topic) => self.known_topic(topic).is_some_and(|keys| keys.accept(header, agent)),
-        };
-        if is_new { Ok(()) } else { Err(Refusal::Replayed) }
+            let (sender, epoch, stream) = (header.sender, header.epoch, header.stream);
+            let session = mailbox.as_mut().and_then(|mailbox| mailbox.known_session(sender));
+            let mut seen = session.and_then(|session| session.seen(&epoch, &stream, agent));
+            let is_beside = |other: &&mut Opening| {
+                let header = other.message.header();
+                header.recipient().is_some()
+                    && (header.sender, &header.epoch, &header.stream) == (sender, &epoch, &stream)
+            };
+            let mut next = Some(first);
+            while let Some(one) = next {
+                let number = one.message.header().counter;
+                if one.outcome.is_ok() && !seen.as_mut().is_some_and(|seen| seen.accept(number)) {
+                    one.outcome = Err(Refusal::Replayed);
+                }
+                if let Some(seen) = &mut seen {
+                    seen.left();
+                }
+                next = items.next_if(is_beside);
+            }
+        }
     }
 }
 

@@ -157,11 +157,25 @@ pub(crate) fn sign(from: &Credential, mut unsigned: Unsigned, pool: &Arc<Pool>) 
     unsigned.message(pool)
 }
 
-/// A share of messages that are sent together: each is sealed, and signed alone or hashed for its batch.
+/// What is done with the messages of a share besides sealing them.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Part {
+    /// Each is signed alone.
+    Alone,
+    /// They are whole batches, each of which is signed (S2).
+    Batches,
+    /// They are hashed, for a batch that is larger than the share.
+    #[default]
+    Leaves,
+}
+
+/// A share of messages that are sent together.
 #[derive(Default)]
 pub(crate) struct Sealing {
     items: Vec<Unsigned>,
-    signer: Option<Arc<Credential>>,
+    part: Part,
+    from: Option<Arc<Credential>>,
+    tree: MerkleTree,
 }
 
 impl Share for Sealing {
@@ -170,10 +184,13 @@ impl Share for Sealing {
             if one.seal().is_err() {
                 continue;
             }
-            match &self.signer {
-                Some(from) => one.sign(from),
-                None => one.hash(),
+            match (self.part, &self.from) {
+                (Part::Alone, Some(from)) => one.sign(from),
+                _ => one.hash(),
             }
+        }
+        if let (Part::Batches, Some(from)) = (self.part, &self.from) {
+            sign_batches(from, &mut self.items, &mut self.tree);
         }
     }
 }
@@ -182,68 +199,68 @@ impl Share for Sealing {
 const SIGNED_TOGETHER_MIN: usize = 8;
 const HASHED_TOGETHER_MIN: usize = 96;
 
-/// Seals all, and signs each where there is somebody to; divided between the crew where it is worth it. `shares` is memory
-/// to work in.
+/// Seals all and signs them, each alone or in batches; divided between the crew where it is worth it, by whole batches where
+/// that is about even. `shares` is memory to work in.
 pub(crate) fn seal_all(
     unsigned: &mut Vec<Unsigned>,
-    signer: Option<&Arc<Credential>>,
+    from: &Arc<Credential>,
+    in_batch: bool,
     crew: &Crew,
     shares: &mut Vec<Option<Box<Sealing>>>,
 ) {
-    let least = if signer.is_some() { SIGNED_TOGETHER_MIN } else { HASHED_TOGETHER_MIN };
-    let count = if unsigned.len() < least { 1 } else { crew.hands().min(unsigned.len()) };
-    let each = unsigned.len().div_ceil(count);
+    let least = if in_batch { HASHED_TOGETHER_MIN } else { SIGNED_TOGETHER_MIN };
+    let hands = if unsigned.len() < least { 1 } else { crew.hands().min(unsigned.len()) };
+    let each = unsigned.len().div_ceil(hands);
+    let whole = each.next_multiple_of(LEAVES_MAX);
+    let (part, each) = match (in_batch, hands) {
+        (false, _) => (Part::Alone, each),
+        (true, 1) => (Part::Batches, each),
+        (true, _) if whole <= each + each / 4 => (Part::Batches, whole), // about as much for each
+        (true, _) => (Part::Leaves, each),
+    };
+    let count = unsigned.len().div_ceil(each.max(1)).max(1);
     shares.resize_with(shares.len().max(count), Default::default);
     let mut rest = unsigned.drain(..);
     let used = shares.get_mut(..count).unwrap_or_default();
     for place in used.iter_mut() {
         let share = place.get_or_insert_default();
         share.items.extend(rest.by_ref().take(each));
-        share.signer = signer.cloned();
+        (share.part, share.from) = (part, Some(Arc::clone(from)));
     }
     drop(rest);
     crew.divide(used);
     for share in used.iter_mut().flatten() {
-        share.signer = None;
+        share.from = None;
         unsigned.append(&mut share.items);
     }
+    if let (Part::Leaves, Some(share)) = (part, used.iter_mut().flatten().next()) {
+        sign_batches(from, unsigned, &mut share.tree);
+    }
 }
 
-/// Messages that were signed one by one.
-pub(crate) fn signed_each(unsigned: &mut Vec<Unsigned>, pool: &Arc<Pool>, out: &mut Vec<SecureMessage>) {
-    out.extend(unsigned.drain(..).map(|one| one.message(pool)));
-}
-
-/// Signs messages that were laid out for a batch, 256 at a time, in order (S2). `tree` is memory to work in.
-pub(crate) fn sign_batch(
-    from: &Credential,
-    unsigned: impl ExactSizeIterator<Item = Unsigned>,
-    tree: &mut MerkleTree,
-    pool: &Arc<Pool>,
-    out: &mut Vec<SecureMessage>,
-) {
-    let mut first = out.len();
-    out.extend(unsigned.map(|one| one.message(pool)));
-    while first < out.len() {
-        let end = out.len().min(first + LEAVES_MAX);
-        let Some(batch) = out.get_mut(first..end) else { return };
-        let is_tree = tree.build(batch.iter().map(SecureMessage::leaf));
-        assert!(is_tree, "S2: a batch has 1 to 256 messages");
+/// Signs messages that were hashed, 256 at a time, in order (S2); those that could not be sealed are left out. `tree` is
+/// memory to work in.
+fn sign_batches(from: &Credential, items: &mut [Unsigned], tree: &mut MerkleTree) {
+    for batch in items.chunks_mut(LEAVES_MAX) {
+        let leaves = batch.iter().filter(|one| !one.is_broken).filter_map(|one| one.envelope.leaf);
+        if !tree.build(leaves) {
+            continue; // all are broken: a chunk has at most 256
+        }
         let signature = from.signing().sign(&batch_statement(tree.size(), &tree.root()));
-        for (index, message) in batch.iter_mut().enumerate() {
-            let (Some(path), Some(envelope)) = (tree.path(index), message.unshared()) else {
-                unreachable!("E3: nobody else has it before it is signed");
-            };
-            let last = u8::try_from(tree.size() - 1).unwrap_or(u8::MAX); // at most 255
-            let index_byte = u8::try_from(index).unwrap_or(u8::MAX);
-            envelope.bytes.extend_from_slice(&signature);
-            envelope.bytes.extend_from_slice(&[index_byte, last]);
-            for hash in path.hashes() {
-                envelope.bytes.extend_from_slice(hash);
+        let last = u8::try_from(tree.size() - 1).unwrap_or(u8::MAX); // at most 255
+        for (index, one) in batch.iter_mut().filter(|one| !one.is_broken).enumerate() {
+            let Some(path) = tree.path(index) else { unreachable!("S2: each has its leaf in the tree") };
+            let envelope = of_one(&mut one.envelope);
+            let place = [u8::try_from(index).unwrap_or(u8::MAX), last];
+            for part in [signature.as_slice(), &place, path.hashes().as_flattened()] {
+                envelope.bytes.extend_from_slice(part);
             }
             envelope.inclusion = Some(Inclusion { index, size: tree.size(), path });
-            envelope.leaf = tree.leaf(index);
         }
-        first = end;
     }
+}
+
+/// Messages that were sealed and signed.
+pub(crate) fn signed(unsigned: &mut Vec<Unsigned>, pool: &Arc<Pool>, out: &mut Vec<SecureMessage>) {
+    out.extend(unsigned.drain(..).map(|one| one.message(pool)));
 }

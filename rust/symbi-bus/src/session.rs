@@ -11,6 +11,7 @@ use crate::Target;
 use crate::authority::Credential;
 use crate::seal::Ticket;
 use crate::stream::{Opening, Secret, Stream, epoch_id};
+use crate::window::Window;
 
 /// What a session is opened with.
 #[derive(Clone, Copy)]
@@ -28,6 +29,29 @@ pub(crate) struct Parties<'a> {
 struct Under {
     stream: Stream,
     outstanding: usize, // sealed, or delivered, and not yet taken out of the mailbox
+}
+
+/// What a receiver has had under one key: looked up once for neighbours.
+pub(crate) struct Seen<'a> {
+    window: &'a mut Window,
+    outstanding: &'a mut usize,
+}
+
+impl Seen<'_> {
+    /// Whether that number is new; then it is not any more.
+    pub(crate) fn accept(&mut self, number: u64) -> bool {
+        self.window.accept(number)
+    }
+
+    /// As [`Session::left`].
+    pub(crate) fn left(&mut self) {
+        leave(self.outstanding);
+    }
+}
+
+fn leave(outstanding: &mut usize) {
+    assert!(0 < *outstanding, "what leaves a mailbox came into it");
+    *outstanding -= 1;
 }
 
 /// The streams of one direction, the current one last; older ones while messages of theirs are unread.
@@ -91,9 +115,14 @@ impl Session {
     /// A message left the mailbox, or never reached it.
     pub(crate) fn left(&mut self, epoch: &[u8; 16], salt: &[u8; 32]) {
         if let Some(under) = self.under(epoch, salt) {
-            assert!(0 < under.outstanding, "what leaves a mailbox came into it");
-            under.outstanding -= 1;
+            leave(&mut under.outstanding);
         }
+    }
+
+    /// What `receiver` has had under that key.
+    pub(crate) fn seen(&mut self, epoch: &[u8; 16], salt: &[u8; 32], receiver: AgentId) -> Option<Seen<'_>> {
+        let Under { stream, outstanding } = self.under(epoch, salt)?;
+        Some(Seen { window: stream.window(receiver), outstanding })
     }
 
     /// Whether nothing unread is sealed under any of its keys.

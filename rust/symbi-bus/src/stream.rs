@@ -127,9 +127,9 @@ impl Stream {
         })
     }
 
-    /// Whether `receiver` has not had that number yet; then it has now.
-    pub(crate) fn accept(&mut self, receiver: AgentId, number: u64) -> bool {
-        self.windows.entry(receiver).or_default().accept(number)
+    /// The numbers that a receiver has had.
+    pub(crate) fn window(&mut self, receiver: AgentId) -> &mut Window {
+        self.windows.entry(receiver).or_default()
     }
 
     /// Forgets what a receiver had.

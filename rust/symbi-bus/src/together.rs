@@ -5,13 +5,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use symbi_crypto::merkle::MerkleTree;
 use symbi_types::{AgentId, MessageId};
 
 use crate::authority::Credential;
 use crate::bus::{full, open};
-use crate::mailbox::Place;
-use crate::seal::{Draft, Sealing, Ticket, Unsigned, lay_out, seal_all, sign_batch, signed_each};
+use crate::mailbox::{Mailbox, Place};
+use crate::seal::{Draft, Sealing, Ticket, Unsigned, lay_out, seal_all, signed};
 use crate::send::{INCLUSION_BYTES_MAX, Outgoing, Part, Placed, Sent};
 use crate::session::Parties;
 use crate::{Bus, BusError, SecureMessage, Target};
@@ -33,12 +32,21 @@ pub(crate) struct Desk {
     placed: Vec<Placed>,
     unsigned: Vec<Unsigned>,
     messages: Vec<SecureMessage>,
-    tickets: Vec<(usize, Place, usize, u64, Ticket)>, // place in the list, in the mailbox; bytes promised; end; key
+    reserved: Vec<Reserved>,
+    tickets: Vec<(Reserved, Ticket)>,
     shares: Vec<Option<Box<Sealing>>>,
-    tree: MerkleTree,
     ids: Vec<u8>,
     lost: Vec<(Part, MessageId)>,
     full: Vec<AgentId>, // recipients that had no room: nothing later may pass what they refused
+}
+
+/// A place in a mailbox that was promised.
+#[derive(Clone, Copy)]
+struct Reserved {
+    at: usize, // in the caller's list
+    place: Place,
+    promised: usize, // bytes
+    expires_us: u64,
 }
 
 /// Desks of one bus; there are as many as threads ever sent at once.
@@ -221,15 +229,9 @@ impl Bus {
             at += alike.len();
         }
         desk.ids = drawn;
-        let signer = (signing == Signing::Each).then_some(&from);
-        seal_all(&mut desk.unsigned, signer, &self.crew, &mut desk.shares);
+        seal_all(&mut desk.unsigned, &from, in_batch, &self.crew, &mut desk.shares);
         self.drop_broken(results, desk);
-        match signing {
-            Signing::Batch => {
-                sign_batch(&from, desk.unsigned.drain(..), &mut desk.tree, &self.pool, &mut desk.messages);
-            }
-            Signing::Each => signed_each(&mut desk.unsigned, &self.pool, &mut desk.messages),
-        }
+        signed(&mut desk.unsigned, &self.pool, &mut desk.messages);
     }
 
     /// Gives messages to one recipient their places and numbers under one lock, and lays them out. What has no room is told,
@@ -264,6 +266,7 @@ impl Bus {
             entropy: &*self.entropy,
             messages_per_key: self.options.messages_per_key_max,
         };
+        desk.reserved.clear();
         desk.tickets.clear();
         let mut mailbox = endpoint.mailbox();
         let mut refused = None;
@@ -272,22 +275,18 @@ impl Bus {
                 results.push(Err(BusError::clone(error)));
                 continue;
             }
-            let ticket = self.check(one.payload, one.labels, one.lifetime_us).and_then(|lifetime_us| {
+            let reserved = self.check(one.payload, one.labels, one.lifetime_us).and_then(|lifetime_us| {
                 let alone = Draft::envelope_bytes(&target, one.labels, one.payload.len());
                 let promised = alone + if in_batch { INCLUSION_BYTES_MAX } else { 0 };
                 let mailbox = open(&mut mailbox, recipient)?;
                 let place = mailbox
                     .reserve(sender, one.in_reply_to, promised, self.bounds())
                     .map_err(|load| full(recipient, load))?;
-                let ticket = mailbox.session(sender).ticket(parties).map_err(|_| {
-                    mailbox.release(place, promised);
-                    BusError::NoKey { sender, recipient }
-                })?;
-                Ok((at, place, promised, now_us.saturating_add(lifetime_us), ticket))
+                Ok(Reserved { at, place, promised, expires_us: now_us.saturating_add(lifetime_us) })
             });
-            match ticket {
-                Ok(ticket) => {
-                    desk.tickets.push(ticket);
+            match reserved {
+                Ok(reserved) => {
+                    desk.reserved.push(reserved);
                     results.push(Ok(Sent { id: MessageId::MIN, leaf: [0; 32] })); // until it lies in its place
                 }
                 Err(error) => {
@@ -299,8 +298,9 @@ impl Bus {
                 }
             }
         }
+        number(&mut mailbox, parties, results, desk);
         drop(mailbox);
-        for (at, place, promised, expires_us, ticket) in desk.tickets.drain(..) {
+        for (Reserved { at, place, promised, expires_us }, ticket) in desk.tickets.drain(..) {
             let within = at - first;
             let (Some(one), Some(random)) = (alike.get(within), ids.get(within)) else { continue };
             let draft = Draft {
@@ -344,12 +344,36 @@ impl Bus {
     }
 }
 
+/// Gives what has a place a number under the key, which is looked up once; what gets none gives its place back.
+fn number(
+    mailbox: &mut Option<Box<Mailbox>>,
+    parties: Parties<'_>,
+    results: &mut [Result<Sent, BusError>],
+    desk: &mut Desk,
+) {
+    let (Some(mailbox), false) = (mailbox, desk.reserved.is_empty()) else { return };
+    let session = mailbox.session(parties.sender);
+    desk.reserved.retain(|reserved| match session.ticket(parties) {
+        Ok(ticket) => {
+            desk.tickets.push((*reserved, ticket));
+            false
+        }
+        Err(_) => true,
+    });
+    for Reserved { at, place, promised, .. } in desk.reserved.drain(..) {
+        mailbox.release(place, promised);
+        if let Some(result) = results.get_mut(at) {
+            *result = Err(BusError::NoKey { sender: parties.sender, recipient: parties.recipient });
+        }
+    }
+}
+
 /// Sixteen bytes that were drawn before, with those of other messages.
 struct Drawn([u8; 16]);
 
 impl symbi_types::Entropy for Drawn {
     fn fill(&self, buffer: &mut [u8]) {
-        assert!(buffer.len() <= self.0.len(), "an id takes 16 bytes");
-        buffer.iter_mut().zip(self.0).for_each(|(to, from)| *to = from);
+        let drawn = self.0.get(..buffer.len());
+        buffer.copy_from_slice(drawn.unwrap_or_else(|| unreachable!("an id takes 16 bytes")));
     }
 }

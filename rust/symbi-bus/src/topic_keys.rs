@@ -189,7 +189,7 @@ impl TopicKeys {
         let mut epochs = self.epochs();
         let epoch = epochs.iter_mut().rev().find(|epoch| epoch.id == header.epoch);
         let stream = epoch.and_then(|epoch| epoch.stream(header));
-        stream.is_some_and(|stream| stream.accept(member, header.counter))
+        stream.is_some_and(|stream| stream.window(member).accept(header.counter))
     }
 }
 

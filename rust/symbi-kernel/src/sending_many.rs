@@ -7,6 +7,7 @@
 //! - K168 a refusal of one refuses all, before anything is delivered.
 //! - K169 what had no room is named, and nothing to the same recipient was delivered after it: sent again in their order,
 //!   the messages arrive in their order.
+//! - K193 a parcel has at most [`SENT_AT_ONCE_MAX`] messages.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use symbi_bus::{BusError, Outgoing, SecureMessage, Share};
 use symbi_types::{AgentId, LabelSet};
 
+use crate::agents::AgentError;
 use crate::exit::Payload;
 use crate::kernel::{Kernel, lock};
 use crate::messages::{Composed, MessageError, Recipient, Sealable, SendOptions, Sent};
@@ -161,6 +163,12 @@ impl Kernel {
         parcel: Parcel,
         signing: Signing,
     ) -> Result<Vec<Result<Sent, BusError>>, MessageError> {
+        if SENT_AT_ONCE_MAX < parcel.rows.len() {
+            // K193
+            let text =
+                format!("at most {SENT_AT_ONCE_MAX} messages at once, and these are {}", parcel.rows.len());
+            return Err(AgentError::Invalid(text).into());
+        }
         let mut decided = Decided::default();
         if let Err(error) = self.compose_all(sender, parcel, &mut decided) {
             self.undo_all(decided.answers.iter().map(|one| &one.granted)); // K21
@@ -175,12 +183,20 @@ impl Kernel {
             })
             .collect();
         let now_us = self.moment().wall_us;
-        let record = |sealed: &[SecureMessage]| self.record_all(sender, &decided, sealed);
+        let mut settled = vec![false; decided.answers.len()];
+        let record = |sealed: &[SecureMessage]| self.record_all(sender, &decided, sealed, &mut settled);
         let sent = match signing {
-            Signing::Batch => self.bus().send_batch_recorded(&outgoing, now_us, record)?,
-            Signing::Each => self.bus().send_each_recorded(&outgoing, now_us, record)?,
+            Signing::Batch => self.bus().send_batch_recorded(&outgoing, now_us, record),
+            Signing::Each => self.bus().send_each_recorded(&outgoing, now_us, record),
         };
-        Ok(self.settle_all(&decided, sent))
+        match sent {
+            Ok(sent) => Ok(self.settle_all(&decided, sent)),
+            Err(refusal) => {
+                let grants = decided.answers.iter().map(|one| &one.granted).zip(settled);
+                self.undo_all(grants.filter(|(_, settled)| !settled).map(|(granted, _)| granted)); // K21
+                Err(refusal.into())
+            }
+        }
     }
 
     /// Decides on all. What asks the very same question as one before it gets its answer: to the same recipient, of the same
@@ -220,7 +236,7 @@ impl Kernel {
                 Says::Bytes(range) => Payload::Bytes(bytes.get(range).unwrap_or_default().to_vec()),
                 Says::Other(payload) => payload,
             };
-            let recipient = recipients.get(place).ok_or(crate::AgentError::Absent("recipient"))?;
+            let recipient = recipients.get(place).ok_or(AgentError::Absent("recipient"))?;
             let asked = self.address(sender, recipient, &payload)?;
             if at == 0 {
                 self.admit(&asked.0)?; // one operation
@@ -256,12 +272,14 @@ impl Kernel {
         shares.into_iter().flatten().flat_map(|share| share.silent).collect()
     }
 
-    /// Before anybody can receive one of them (K150).
+    /// Before anybody can receive one of them (K150). Of an answer that is `settled` afterwards nothing is to be undone: it
+    /// stands in the trail with its counts (K22), or what failed to record it gave them back.
     fn record_all(
         &self,
         sender: AgentId,
         decided: &Decided,
         sealed: &[SecureMessage],
+        settled: &mut [bool],
     ) -> Result<(), Refusal> {
         let mut rows = decided.rows.iter();
         // Sealed in order; those without a place are left out.
@@ -275,8 +293,9 @@ impl Kernel {
         for run in answers.chunk_by(|left, right| left == right) {
             let (alike, others) = rest.split_at_checked(run.len()).unwrap_or_default();
             rest = others;
-            let answer = run.first().copied().flatten().and_then(|answer| decided.answers.get(answer));
-            if let Some(one) = answer {
+            let Some(at) = run.first().copied().flatten() else { continue };
+            if let (Some(one), Some(settled)) = (decided.answers.get(at), settled.get_mut(at)) {
+                *settled = true;
                 self.record_alike(sender, one, alike)?;
             }
         }

@@ -16,7 +16,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use base64::Engine as _;
 use symbi_audit::Event;
 use symbi_crypto::merkle::MerkleTree;
 use symbi_types::{AgentId, LabelSet, MessageId, OperationId, RunId};
@@ -209,7 +208,7 @@ impl Kernel {
         let details = details
             .number("count", group.count() as u64)
             .string("root", &hex(&tree.root()))
-            .string("messages", &base64::engine::general_purpose::STANDARD.encode(&group.entries))
+            .base64("messages", &group.entries)
             .finish();
         let event = Event {
             agent_id: Some(sender),

@@ -1,6 +1,9 @@
 //! Many messages at once, and what a call fills: K190 to K192, K151 and K168 over large batches.
 
-use symbi_kernel::{Body, Kernel, MessageError, Parcel, Payload, Recipient, Signing};
+use symbi_kernel::{
+    AgentError, Body, Kernel, MessageError, Parcel, Payload, Recipient, SENT_AT_ONCE_MAX, Signing,
+};
+use symbi_policy::{CounterSpec, Per};
 use symbi_types::AgentId;
 
 use crate::world::*;
@@ -106,4 +109,42 @@ fn k168_k192_a_large_batch_of_any_kinds_arrives_in_order_and_each_message_is_loo
         assert!(kernel.send_parcel(from, parcel(&[shut], &says), signing).is_err(), "K168");
         assert!(read(&kernel, shut).is_empty(), "K168");
     }
+}
+
+#[test]
+fn k21_of_a_parcel_that_cannot_be_recorded_only_what_stands_in_the_trail_stays_counted() {
+    // One message is let through by so many rules that its record would be too long, and is refused for it.
+    let rule = |at| {
+        let scope = r#"principal,action==Action::"message.send",resource==Agent::"far""#;
+        format!("@id(\"{at:064}\")permit({scope});\n")
+    };
+    let rules: String = (0..4_200).map(rule).collect();
+    let text = format!(
+        "permit(principal, action, resource); {rules}
+        forbid(principal, action == Action::\"message.send\", resource) when {{ context.counters.sent > 5 }};"
+    );
+    let sent = CounterSpec::counting("sent", "message.send", Per::Global, 60_000_000);
+    for signing in [Signing::Batch, Signing::Each] {
+        let mut world = World::with(Some(policies(&text, std::slice::from_ref(&sent))));
+        let kernel = world.kernel();
+        let [from, near, far] = ["from", "near", "far"].map(|name| agent(&kernel, name));
+        let says: Vec<String> = (0..4).map(|at| format!("message {at}")).collect();
+        let refused = kernel.send_parcel(from, parcel(&[near, far, near, near], &says), signing).unwrap_err();
+        assert!(matches!(refused, MessageError::Agent(AgentError::Refused(_))), "{refused}");
+        assert!(read(&kernel, near).is_empty() && read(&kernel, far).is_empty(), "nothing was delivered");
+        let send = || kernel.send(from, &Recipient::Agent(near), self::text("x"), None, false);
+        let more = (0..10).take_while(|_| send().is_ok()).count();
+        assert_eq!(more, 4, "K21: one of five was recorded, and three are given back");
+    }
+}
+
+#[test]
+fn k193_a_parcel_has_a_bound() {
+    let mut world = World::open_to_all();
+    let kernel = world.kernel();
+    let (from, to) = (agent(&kernel, "from"), agent(&kernel, "to"));
+    let says = vec![String::new(); SENT_AT_ONCE_MAX + 1];
+    let refused = kernel.send_parcel(from, parcel(&[to], &says), Signing::Batch).unwrap_err();
+    assert!(matches!(refused, MessageError::Agent(AgentError::Invalid(_))), "K193: {refused}");
+    assert!(read(&kernel, to).is_empty());
 }
