@@ -7,7 +7,13 @@
 //! ```
 //! Paths: `batch` one signature for 256, `each` one signature each, together, `single` one call each, `trip` a request and
 //! its reply.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program that measures, run by hand")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a program that measures, run by hand"
+)]
 #![expect(clippy::disallowed_methods, reason = "it reads the clock, and the system's randomness")]
 
 use std::sync::Arc;
@@ -46,7 +52,7 @@ impl Town {
             enforce: true,
             passphrase: None,
             provider: Provider::default(),
-            signers: std::env::var("HANDS").ok().and_then(|hands| hands.parse().ok()).unwrap_or(2),
+            signers: 2,
             capacity: ResourceVector::from_array([4_096, 8_000, 1_000, 1_000, 0, 2]),
             scheduling: SchedulingOptions::default(),
             supervision: SupervisorOptions::default(),

@@ -1,6 +1,6 @@
 //! Messages on their way across the border, many at a time: one crossing, and a value for what somebody looks at.
 //!
-//! Not here: what a message is (`symbi_kernel`), the sequence that people see (`symbi/bus/many.py`).
+//! Not here: what a message is (`symbi_kernel`), the sequence that people see (`symbi/agents/many.py`).
 
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
