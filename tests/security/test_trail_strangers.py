@@ -6,6 +6,7 @@ The browser is a real one, headless, started once with many tampered trails; it 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import random
@@ -254,6 +255,53 @@ def test_a10_the_browser_names_the_same_record_of_every_tampered_trail(
     assert sum(seq is not None for seq in expected) > len(cases) * 0.7
 
 
+def _sealed_with(directory: Path, *more: bytes) -> None:
+    """Seals the one segment of a trail by hand, with more behind its records."""
+    plain = directory / SEGMENT
+    with subprocess.Popen(["zstd", "-qc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as packing:
+        packed, _ = packing.communicate(b"".join([plain.read_bytes(), *more]))
+    plain.unlink()
+    sealed = packed + b"\x50\x2a\x4d\x18\x20\0\0\0" + hashlib.sha256(packed).digest()
+    plain.with_name(SEGMENT + ".zst").write_bytes(sealed)
+
+
+def test_a10_a_line_without_an_end_is_a_tail_only_where_a_writer_can_have_left_it(
+    trail: Path, tmp_path: Path
+) -> None:
+    for name, more in (("line", b'{"v":1,'), ("zeros", bytes(300_000))):
+        sealed = tmp_path / f"sealed-{name}"
+        shutil.copytree(trail, sealed)
+        _sealed_with(sealed, more)
+        assert ours(sealed, []) == page(sealed, []) == 8, "what is sealed is whole"
+        plain = tmp_path / f"plain-{name}"
+        shutil.copytree(trail, plain)
+        with (plain / SEGMENT).open("ab") as segment:
+            segment.write(more)
+        expected = None if name == "line" else 8  # no record is so long
+        assert ours(plain, []) == page(plain, []) == expected
+    shutil.rmtree(tmp_path / "sealed-line")
+    shutil.copytree(trail, tmp_path / "sealed-line")
+    _sealed_with(tmp_path / "sealed-line")
+    assert ours(tmp_path / "sealed-line", []) is page(tmp_path / "sealed-line", []) is None
+
+
+def test_a10_the_page_needs_no_memory_for_what_a_small_file_unpacks_to(trail: Path) -> None:
+    _sealed_with(trail, bytes(200_000_000))
+    assert (trail / (SEGMENT + ".zst")).stat().st_size < 100_000
+    program = (
+        "import sys; from pathlib import Path; from symbi.audit import verify_trail\n"
+        "try: verify_trail.verify(Path(sys.argv[1]))\n"
+        "except verify_trail.Broken as error: print(error.seq, end=' ')\n"
+        "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
+    )
+    command = [sys.executable, "-c", program, str(trail)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    seq, used_kb = map(int, done.stdout.split())
+    assert seq == 8
+    assert used_kb < 120_000
+
+
 def _given(*folders: tuple[str, Path]) -> dict[str, Any]:
     """Files as a browser hands them over; no path is told of those that were dropped."""
     given = [
@@ -318,13 +366,18 @@ def test_a10_the_browser_takes_groups_pruned_trails_and_witnesses(trail: Path, t
     assert status == 200, lines
     keep_cosignature(trail, lines, witness.key)
     stranger = Witness(tmp_path / "other", "x.example/1", [])
+    endless = tmp_path / "endless"
+    shutil.copytree(trail, endless)
+    with (endless / SEGMENT).open("ab") as segment:
+        segment.write(bytes(300_000))
     cases = [
+        _case(endless),
         _case(grouped),
         _case(pruned, [before]),
         _case(trail) | {"witnesses": [witness.key]},
         _case(trail) | {"witnesses": [stranger.key]},
     ]
-    expected: list[int | None] = [None, None, None, 7]
+    expected: list[int | None] = [8, None, None, None, 7]
     dice = random.Random(11)  # noqa: S311 - a test's choice, to be repeated
     victim = tmp_path / "victim"
     for number in range(160 if LONG else 16):
@@ -338,12 +391,12 @@ def test_a10_the_browser_takes_groups_pruned_trails_and_witnesses(trail: Path, t
         cases.append(_case(victim))
         expected.append(ours(victim, []))
         shutil.rmtree(victim)
-    assert all(seq is not None for seq in expected[4:])
+    assert all(seq is not None for seq in expected[5:])
     answers = _browser(tmp_path, cases)["answers"]
     for number, (answer, seq) in enumerate(zip(answers, expected, strict=True)):
         assert answer.get("seq") == seq, f"case {number}: ours {seq}, the browser {answer}"
-    assert answers[0]["records"] == 7
+    assert answers[1]["records"] == 7
     found = symbi.AuditLog.open(pruned).verify()
-    assert (answers[1]["pruned"], answers[1]["complete_to"]) == (found.pruned, 22)
-    assert answers[1]["distrusted"] == [[records.start, records.stop] for records in found.distrusted] != []
-    assert answers[2]["witnessed"] == [1_700_000_000]
+    assert (answers[2]["pruned"], answers[2]["complete_to"]) == (found.pruned, 22)
+    assert answers[2]["distrusted"] == [[records.start, records.stop] for records in found.distrusted] != []
+    assert answers[3]["witnessed"] == [1_700_000_000]

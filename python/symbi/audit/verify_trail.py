@@ -7,7 +7,7 @@ Written from docs/formats/audit-log.md alone. Needs the standard library and PyN
 # mypy: ignore-errors
 # fmt: off
 # ruff: noqa: B905, E401, I001, RUF024 - so that it stays a page
-import argparse, base64, contextlib, datetime, functools, hashlib, json, re, subprocess, sys
+import argparse, base64, collections.abc, contextlib, datetime, functools, hashlib, json, re, subprocess, sys
 from pathlib import Path
 try:
     from nacl.signing import VerifyKey
@@ -19,7 +19,7 @@ KINDS |= {"event_type": [str]} | dict.fromkeys(["agent_id", "run", "op", "decisi
 KINDS |= {"labels": [list], "subjects": [list], "details": [dict], "personal": [dict, type(None)]}
 SLOT_FIELDS = ["v", "log_id", "records", "chain", "segment", "length", "key", "sig"]
 SUFFIX = re.compile(rb',"chain":"([0-9a-f]{64})","sig":(?:null|"([A-Za-z0-9+/]{86}==)")\}\n\Z')
-SUFFIX_BYTES, SLOT_BYTES, INTEGER_MAX, DEPTH_MAX, LINE_MAX = 174, 4096, 2**53, 64, 256 * 1024
+SUFFIX_BYTES, SLOT_BYTES, INTEGER_MAX, DEPTH_MAX, LINE_MAX, SEALED_MAX = 174, 4096, 2**53, 64, 2**18, 2**29
 TRAILER = b"\x50\x2a\x4d\x18\x20\0\0\0"  # a skippable zstd frame of 32 bytes
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
@@ -37,12 +37,11 @@ def sha256(*parts: bytes) -> bytes:
     return hashlib.sha256(b"".join(parts)).digest()
 def key_id(public: bytes) -> str:
     return sha256(b"ed25519", public).hex()[:32]
-def signed(public: bytes, message: bytes, signature: bytes) -> bool:
+def signed(public: bytes, message: bytes, signature: bytes) -> bool | None:
     with contextlib.suppress(Exception):  # each library has its own; whatever it says, it does not hold
         key = VerifyKey(public) if VerifyKey else Ed25519PublicKey.from_public_bytes(public)
         key.verify(*((message, signature) if VerifyKey else (signature, message)))
         return True
-    return False
 def unbase64(text: str, size: int | None = None) -> bytes:
     data = base64.b64decode(text.encode(), validate=True)  # binascii.Error is a ValueError
     must(base64.b64encode(data).decode() == text and size in (None, len(data)), "not canonical: a bit could hide")
@@ -190,19 +189,20 @@ class Trail:
     def distrusted(self) -> list[list[int]]:  # what keys signed that others had: whole, and shows nothing
         known = [(said["key"], said["from"]) for kind, said in self.said if kind == "log.key_compromised"]
         since, turns = dict(sorted(known, reverse=True)), zip(self.keys, self.turns, [*self.turns[1:], self.seq])
-        found = [[max(since.get(key_id(key), end), turn), end] for key, turn, end in turns]
-        return [one for one in found if one[0] < one[1]]
-def segment_lines(path: Path) -> list[bytes]:
-    data = path.read_bytes()  # the last line may have no newline; a sealed segment holds its own digest
-    if path.suffix == ".zst":
-        must(data[-40:] == TRAILER + sha256(data[:-40]), "the sealed segment is not the one that was sealed")
-        data = subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=True).stdout
-    *lines, last = data.split(b"\n")
-    return [line + b"\n" for line in lines] + ([last] if last else [])
-def segments(directory: Path) -> list[tuple[int, Path]]:
-    paths = sorted(directory.iterdir(), reverse=True)  # `.jsonl.zst` first: where both stand, the plain one counts
-    named = [path for path in paths if re.fullmatch(r"[0-9]{12}\.jsonl(\.zst)?", path.name)]
-    return sorted({int(path.name[:12]): path for path in named}.items())
+        return [[at, end] for key, turn, end in turns if (at := max(since.get(key_id(key), end), turn)) < end]
+def segment_lines(path: Path) -> collections.abc.Iterator[bytes]:  # the last may have no newline
+    with path.open("rb") as file:
+        if path.suffix != ".zst":
+            yield from iter(lambda: file.readline(LINE_MAX + 1), b"")
+            return
+        data = file.read(SEALED_MAX + 1)
+        must(len(data) <= SEALED_MAX and data[-40:] == TRAILER + sha256(data[:-40]), "not what was sealed")
+    with path.open("rb") as file, subprocess.Popen(["zstd", "-dcqq"], stdin=file, stdout=subprocess.PIPE) as unpacked:
+        yield from iter(lambda: unpacked.stdout.readline(LINE_MAX + 1), b"")
+    must(unpacked.returncode == 0, "the sealed segment does not unpack")
+def segments(directory: Path) -> list[tuple[int, Path]]:  # sorted so that of both forms the plain one counts
+    named = [one for one in directory.iterdir() if re.fullmatch(r"[0-9]{12}\.jsonl(\.zst)?", one.name)]
+    return sorted({int(path.name[:12]): path for path in sorted(named, reverse=True)}.items())
 def head_slots(directory: Path) -> list[tuple[dict[str, object], bytes, bytes]]:
     data, slots = (directory / "head").read_bytes(), []
     must(len(data) == 2 * SLOT_BYTES, "`head` is not two slots")
@@ -240,14 +240,13 @@ def blamed(trail: Trail, what: str = "") -> None:  # what fails within is the fa
         raise Broken(trail.seq, f"{what}{error}") from error
 def verify(directory: Path, fingerprint: str | None = None, kept: tuple[str, ...] = ()) -> dict[str, object]:
     """Check everything, against checkpoints that were kept elsewhere too; raises `Broken`."""
-    trail, given, beside, late, begun = Trail(), [Checkpoint(text) for text in kept], [], None, (0, "")
+    trail, given, beside, late, begun, tail, left = Trail(), [*map(Checkpoint, kept)], [], None, (0, ""), 0, 0
     with blamed(trail, "head: "):
         slots = head_slots(directory)
     try:
         beside = [Checkpoint(path.read_bytes().decode()) for path in directory.glob("checkpoint")]
     except FAULTS as error:
         late = Broken(0, f"checkpoint: {error}")  # told only of a trail that holds otherwise
-    tail = left = 0
     sizes, known = {checkpoint.size for checkpoint in given + beside}, max(slot["records"] for slot, *_ in slots)
     for remainder in directory.glob("pruned"):
         with blamed(Trail(), "pruned: "):
@@ -259,7 +258,8 @@ def verify(directory: Path, fingerprint: str | None = None, kept: tuple[str, ...
             must(first == trail.seq, f"the next segment is {path.name}")
             offset = 0
             for line in segment_lines(path):
-                if not line.endswith(b"\n") and at == len(found) - 1 and trail.seq >= known:
+                torn = not line.endswith(b"\n") and len(line) <= LINE_MAX and path.suffix != ".zst"
+                if torn and at == len(found) - 1 and trail.seq >= known:
                     tail = len(line)  # beyond head and without an end: being written, or left by a crash
                     break
                 trail.record(line)

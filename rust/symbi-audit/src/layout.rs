@@ -74,9 +74,15 @@ pub(crate) fn read_full(file: &dyn StorageFile, offset: u64, buffer: &mut [u8]) 
 }
 
 /// A file as a stream. Goes on where it stood when the file has grown.
-struct Stream {
+pub(crate) struct Stream {
     file: Arc<dyn StorageFile>,
     offset: u64,
+}
+
+impl Stream {
+    pub(crate) fn of(file: impl Into<Arc<dyn StorageFile>>) -> Self {
+        Self { file: file.into(), offset: 0 }
+    }
 }
 
 impl Read for Stream {

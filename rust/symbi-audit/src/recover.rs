@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use symbi_crypto::{PublicKey, SigningKey, sha256};
+use symbi_crypto::{PublicKey, Sha256, SigningKey};
 use symbi_types::{LogId, OpenMode, Storage, StorageFile};
 
 use crate::chain::{self, hex};
@@ -22,6 +22,9 @@ use crate::{LogError, Owner, prune};
 
 /// The note of a cut that is not recorded yet.
 pub(crate) const CUT: &str = "cut";
+
+/// So much of what is cut is read at once.
+const CUT_BLOCK_BYTES: usize = 256 << 10;
 
 /// What is there.
 pub(crate) struct Found {
@@ -389,7 +392,8 @@ fn cut(
     point: &Point,
 ) -> Result<Option<(u64, String)>, LogError> {
     let context = "cannot cut beyond `head`";
-    let mut gone = Vec::new();
+    let mut gone = Sha256::default();
+    let mut block = vec![0; CUT_BLOCK_BYTES]; // a file can say that it has any size
     let mut bytes = 0;
     let mut last: Option<Arc<dyn StorageFile>> = None;
     for (at, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.first >= point.segment) {
@@ -399,11 +403,16 @@ fn cut(
         let whole = at >= kept;
         let from = if whole || segment.sealed { 0 } else { point.length };
         if !segment.sealed || whole {
-            let excess = size.saturating_sub(from);
-            let mut part = vec![0; usize::try_from(excess).unwrap_or(0)];
-            layout::read_full(&*file, from, &mut part).map_err(LogError::io(context))?;
-            gone.extend_from_slice(&part);
-            bytes += excess;
+            let mut at = from;
+            while at < size {
+                let read = layout::read_full(&*file, at, &mut block).map_err(LogError::io(context))?;
+                gone.update(block.get(..read).unwrap_or_default());
+                at += read as u64;
+                if read < block.len() {
+                    break;
+                }
+            }
+            bytes += size.saturating_sub(from);
         }
         if !whole && !segment.sealed {
             last = Some(file.into());
@@ -417,7 +426,7 @@ fn cut(
         r#"{{"segment":{},"offset":{},"bytes":{bytes},"sha256":"{}","segments_removed":{}}}"#,
         point.segment,
         point.length,
-        hex(&sha256(&[&gone])),
+        hex(&gone.finish()),
         extra.len(),
     );
     let note = storage.open(&directory.join(CUT), OpenMode::Create).map_err(LogError::io(context))?;

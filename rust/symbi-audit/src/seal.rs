@@ -23,6 +23,11 @@ const TRAILER_HEAD: [u8; 8] = [0x50, 0x2a, 0x4d, 0x18, 32, 0, 0, 0];
 const TRAILER_BYTES: usize = TRAILER_HEAD.len() + 32;
 /// Plain bytes of one frame: a sixtieth larger on disk than one frame for all, and one record costs 60 µs.
 const FRAME_BYTES: usize = 64 << 10;
+/// A frame of so much, however little it could be compressed.
+const FRAME_PACKED_BYTES_MAX: usize = FRAME_BYTES + (FRAME_BYTES >> 4);
+/// The largest sealed segment: its digest is taken before it is unpacked, so it has to fit into memory. A larger one is
+/// not sealed.
+const SEALED_BYTES_MAX: usize = 512 << 20;
 /// The table of zstd's seekable format: a skippable frame of two lengths for each frame, how many, no flags, a mark.
 const TABLE_HEAD: [u8; 4] = [0x5e, 0x2a, 0x4d, 0x18];
 const TABLE_MARK: [u8; 5] = [0, 0xb1, 0xea, 0x92, 0x8f];
@@ -57,6 +62,9 @@ pub(crate) fn seal(storage: &dyn Storage, directory: &Path, first: u64) -> io::R
     bytes.extend_from_slice(&TABLE_HEAD);
     bytes.extend_from_slice(&u32::try_from(table.len()).map_err(io::Error::other)?.to_le_bytes());
     bytes.extend_from_slice(&table);
+    if bytes.len() + TRAILER_BYTES > SEALED_BYTES_MAX {
+        return Err(io::Error::other("the segment is too large to be sealed"));
+    }
     let digest = sha256(&[&bytes]);
     bytes.extend_from_slice(&TRAILER_HEAD);
     bytes.extend_from_slice(&digest);
@@ -75,10 +83,14 @@ pub(crate) fn seal(storage: &dyn Storage, directory: &Path, first: u64) -> io::R
 }
 
 /// The content of a sealed segment. Anything but its exact form is an error.
-pub(crate) fn unsealed(mut source: impl Read) -> io::Result<impl Read + Send> {
+pub(crate) fn unsealed(source: impl Read) -> io::Result<impl Read + Send> {
     let refuse = |reason: &'static str| io::Error::new(io::ErrorKind::InvalidData, reason);
     let mut bytes = Vec::new();
-    source.read_to_end(&mut bytes)?; // a fifth of a segment: its digest comes before its content
+    // A fifth of a segment: its digest comes before its content.
+    source.take(SEALED_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > SEALED_BYTES_MAX {
+        return Err(refuse("too large for a sealed segment"));
+    }
     let frame =
         bytes.len().checked_sub(TRAILER_BYTES).ok_or_else(|| refuse("too short for a sealed segment"))?;
     let trailer = bytes.split_off(frame);
@@ -106,6 +118,9 @@ pub(crate) struct Frame {
 pub(crate) fn frames(file: &dyn StorageFile) -> io::Result<Option<Vec<Frame>>> {
     let size = file.size()?;
     let mut end = [0; TABLE_END_BYTES];
+    if size > SEALED_BYTES_MAX as u64 {
+        return Ok(None);
+    }
     let Some(end_at) = size.checked_sub((TRAILER_BYTES + TABLE_END_BYTES) as u64) else { return Ok(None) };
     layout::read_full(file, end_at, &mut end)?;
     let (count, mark) = end.split_at(4);
@@ -122,7 +137,7 @@ pub(crate) fn frames(file: &dyn StorageFile) -> io::Result<Option<Vec<Frame>>> {
         let (length, plain_length) = entry.split_at(4);
         let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap_or_default());
         let (length, plain_length) = (number(length), number(plain_length));
-        if plain_length as usize > FRAME_BYTES {
+        if plain_length as usize > FRAME_BYTES || length as usize > FRAME_PACKED_BYTES_MAX {
             return Ok(None); // nobody writes such a one: memory is not asked for on its word
         }
         found.push(Frame { at, length: length as usize, plain_at, plain_length: plain_length as usize });

@@ -16,6 +16,28 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     array(context.finish().as_ref())
 }
 
+/// SHA-256 over bytes that come one after the other, more than fit into memory.
+pub struct Sha256(digest::Context);
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl Sha256 {
+    /// Takes more bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all.
+    #[must_use]
+    pub fn finish(self) -> [u8; 32] {
+        array(self.0.finish().as_ref())
+    }
+}
+
 /// Bytes that are laid side by side before they are hashed: a message of a few hundred bytes.
 const ONE_PIECE_BYTES: usize = 1_024;
 
@@ -96,6 +118,9 @@ mod tests {
     fn sha256_of_parts_is_sha256_of_the_whole() {
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"; // FIPS 180-2, B.1
         assert_eq!(hex(&sha256(&[b"a", b"", b"bc"])), abc);
+        let mut pieces = Sha256::default();
+        ["a", "", "bc"].iter().for_each(|piece| pieces.update(piece.as_bytes()));
+        assert_eq!(hex(&pieces.finish()), abc);
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod sign;
 
 pub use agree::{AgreementError, AgreementKey};
 pub use batch::{Signed, SignerKey, verify_each, verify_many};
-pub use hash::{hkdf_sha256, hmac_sha256, sha256};
+pub use hash::{Sha256, hkdf_sha256, hmac_sha256, sha256};
 pub use hpke::{HPKE_OVERHEAD_BYTES, HpkeError, hpke_open, hpke_seal};
 pub use keyfile::{KeyFileError, is_pem, read_key_file, write_key_file};
 pub use provider::{Provider, ProviderError};

@@ -3,18 +3,21 @@
 //! A sealed segment is unpacked frame by frame; one without a table of frames, of an earlier version, as a whole.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use symbi_types::{OpenMode, Storage, StorageFile};
 
 use crate::chain::{Link, SUFFIX_BYTES, unhex};
-use crate::layout::{Segment, read_full};
+use crate::layout::{Segment, Stream, read_full};
 use crate::seal::{self, Frame};
 
 /// Frames that are kept unpacked: rows come in order, so the last ones are asked for again.
 const FRAMES_MAX: usize = 4;
+/// A segment without a table that unpacks to more is read through line by line: a file of 50 KB can say that it holds
+/// gigabytes. Segments of earlier versions have 64 MiB.
+const WHOLE_BYTES_MAX: u64 = 256 << 20;
 /// Where in a suffix the hex of the link stands.
 const LINK_AT: usize = 10;
 
@@ -48,7 +51,7 @@ impl Fetch {
                 let file = open(true)?;
                 match seal::frames(&*file)? {
                     Some(frames) => Content::Framed { file, frames, kept: VecDeque::new() },
-                    None => Content::Whole(whole(&*file)?),
+                    None => Content::Whole(whole(file, WHOLE_BYTES_MAX)?),
                 }
             }
             Err(error) => return Err(error),
@@ -140,10 +143,31 @@ fn link_of(suffix: &[u8]) -> io::Result<Link> {
     })
 }
 
-fn whole(file: &dyn StorageFile) -> io::Result<Vec<u8>> {
-    let mut packed = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
-    read_full(file, 0, &mut packed)?;
+fn whole(file: Box<dyn StorageFile>, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut plain = Vec::new();
-    io::Read::read_to_end(&mut seal::unsealed(io::Cursor::new(packed))?, &mut plain)?;
-    Ok(plain)
+    let mut unpacked = seal::unsealed(Stream::of(file))?.take(bytes_max + 1);
+    unpacked.read_to_end(&mut plain)?;
+    match plain.len() as u64 > bytes_max {
+        true => Err(io::Error::new(io::ErrorKind::InvalidData, "too large to be unpacked as a whole")),
+        false => Ok(plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use symbi_testkit::Disk;
+
+    #[test]
+    fn what_a_segment_unpacks_to_is_bounded_before_it_is_in_memory() {
+        let disk = Disk::new();
+        let mut packed = zstd::encode_all(&[0; 1 << 20][..], 3).unwrap();
+        let digest = symbi_crypto::sha256(&[&packed]);
+        packed.extend_from_slice(&[0x50, 0x2a, 0x4d, 0x18, 32, 0, 0, 0]);
+        packed.extend_from_slice(&digest);
+        disk.overwrite(Path::new("/segment"), packed);
+        let open = || disk.open(Path::new("/segment"), OpenMode::Read).unwrap();
+        assert_eq!(whole(open(), 1 << 20).unwrap().len(), 1 << 20);
+        assert!(whole(open(), (1 << 20) - 1).is_err());
+    }
 }

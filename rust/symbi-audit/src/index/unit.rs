@@ -38,6 +38,9 @@ const BITMAP_BYTES: usize = ROWS_MAX / 8;
 /// Bodies are smaller: 65,536 records of the most terms that are indexed.
 const BODY_BYTES_MAX: usize = 1 << 30;
 
+/// The largest number of a record or byte: what JSON holds.
+const NUMBER_MAX: u64 = 1 << 53;
+
 /// What a unit says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -214,7 +217,10 @@ fn parse(bytes: &[u8]) -> Option<(Header, Lengths)> {
         link_last,
     };
     let whole: u64 = lengths.iter().map(|length| u64::from(*length)).sum();
-    let sound = rows > 0 && rows as usize <= ROWS_MAX && whole <= BODY_BYTES_MAX as u64 && start <= end;
+    // No sum of what a log's numbers can be passes the end of u64.
+    let possible = [first, segment, start, end].into_iter().all(|number| number <= NUMBER_MAX);
+    let sound =
+        possible && rows > 0 && rows as usize <= ROWS_MAX && whole <= BODY_BYTES_MAX as u64 && start <= end;
     sound.then_some((header, lengths))
 }
 
