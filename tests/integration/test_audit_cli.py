@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import symbi
 from symbi.control import act
+from symbi.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -180,6 +181,22 @@ def test_a_range_of_records_is_verified_by_itself(trail: Path) -> None:
     done = run("verify", trail, "--records", "2..6")
     assert done.returncode == 0, done.stderr
     assert "records 2 to 5" in done.stdout
+
+
+def test_a_checkpoint_or_a_witness_that_would_not_be_judged_in_a_range_is_refused(trail: Path) -> None:
+    path, kept = trail / "000000000000.jsonl", trail / "checkpoint"
+    path.write_bytes(path.read_bytes().replace(b'{"n":3}', b'{"n":2}'))
+    given = (
+        ("--checkpoint", kept),
+        ("--checkpoint", kept, "--since-checkpoint"),
+        ("--witness", "w.example/1+0+0"),
+    )
+    for more in given:
+        done = run("verify", trail, "--records", "4..7", *more)
+        assert (done.returncode, done.stdout) == (2, ""), more
+    assert run("verify", trail, "--records", "4..7").returncode == 1
+    with pytest.raises(InputError):
+        symbi.AuditLog.open(trail).verify(kept.read_text(), records=range(4, 7), since_checkpoint=True)
 
 
 def test_cat_and_export_give_the_lines_as_they_were_signed(trail: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import symbi
 import symbi.audit
 from symbi import AuditLog
 from symbi.audit import persons_path
+from symbi.audit.own_persons import Forgotten, LogPersons
 from symbi.cli.main import main
 from symbi.errors import AuditError, CryptoError, ErasedError, InputError, LogUnavailableError
 
@@ -160,6 +162,25 @@ def test_a_legal_hold_refuses_and_a_reader_or_a_forked_child_cannot_erase(trail:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     with pytest.raises(LogUnavailableError):
         AuditLog.open(trail).erase(NAME)
+
+
+def test_a_hold_that_comes_while_a_person_is_erased_waits_for_its_end(
+    trail: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, held = LogPersons._carry_out, []
+    with AuditLog.open(trail, "a") as log:
+        holder = threading.Thread(target=lambda: held.append(log.hold("case 8")))
+
+        def interrupted(self: LogPersons, log: AuditLog, pseudonym: str, cause: str) -> Forgotten:
+            holder.start()
+            holder.join(0.4)
+            return real(self, log, pseudonym, cause)
+
+        monkeypatch.setattr(LogPersons, "_carry_out", interrupted)
+        (done,) = log.erase(NAME)
+        holder.join(60)
+        assert done.seq < held[0], "nothing is erased once a hold is in force"
+        log.release("case 8 is closed")
 
 
 def test_the_command_erases_in_an_applications_log(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,7 +152,7 @@ def _tampered(dice: random.Random, lines: list[bytes]) -> list[bytes]:
 _HARNESS = """
 <script>
 (async () => {
-  const answers = [], decode = data => Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+  const answers = [], counted = [], decode = data => Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
   for (const { files, given, key, kept, witnesses } of JSON.parse(document.getElementById("cases").textContent)) {
     let map = new Map(Object.entries(files).map(([name, data]) => [name, async () => decode(data)]));
     if (given) { // as the browser hands files over: their paths begin with the chosen folder, or are empty
@@ -160,7 +160,7 @@ _HARNESS = """
       map = chosen;
       if (!map.size) { answers.push({ refused: $("verdict").textContent, waits: $("go").disabled }); continue }
     }
-    try { const { counts, ...found } = await verifyTrail(map, key, kept, undefined, witnesses ?? []); answers.push(found) }
+    try { const { counts, ...found } = await verifyTrail(map, key, kept, undefined, witnesses ?? []); answers.push(found); counted.push(Object.fromEntries(counts)) }
     catch (error) { answers.push({ seq: error.seq ?? null, reason: String(error.message) }) }
   }
   const key = unhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"), empty = new Uint8Array();
@@ -168,7 +168,7 @@ _HARNESS = """
   const bad = good.slice(); bad[3] ^= 1;
   const out = document.createElement("pre");
   out.id = "answers";
-  out.textContent = btoa(JSON.stringify({ answers, web, own: [signedHere(key, empty, good), signedHere(key, empty, bad), hex(sha256(bytes("abc"))), hex(sha512(bytes("abc"))).slice(0, 16)] }));
+  out.textContent = btoa(JSON.stringify({ answers, counted, web, own: [signedHere(key, empty, good), signedHere(key, empty, bad), hex(sha256(bytes("abc"))), hex(sha512(bytes("abc"))).slice(0, 16)] }));
   document.body.append(out);
 })();
 </script>
@@ -353,6 +353,41 @@ def _pruned(tmp_path: Path) -> tuple[Path, str]:
         assert log.prune("2999-01-01T00:00:00Z") is not None
     export(directory, tmp_path / "pruned-out")
     return tmp_path / "pruned-out", before
+
+
+def _forge(directory: Path, count: int) -> None:
+    """Appends records that nobody signed, as whoever can write there may: the chain has no secret."""
+    segment = directory / SEGMENT
+    last = json.loads(segment.read_bytes().splitlines()[-1])
+    log_id, chain = bytes.fromhex(symbi.AuditLog.open(directory).log_id), bytes.fromhex(last["chain"])
+    with segment.open("ab") as file:
+        for seq in range(last["seq"] + 1, last["seq"] + 1 + count):
+            record = {name: value for name, value in last.items() if name not in ("chain", "sig")}
+            record |= {
+                "v": 2,
+                "seq": seq,
+                "event_type": "operation.approve",
+                "timestamp": "2999-01-01T00:00:00.000000Z",
+            }
+            body = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()[:-1]
+            parts = (b"symbi/audit/chain/v1\0", log_id, seq.to_bytes(8, "big"), chain, body)
+            chain = hashlib.sha256(b"".join(parts)).digest()
+            file.write(body + f',"chain":"{chain.hex()}","sig":null}}\n'.encode())
+
+
+@pytest.mark.browser
+def test_a2_no_verifier_counts_records_that_nobody_signed(trail: Path, tmp_path: Path) -> None:
+    kept = symbi.AuditLog.open(trail).checkpoint().text
+    genuine = _case(trail)
+    _forge(trail, 3)
+    found = _browser(tmp_path, [genuine, _case(trail, [kept])])
+    mine, theirs = (
+        symbi.AuditLog.open(trail).verify(checkpoint=kept),
+        verify_trail.verify(trail, None, (kept,)),
+    )
+    assert mine.records == theirs["records"] == found["answers"][1]["records"] == 8
+    assert mine.tail_bytes == theirs["tail_bytes"] == found["answers"][1]["tail_bytes"] > 0
+    assert found["counted"][0] == found["counted"][1], "the page lists what is signed"
 
 
 @pytest.mark.browser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -66,6 +67,42 @@ def _house(tmp_path: Path) -> Path:
     file = tmp_path / "house.toml"
     file.write_text(HOUSE)
     return file
+
+
+def _forge(directory: Path, count: int, time: str | None = None) -> None:
+    """Appends records that nobody signed, as whoever can write there may: the chain has no secret."""
+    segment = directory / "000000000000.jsonl"
+    last = json.loads(segment.read_bytes().splitlines()[-1])
+    log_id, chain = bytes.fromhex(AuditLog.open(directory).log_id), bytes.fromhex(last["chain"])
+    with segment.open("ab") as file:
+        for seq in range(last["seq"] + 1, last["seq"] + 1 + count):
+            record = {name: value for name, value in last.items() if name not in ("chain", "sig")}
+            record |= {"v": 2, "seq": seq, "event_type": "approval.requested"}
+            record |= {"timestamp": time or record["timestamp"]}
+            body = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()[:-1]
+            parts = (b"symbi/audit/chain/v1\0", log_id, seq.to_bytes(8, "big"), chain, body)
+            chain = hashlib.sha256(b"".join(parts)).digest()
+            file.write(body + f',"chain":"{chain.hex()}","sig":null}}\n'.encode())
+
+
+@pytest.mark.parametrize("time", [None, "2999-01-01T00:00:00.000000Z"])
+def test_rp1_records_that_nobody_signed_are_no_evidence_and_move_no_time(
+    tmp_path: Path, time: str | None
+) -> None:
+    log = _trail(tmp_path / "trail")
+    given = {"key": log.fingerprint, "checkpoints": [log.checkpoint().text]}
+    before = report(log, load(_house(tmp_path)), **given)
+    _forge(log.directory, 3, time)
+    found = report(log, load(_house(tmp_path)), **given)
+    assert found.verification is not None
+    assert found.verification.tail_bytes
+    assert (found.until, found.series) == (before.until, before.series)
+    counted = [
+        [(one.count, one.events) for control in told.controls[:3] for one in control.findings]
+        for told in (before, found)
+    ]
+    assert counted[0] == counted[1]
+    assert all(before.events[seq] == event for seq, event in found.events.items())
 
 
 def test_rp2_a_control_without_evidence_is_a_gap_and_never_green(tmp_path: Path) -> None:

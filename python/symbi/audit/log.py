@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -70,6 +71,7 @@ class AuditLog(TrailReading):
         self._writer = writer
         self._prover: _core.AuditProver | None = None
         self._pid = os.getpid()
+        self._retention = threading.Lock()  # held by whoever holds, releases or erases
 
     @classmethod
     def open(
@@ -321,12 +323,16 @@ class AuditLog(TrailReading):
         return self._writing().mark_compromised(key, from_seq, reason, by)
 
     def hold(self, reason: str, *, by: str = "") -> int:
-        """Puts a legal hold in force: nothing is pruned until `release`. Both are records.
+        """Puts a legal hold in force: nothing is pruned or erased until `release`. Both are records.
+
+        Waits for a pruning or an erasure that has begun: what it takes is gone before the hold is in force.
 
         Raises:
             InputError: one is in force already.
         """
-        return self._writing().hold(True, reason, by)
+        writer = self._writing()
+        with self._retention:
+            return writer.hold(True, reason, by)
 
     def release(self, reason: str, *, by: str = "") -> int:
         """Releases the hold.
@@ -334,7 +340,9 @@ class AuditLog(TrailReading):
         Raises:
             InputError: none is in force.
         """
-        return self._writing().hold(False, reason, by)
+        writer = self._writing()
+        with self._retention:
+            return writer.hold(False, reason, by)
 
     def prune(self, before: datetime | str, *, by: str = "") -> Pruned | None:
         """Removes the oldest closed segments, all of whose records are from before; a record says so.
@@ -375,7 +383,8 @@ class AuditLog(TrailReading):
         Cost: opens each person's key, about 20 µs each, and reads the log once for the hold.
         """
         self._writing()
-        return self._persons.erase(self, subject, by)
+        with self._retention:
+            return self._persons.erase(self, subject, by)
 
     @property
     def durable(self) -> int:

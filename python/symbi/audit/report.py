@@ -268,6 +268,10 @@ def report(
         told.controls = tuple(Judged(one, "unverified", ()) for one in framework.controls)
         return told
     told.verification = verification_of(counts)
+    ends = _us(told.verification.last)
+    if until is None and begin <= ends < end - 1:
+        # What stands at the end is not signed: its time is nobody's word, either.
+        return report(log, framework, key=key, checkpoints=checkpoints, since=since, until=time_of(ends + 1))
     told.vouched = _is_vouched(log, told.verification, end)
     told.series = (
         Series("records", tuple(tallies[-2][2])),
@@ -357,7 +361,8 @@ def _fact(item: Item, told: Report) -> tuple[bool, int | None, tuple[int, ...]]:
 def _bring_events(log: AuditLog, told: Report) -> None:
     """RP3. What is proven is held against the checkpoint that lies beside the trail."""
     wanted = sorted({seq for one in told.controls for finding in one.findings for seq in finding.events})
-    for seq in wanted:
+    end = told.verification.records if told.verification is not None else 0
+    for seq in (seq for seq in wanted if seq < end):
         event = log.at(seq)
         if event is not None:
             told.events[seq] = event

@@ -168,6 +168,10 @@ def _verify(options: argparse.Namespace) -> int:
         raise InputError("--strict needs --key and --checkpoint: without them the word cannot reach the end")
     if options.since_checkpoint and not options.checkpoint:
         raise InputError("--since-checkpoint needs --checkpoint")
+    if options.records and (options.checkpoint or options.witness):
+        raise InputError(
+            "--records goes without --checkpoint and --witness: in a part of a trail neither is judged"
+        )
     path: Path = options.path or options.data / "trail"
     try:
         found = open_trail(options).verify(

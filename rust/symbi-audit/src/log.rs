@@ -25,7 +25,7 @@ use crate::options::{LogOptions, LogStatus, LogTime, OpenReport, Receipt};
 use crate::pipeline::{Closed, DISK_FULL, HeadWriter, Health, Pipeline, RESERVE_BYTES, Start, lock};
 use crate::recover::{self, CUT, Found};
 use crate::time::{Stamp, Timeline};
-use crate::{LogError, Reader, check_event_type};
+use crate::{LogError, Reader, check_event_type, prune};
 
 /// How long opening waits for its own first records.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,6 +41,8 @@ pub struct Log {
     closed: AtomicBool,
     lock: Mutex<Option<Box<dyn StorageLock>>>,
     keeper: Arc<Mutex<Keeper>>,
+    /// Held by whoever holds, releases or prunes (RT3).
+    retention: Mutex<()>,
     checkpoints: bool,
     seals: bool,
     storage: Arc<dyn Storage>,
@@ -60,6 +62,9 @@ impl Log {
         let held = storage.lock(&directory.join(LOCK)).map_err(LogError::io("cannot open `lock`"))?;
         let held = held.ok_or(LogError::Locked { path: shown })?;
         let found = recover::examine(&**storage, directory, &options.signing_key, options.owner)?;
+        if let Some(found) = &found {
+            prune::finish(storage, directory, found.pruned)?;
+        }
         let created = found.is_none();
         let mut found = match found {
             Some(found) => found,
@@ -92,7 +97,7 @@ impl Log {
             key: options.signing_key.clone(),
             point: found.point,
             file,
-            head: HeadWriter { file: head, next_slot: found.next_slot, synced_ns: now.mono_ns },
+            head: HeadWriter { file: head, next_slot: found.next_slot, synced_ns: now.mono_ns, records: 0 },
             signers: options.signers.clamp(1, LogOptions::SIGNERS_MAX),
             signing: options.signing,
             owner: options.owner,
@@ -127,6 +132,7 @@ impl Log {
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(held)),
             keeper: Arc::new(Mutex::new(Keeper::new(storage.clone(), directory, found.log_id))),
+            retention: Mutex::new(()),
             checkpoints: options.checkpoints,
             seals: options.seal_segments,
             storage: storage.clone(),
@@ -326,6 +332,19 @@ impl Log {
         lock(&self.keeper).checkpoint(&goal)
     }
 
+    pub(crate) fn retention(&self) -> &Mutex<()> {
+        &self.retention
+    }
+
+    /// Waits until `head` on the platter names record `seq`, which is durable.
+    pub(crate) fn wait_named(&self, seq: u64, timeout: Duration) -> Result<(), LogError> {
+        match self.shared.pipeline.wait_named(seq, timeout) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(LogError::Timeout { seq }),
+            Err(reason) => Err(LogError::Unavailable { reason }),
+        }
+    }
+
     /// Where it lies.
     pub(crate) fn place(&self) -> (&Arc<dyn Storage>, &Path) {
         (&self.storage, &self.directory)
@@ -439,6 +458,7 @@ fn create(directory: &Path, options: &LogOptions) -> Result<Found, LogError> {
         next_slot: 0,
         root: options.signing_key.key_id().to_string(),
         unsealed: Vec::new(),
+        pruned: 0,
     })
 }
 

@@ -114,12 +114,15 @@ pub(crate) struct HeadWriter {
     /// The slot to write next: the one with fewer records, or the damaged one.
     pub(crate) next_slot: u64,
     pub(crate) synced_ns: u64,
+    /// How many records the slot names that was written last; 0 before the first.
+    pub(crate) records: u64,
 }
 
 impl HeadWriter {
     fn write(&mut self, log_id: LogId, point: &Point, key: &SigningKey) -> io::Result<()> {
         self.file.write_at(self.next_slot * SLOT_BYTES as u64, &Slot::encode(log_id, point, key))?;
         self.next_slot ^= 1;
+        self.records = point.records;
         Ok(())
     }
 }
@@ -147,6 +150,8 @@ pub(crate) struct Pipeline {
     target: Mutex<Target>,
     commit: Condvar,
     head: Mutex<HeadWriter>,
+    /// Whoever waits for `head` to name a record waits here.
+    named: Condvar,
     durable: AtomicU64,
     progress: Mutex<Vec<Progress>>,
     sealer: Mutex<Option<Sender<Closed>>>,
@@ -234,6 +239,7 @@ impl Pipeline {
             target: Mutex::new(target),
             commit: Condvar::new(),
             head: Mutex::new(start.head),
+            named: Condvar::new(),
             durable: AtomicU64::new(start.point.records),
             progress: Mutex::new(Vec::new()),
             sealer: Mutex::new(start.sealer),
@@ -378,6 +384,8 @@ impl Pipeline {
         queue.chunks.clear();
         drop(queue);
         self.moved.notify_all();
+        drop(lock(&self.head)); // whoever looked before is waiting now
+        self.named.notify_all();
         self.announce();
     }
 
@@ -455,6 +463,22 @@ impl Pipeline {
             Health::Dead(_) => Err(queue.health.clone()),
             _ => Ok(false),
         }
+    }
+
+    /// Waits until `head` names record `seq`, which is durable, and syncs it. `Ok(false)` when the time is up.
+    pub(crate) fn wait_named(&self, seq: u64, timeout: std::time::Duration) -> Result<bool, String> {
+        let dead = || match self.health() {
+            Health::Dead(reason) => Some(reason),
+            _ => None,
+        };
+        let pending = |head: &mut HeadWriter| head.records <= seq && dead().is_none();
+        let head = lock(&self.head);
+        let (head, _) =
+            self.named.wait_timeout_while(head, timeout, pending).unwrap_or_else(PoisonError::into_inner);
+        if head.records <= seq {
+            return dead().map_or(Ok(false), Err);
+        }
+        head.file.sync_data().map(|()| true).map_err(|error| format!("`head` could not be synced: {error}"))
     }
 
     pub(crate) fn on_progress(&self, progress: Progress) {

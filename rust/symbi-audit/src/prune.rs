@@ -6,9 +6,11 @@
 //! - RT1 only whole closed segments go, oldest first, all of whose records are older than was asked for, under a checkpoint
 //!   that was signed before and in front of the record from which the caller still reads.
 //! - RT2 the record of a pruning is on disk before the first file goes; a crash between leaves too much, never too little.
-//! - RT3 while a hold is in force nothing goes.
+//! - RT3 while a hold is in force nothing goes: to hold and to prune exclude each other, and what a crash left to be removed
+//!   waits for the release.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use symbi_types::Storage;
@@ -16,6 +18,7 @@ use symbi_types::Storage;
 use crate::chain::{self, Link, hex};
 use crate::keeper::each_line;
 use crate::layout::{self, Segment};
+use crate::pipeline::lock;
 use crate::reader::Reader;
 use crate::record::View;
 use crate::remainder::{Remainder, is_kept};
@@ -63,7 +66,8 @@ impl Reader {
             rest.starts_with(b"log.held\"") || rest.starts_with(b"log.released\"")
         };
         let mut hold = None;
-        for record in self.records_that(0, concerns) {
+        // Not what a crash while pruning left before that: it may have gaps.
+        for record in self.records_that(self.begins_at()?, concerns) {
             let record = record?;
             hold = match record.event_type.as_str() {
                 "log.held" => {
@@ -94,6 +98,7 @@ impl Log {
     /// # Errors
     /// [`LogError::Event`]: it is in force already, or none is. [`LogError::Unavailable`].
     pub fn hold(&self, on: bool, reason: &str, by: &str) -> Result<u64, LogError> {
+        let _retention = lock(self.retention()); // RT3: what was being pruned is gone before a hold is in force
         let held = self.reader()?.hold()?;
         match held {
             Some(hold) if on => {
@@ -133,6 +138,7 @@ impl Log {
     /// [`LogError::Held`] while a hold is in force; [`LogError::Unavailable`], [`LogError::ChainBroken`], [`LogError::Io`]:
     /// nothing was removed, or, after the record of it, not everything: the next opening goes on.
     pub fn prune(&self, before_us: u64, keep_from: u64, by: &str) -> Result<Option<Pruned>, LogError> {
+        let _retention = lock(self.retention());
         let reader = self.reader()?;
         if let Some(hold) = reader.hold()? {
             return Err(LogError::Held { seq: hold.seq, reason: hold.reason }); // RT3
@@ -147,6 +153,8 @@ impl Log {
             return Ok(None);
         }
         let remainder = gather(&**storage, directory, before, self.log_id(), to)?;
+        // Before a record says so and anything goes: what stays must be readable (RM3).
+        let kept = remainder.encode().map_err(|reason| LogError::broken(0, format!("`pruned`: {reason}")))?;
         let mut details = format!(
             r#"{{"records":{to},"from":{from},"chain":"{}","before":"{}","by":"#,
             hex(&remainder.chain),
@@ -157,8 +165,9 @@ impl Log {
         details.push(b'}');
         let receipt = self.append_own("log.pruned", &String::from_utf8_lossy(&details))?;
         self.wait_durable(receipt.seq, TIMEOUT)?; // RT2
+        self.wait_named(receipt.seq, TIMEOUT)?;
         let failed = || LogError::io("cannot prune");
-        remainder.store(&**storage, directory).map_err(failed())?;
+        Remainder::store(&**storage, directory, &kept).map_err(failed())?;
         let bytes = remove_before(&**storage, directory, to).map_err(failed())?;
         Ok(Some(Pruned { from, to, bytes, seq: receipt.seq }))
     }
@@ -200,6 +209,7 @@ fn gather(
 ) -> Result<Remainder, LogError> {
     let from = before.as_ref().map_or(0, |remainder| remainder.records);
     let mut lines = before.map(|remainder| remainder.lines).unwrap_or_default();
+    lines.retain(|(seq, line)| is_kept(*seq, line)); // an earlier version kept more
     let (mut last, mut seen): (Link, u64) = ([0; 32], from);
     each_line(storage, directory, from, to, |seq, line| {
         let Some((_, link, _)) = chain::split(line) else { return false };
@@ -215,9 +225,20 @@ fn gather(
     Ok(Remainder::new(log_id, to, last, lines))
 }
 
+/// Goes on with a pruning that a crash cut short, of which the log has said that it was up to `to`; not while a hold is in force
+/// (RT3).
+pub(crate) fn finish(storage: &Arc<dyn Storage>, directory: &Path, to: u64) -> Result<(), LogError> {
+    let segments = layout::segments(&**storage, directory)?;
+    let any = segments.iter().any(|segment| segment.first < to);
+    if any && Reader::with_storage(directory, storage.clone())?.hold()?.is_none() {
+        remove_before(&**storage, directory, to).map_err(LogError::io("cannot prune"))?;
+    }
+    Ok(())
+}
+
 /// Removes the files of records before `to`, both forms; answers their bytes. Oldest first: a crash leaves a part that the next
 /// opening removes.
-pub(crate) fn remove_before(storage: &dyn Storage, directory: &Path, to: u64) -> std::io::Result<u64> {
+fn remove_before(storage: &dyn Storage, directory: &Path, to: u64) -> std::io::Result<u64> {
     let mut bytes = 0;
     let mut any = false;
     for name in storage.list(directory)? {

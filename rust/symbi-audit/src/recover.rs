@@ -4,6 +4,9 @@
 //! (signatures of single records are `verify`'s). Beyond `head`, where a crash may have left anything, each line must
 //! hold in full; the first that does not, and all after it, is cut.
 //!
+//! Where records were pruned, nothing is believed of it, and nothing goes, until `head`, the chain, the key and a record of the
+//! pruning have confirmed it.
+//!
 //! A cut is noted in the file `cut` before it is made and the note is removed after the record of it is durable, so
 //! that a crash between leaves the note and the next opening records it.
 
@@ -13,12 +16,13 @@ use std::sync::Arc;
 use symbi_crypto::{PublicKey, Sha256, SigningKey};
 use symbi_types::{LogId, OpenMode, Storage, StorageFile};
 
-use crate::chain::{self, hex};
+use crate::chain::{self, Link, hex};
 use crate::head::{self, HEAD, Point, Slot};
 use crate::layout::{self, Lines, Segment};
 use crate::record::View;
 use crate::remainder::Remainder;
-use crate::{LogError, Owner, prune};
+use crate::verify::event_type;
+use crate::{LogError, Owner};
 
 /// The note of a cut that is not recorded yet.
 pub(crate) const CUT: &str = "cut";
@@ -42,6 +46,8 @@ pub(crate) struct Found {
     pub(crate) root: String,
     /// Complete segments that are not compressed yet.
     pub(crate) unsealed: Vec<u64>,
+    /// Records below this were pruned, as the log itself says.
+    pub(crate) pruned: u64,
 }
 
 /// Looks at a directory; `None` when there is no log in it, or one whose making was interrupted before it had a
@@ -67,11 +73,11 @@ pub(crate) fn examine(
     known.sort_by_key(|slot| std::cmp::Reverse(slot.point.records));
     let mut outcome = None;
     let remainder = Remainder::read(storage, directory)?;
-    if let Some(remainder) = &remainder {
-        // A crash while pruning left some: the record of it is durable (RT2).
-        prune::remove_before(storage, directory, remainder.records).map_err(LogError::io("cannot prune"))?;
-        segments.retain(|segment| remainder.records <= segment.first);
-    }
+    let pruned = remainder.as_ref().map_or(0, |remainder| remainder.records);
+    let is_empty = segments.is_empty();
+    // A crash while pruning may have left some. They are passed over, and stay until the rest of the log confirms that they
+    // are to go (`prune::finish`): that number is not signed.
+    segments.retain(|segment| pruned <= segment.first);
     for slot in known {
         let mut scan = Scan::new(slot, owner, directory);
         match scan.begin(remainder.as_ref()).and_then(|()| scan.run(storage, directory, &segments)) {
@@ -85,7 +91,11 @@ pub(crate) fn examine(
         }
     }
     let Some((mut scan, mut kept, head_records)) = outcome else {
-        return if segments.is_empty() { Ok(None) } else { Err(LogError::broken(0, "`head` is damaged")) };
+        return if is_empty && remainder.is_none() {
+            Ok(None)
+        } else {
+            Err(LogError::broken(0, "`head` is damaged"))
+        };
     };
     let best = Some(scan.head.point);
     let worse =
@@ -113,6 +123,10 @@ pub(crate) fn examine(
         let expected = scan.public.map(|public| public.key_id().to_string()).unwrap_or_default();
         return Err(LogError::WrongKey { expected, given: key.key_id().to_string() });
     }
+    if remainder.is_some() && !scan.pruning_is_recorded {
+        let reason = "records before it are missing, and none says that they were pruned";
+        return Err(LogError::broken(pruned, reason));
+    }
     let mut cuts: Vec<String> = note.into_iter().collect();
     let mut cut_bytes = 0;
     if let Some((bytes, details)) = cut(storage, directory, &segments, kept, &scan.point)? {
@@ -134,6 +148,7 @@ pub(crate) fn examine(
         next_slot: worse.unwrap_or(0) as u64,
         root: scan.root,
         unsealed,
+        pruned,
     }))
 }
 
@@ -154,6 +169,10 @@ struct Scan<'a> {
     settled: Settled,
     /// The first record that has no signature yet.
     group: u64,
+    /// How many records are gone, and the link of the last of them.
+    begun: Option<(u64, Link)>,
+    /// Whether a record says so (RM1).
+    pruning_is_recorded: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -177,6 +196,8 @@ impl<'a> Scan<'a> {
             segment_us: 0,
             settled: Settled { point: Point::START, last_us: 0 },
             group: 0,
+            begun: None,
+            pruning_is_recorded: false,
         }
     }
 
@@ -186,7 +207,14 @@ impl<'a> Scan<'a> {
         if remainder.log_id != self.head.log_id {
             return Err(Fault::Slot);
         }
+        // What is pruned lies before a checkpoint, and `head` names the record of the pruning before `pruned` is written.
+        if self.head.point.records <= remainder.records {
+            let reason =
+                format!("`pruned` names {} records, `head` {}", remainder.records, self.head.point.records);
+            return Err(Fault::Fatal(LogError::broken(self.head.point.records, reason)));
+        }
         self.owned_by(&remainder.owner)?;
+        self.begun = Some((remainder.records, remainder.chain));
         self.public = remainder.keys.last().copied();
         self.root = remainder.keys.first().map(|root| root.key_id().to_string()).unwrap_or_default();
         self.point = remainder.point();
@@ -257,9 +285,9 @@ impl<'a> Scan<'a> {
             return Err("the chain does not match the body and the records before it".into());
         }
         self.signer = self.public;
-        let rotates = memchr::memmem::find(body, b"\"event_type\":\"key.rotated\"").is_some();
+        let tells = matches!(event_type(body), "key.rotated" | "log.pruned");
         let begins = self.point.length == 0;
-        if !known || rotates || begins || seq == 1 || seq + 1 >= self.head.point.records {
+        if !known || tells || begins || seq == 1 || seq + 1 >= self.head.point.records {
             self.closely(line, seq, known)?;
         }
         if begins {
@@ -312,6 +340,11 @@ impl<'a> Scan<'a> {
         }
         if view.event_type == "key.rotated" {
             self.public = Some(rotated(&view, self.log_id, &public).ok_or("the rotation does not hold")?);
+        }
+        if let Some((records, chain)) = self.begun.filter(|_| view.event_type == "log.pruned") {
+            let same = view.detail("records") == Some(&records.to_string())
+                && view.detail_text("chain").is_some_and(|found| found == hex(&chain));
+            self.pruning_is_recorded |= same;
         }
         self.last_us = view.timestamp_us;
         Ok(())

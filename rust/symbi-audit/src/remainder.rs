@@ -8,6 +8,7 @@
 //! - RM1 the remainder claims nothing by itself: its lines are signed, each by the key whose turn it was; its link is the one
 //!   that the first record left is chained to; and a record of the pruning, which the log signed, names both.
 //! - RM2 it is whole or the one before; records are removed only after it is on disk.
+//! - RM3 nothing that others append is kept, whatever it says; and what would not be read again is never written.
 
 use std::io;
 use std::path::Path;
@@ -20,6 +21,7 @@ use crate::head::Point;
 use crate::layout;
 use crate::record::View;
 use crate::recover::{Created, rotated};
+use crate::verify::event_type;
 use crate::{LogError, json};
 
 /// The file's name.
@@ -45,11 +47,9 @@ pub(crate) struct Remainder {
     pub(crate) lines: Vec<(u64, Vec<u8>)>,
 }
 
-/// Whether a line is kept when those around it go. Which of the log's own records it is shows in its beginning, which no
-/// text from outside precedes.
+/// Whether a line is kept when those around it go: by what it is itself, whatever stands in its details (RM3).
 pub(crate) fn is_kept(seq: u64, line: &[u8]) -> bool {
-    let names = [&b"\"event_type\":\"key.rotated\""[..], b"\"event_type\":\"log.key_compromised\""];
-    seq < 2 || names.into_iter().any(|name| memchr::memmem::find(line, name).is_some_and(|at| at < 512))
+    seq < 2 || matches!(event_type(line), "key.rotated" | "log.key_compromised")
 }
 
 impl Remainder {
@@ -71,6 +71,9 @@ impl Remainder {
         let length =
             layout::read_full(&*file, 0, &mut bytes).map_err(LogError::io("cannot read `pruned`"))?;
         bytes.truncate(length);
+        if bytes.len() > FILE_BYTES_MAX {
+            return Err(LogError::broken(0, "`pruned`: it is longer than any that a pruning leaves"));
+        }
         Self::parse(&bytes).map(Some).map_err(|reason| LogError::broken(0, format!("`pruned`: {reason}")))
     }
 
@@ -104,6 +107,12 @@ impl Remainder {
         if !in_order || (at < 2 && view.seq != at as u64) {
             return Err(format!("record {} stands out of order", view.seq));
         }
+        let follows = self.lines.last().map_or(view.seq == 0, |(last, _)| last + 1 == view.seq);
+        let before =
+            self.lines.last().and_then(|(_, line)| chain::split(line)).map_or([0; 32], |(_, link, _)| link);
+        if follows && chain::link(self.log_id, view.seq, &before, view.body) != view.chain {
+            return Err(format!("record {} is not what was signed", view.seq));
+        }
         if at == 0 {
             let created = Created::of(&view).ok_or("record 0 is not a complete `log.created`")?;
             if created.log_id != self.log_id {
@@ -128,8 +137,11 @@ impl Remainder {
         Ok(())
     }
 
-    /// Puts it beside the log (RM2).
-    pub(crate) fn store(&self, storage: &dyn Storage, directory: &Path) -> io::Result<()> {
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// What keeps them from being read again (RM3).
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, String> {
         let mut bytes = format!(
             "{{\"v\":1,\"log_id\":\"{}\",\"records\":{},\"chain\":\"{}\"}}\n",
             self.log_id,
@@ -139,12 +151,18 @@ impl Remainder {
         .into_bytes();
         self.lines.iter().for_each(|(_, line)| bytes.extend_from_slice(line));
         if bytes.len() > FILE_BYTES_MAX {
-            return Err(io::Error::other("the log has had more keys than `pruned` can hold"));
+            return Err("the log has had more keys than `pruned` can hold".into());
         }
+        Self::parse(&bytes)?;
+        Ok(bytes)
+    }
+
+    /// Puts what [`Remainder::encode`] gave beside the log (RM2).
+    pub(crate) fn store(storage: &dyn Storage, directory: &Path, bytes: &[u8]) -> io::Result<()> {
         let waiting = directory.join(format!("{PRUNED}.tmp"));
         let file = storage.open(&waiting, OpenMode::Create)?;
         file.set_size(0)?;
-        file.write_at(0, &bytes)?;
+        file.write_at(0, bytes)?;
         file.sync_data()?;
         storage.rename(&waiting, &directory.join(PRUNED))?;
         storage.sync_directory(directory)

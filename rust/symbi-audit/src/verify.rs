@@ -46,7 +46,8 @@ pub struct VerifyOptions {
     pub checkpoints: Vec<Checkpoint>,
     /// Witnesses, each of which must have signed the largest of these checkpoints.
     pub witnesses: Vec<VerifierKey>,
-    /// Whether records under the largest of these checkpoints are taken from its root, without their signatures.
+    /// Whether records under the largest of these checkpoints are taken from its root, without their signatures. Not in a
+    /// range, where no root is judged.
     pub since_checkpoint: bool,
     /// Only records from here and before there; neither `head` nor checkpoints are judged then.
     pub range: Option<Range<u64>>,
@@ -57,8 +58,8 @@ pub struct VerifyOptions {
     pub storage: Option<Arc<dyn Storage>>,
 }
 
-/// A record on the way, once its chain holds, or where a checkpoint is to vouch for it. What is made of records is worth
-/// something only when the whole verification succeeds: signatures and the checkpoint's root may not have been checked yet.
+/// A record on the way, once its chain holds and it or its group has a signature, or where a checkpoint is to vouch for it: one
+/// that nobody signed is not shown. What is made of records is worth something only when the whole verification succeeds: signatures and the checkpoint's root may not have been checked yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
     /// The line, newline included.
@@ -166,8 +167,8 @@ pub struct VerifyError {
 /// # Errors
 /// [`VerifyError`] naming the first record that fails. One that cannot be read fails at record 0.
 pub fn verify(directory: &Path, options: &VerifyOptions) -> Result<Verification, VerifyError> {
-    let covered = options.checkpoints.iter().map(Checkpoint::size).max().unwrap_or(0);
-    if options.since_checkpoint && covered > 0 {
+    let covered = vouched_to(options);
+    if covered > 0 {
         // Where it does not hold, the long way names the record.
         if let Ok(verified) = walk_through(directory, options, covered, None) {
             return Ok(verified);
@@ -186,8 +187,15 @@ pub fn verify_with(
     options: &VerifyOptions,
     visit: &mut dyn FnMut(&Seen<'_>),
 ) -> Result<Verification, VerifyError> {
-    let covered = options.checkpoints.iter().map(Checkpoint::size).max().unwrap_or(0);
-    walk_through(directory, options, if options.since_checkpoint { covered } else { 0 }, Some(visit))
+    walk_through(directory, options, vouched_to(options), Some(visit))
+}
+
+/// How many records are taken from the root of a checkpoint: none in a range, where no root is judged.
+fn vouched_to(options: &VerifyOptions) -> u64 {
+    if !options.since_checkpoint || options.range.is_some() {
+        return 0;
+    }
+    options.checkpoints.iter().map(Checkpoint::size).max().unwrap_or(0)
 }
 
 fn walk_through(
@@ -221,9 +229,9 @@ fn walk_through(
     walk.conclude(options)
 }
 
-/// What kind of event a line is about, of which nothing is known but that a root is to vouch for it: before that field
-/// stand numbers and ids.
-fn event_type(body: &[u8]) -> &str {
+/// What kind of event a line is about, of which nothing is known but that a root, or the chain, is to vouch for it: before
+/// that field stand numbers and ids, so that the first of this name is the record's own.
+pub(crate) fn event_type(body: &[u8]) -> &str {
     const FIELD: &[u8] = b"\"event_type\":\"";
     static FINDER: LazyLock<memchr::memmem::Finder<'static>> =
         LazyLock::new(|| memchr::memmem::Finder::new(FIELD)); // it looks at the text once, not for each record

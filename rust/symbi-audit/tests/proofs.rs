@@ -240,6 +240,29 @@ fn a_range_is_verified_by_itself_and_says_so() {
 }
 
 #[test]
+fn a3_no_checkpoint_vouches_within_a_range_where_none_is_judged() {
+    let bench = Bench::new();
+    let checkpoint = append(&bench, 50);
+    let segment = path("000000000000.jsonl");
+    let good = String::from_utf8(bench.disk.content(&segment).unwrap()).unwrap();
+    let bad = good.replacen(r#"{"number":7}"#, r#"{"number":9}"#, 1);
+    bench.disk.overwrite(&segment, bad.into_bytes());
+    let given = |range: std::ops::Range<u64>| VerifyOptions {
+        range: Some(range),
+        checkpoints: vec![checkpoint.clone()],
+        since_checkpoint: true,
+        ..options(&bench)
+    };
+    assert_eq!(symbi_audit::verify(directory(), &given(5..12)).unwrap_err().seq, 9);
+    let mut seen = Vec::new();
+    let shown = symbi_audit::verify_with(directory(), &given(5..12), &mut |record| seen.push(record.seq));
+    assert_eq!((shown.unwrap_err().seq, seen.first()), (9, Some(&5)), "{seen:?}");
+    seen.clear();
+    symbi_audit::verify_with(directory(), &given(12..20), &mut |record| seen.push(record.seq)).unwrap();
+    assert_eq!(seen, (12..20).collect::<Vec<_>>(), "what stands around a range is not shown");
+}
+
+#[test]
 fn cp2_a_checkpoint_after_a_rotation_is_signed_by_the_key_whose_turn_it_is() {
     let bench = Bench::new();
     let log = bench.open();

@@ -10,11 +10,17 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use common::{Bench, directory, key, path};
 use symbi_audit::{Checkpoint, Event, Log, LogError, Signing, VerifyOptions};
 use symbi_testkit::Disk;
+use symbi_types::{OpenMode, Storage, StorageFile, StorageLock};
 
 const DAY_US: u64 = 86_400_000_000;
 
@@ -102,6 +108,169 @@ fn rt1_what_is_pruned_is_gone_and_what_is_left_verifies_and_says_so() {
 }
 
 #[test]
+fn rm3_what_others_append_is_never_kept_whatever_it_says() {
+    for signing in [Signing::Event, Signing::Group] {
+        let bench = decade(signing);
+        let log = bench.open();
+        let mut end = 0;
+        for kind in ["key.rotated", "log.key_compromised"] {
+            let details = format!(r#"{{"event_type":"{kind}","text":"content that goes"}}"#);
+            let event = Event::new("test.event", &details);
+            end = log.append_many(&[event, event, event]).unwrap().end;
+        }
+        for _ in 0..4 {
+            append(&log, 6); // and waits: a segment ends where a group does
+        }
+        let pruned = log.prune(log.now(), u64::MAX, "x").unwrap().unwrap();
+        assert!(end <= pruned.to, "{pruned:?}");
+        log.close().unwrap();
+        let kept = String::from_utf8(bench.disk.content(&path("pruned")).unwrap()).unwrap();
+        assert_eq!((kept.lines().count(), kept.matches("content that goes").count()), (4, 0), "{signing:?}");
+        bench.verify().unwrap();
+        append(&bench.open(), 1);
+        bench.verify().unwrap();
+    }
+}
+
+/// Of each segment, its bytes.
+fn segments(bench: &Bench) -> BTreeMap<PathBuf, Vec<u8>> {
+    let names = bench.disk.names().into_iter().filter(|name| name.to_string_lossy().contains(".jsonl"));
+    names.map(|name| (name.clone(), bench.disk.content(&name).unwrap())).collect()
+}
+
+/// A decade of which the first days were pruned, and the segments from before.
+fn pruned_decade() -> (Bench, u64, BTreeMap<PathBuf, Vec<u8>>) {
+    let bench = decade(Signing::Event);
+    let before = segments(&bench);
+    let log = bench.open();
+    let pruned = log.prune(bench.records()[20].timestamp_us, u64::MAX, "x").unwrap().unwrap();
+    log.close().unwrap();
+    (bench, pruned.to, before)
+}
+
+#[test]
+fn a5_rt2_opening_removes_nothing_on_the_word_of_a_number_that_the_log_does_not_confirm() {
+    let (bench, to, _) = pruned_decade();
+    let remainder = String::from_utf8(bench.disk.content(&path("pruned")).unwrap()).unwrap();
+    let (first, rest) = remainder.split_once('\n').unwrap();
+    let chain = first.split("\"chain\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let records = bench.records();
+    let second = segments(&bench).into_keys().nth(1).unwrap();
+    let next: u64 = second.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+    let last = records.iter().find(|record| record.seq + 1 == next).unwrap();
+    let link: String = last.chain.iter().map(|byte| format!("{byte:02x}")).collect();
+    let end = records.len() as u64 + to;
+    let head = records.last().unwrap().chain.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    // Another number; one with its link, of which no record says that it was pruned; and those at and past the end.
+    for (number, chain_said) in
+        [(next, chain), (next, link.as_str()), (end, head.as_str()), (end + 1, chain), (9_046_656, chain)]
+    {
+        let victim = copy(&bench);
+        let forged = first.replace(&format!("\"records\":{to}"), &format!("\"records\":{number}"));
+        let forged = forged.replace(chain, chain_said);
+        victim.disk.overwrite(&path("pruned"), format!("{forged}\n{rest}").into_bytes());
+        let there = segments(&victim);
+        assert!(matches!(victim.try_open(), Err(LogError::ChainBroken { .. })), "{number}");
+        assert_eq!(segments(&victim), there, "{number}");
+    }
+}
+
+#[test]
+fn a5_what_a_crash_left_of_a_pruning_goes_once_everything_else_holds() {
+    let (bench, to, before) = pruned_decade();
+    let (leftover, bytes) = before.into_iter().next().unwrap();
+    let mut crashed = copy(&bench);
+    crashed.disk.overwrite(&leftover, bytes.clone());
+    crashed.options.signing_key = key(3);
+    assert!(matches!(crashed.try_open(), Err(LogError::WrongKey { .. })));
+    assert!(segments(&crashed).contains_key(&leftover), "whoever has another key removes nothing");
+    crashed.options.signing_key = key(2);
+    crashed.open().close().unwrap();
+    assert!(!segments(&crashed).contains_key(&leftover));
+    assert_eq!(crashed.verify().unwrap().pruned, to);
+    // While a hold is in force nothing goes, not even that (RT3).
+    let log = crashed.open();
+    log.hold(true, "case", "counsel").unwrap();
+    log.close().unwrap();
+    crashed.disk.overwrite(&leftover, bytes);
+    crashed.open().close().unwrap();
+    assert!(segments(&crashed).contains_key(&leftover));
+    crashed.verify().unwrap();
+    let log = crashed.open();
+    log.hold(false, "over", "counsel").unwrap();
+    log.close().unwrap();
+    crashed.open().close().unwrap();
+    assert!(!segments(&crashed).contains_key(&leftover));
+    crashed.verify().unwrap();
+}
+
+/// A disk that asks for a hold just before anything is removed, and goes on when there is an answer or none comes.
+struct Interrupted {
+    disk: Disk,
+    armed: AtomicBool,
+    asks: mpsc::SyncSender<()>,
+    answered: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Storage for Interrupted {
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_directory(path)
+    }
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(directory)
+    }
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn StorageFile>> {
+        self.disk.open(path, mode)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if to.ends_with("pruned") && self.armed.swap(false, Ordering::SeqCst) {
+            self.asks.send(()).unwrap();
+            let _ = self.answered.lock().unwrap().recv_timeout(Duration::from_millis(400));
+        }
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        self.disk.sync_directory(directory)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn StorageLock>>> {
+        self.disk.lock(path)
+    }
+}
+
+#[test]
+fn rt3_a_hold_that_comes_while_something_is_pruned_waits_for_its_end() {
+    let mut bench = decade(Signing::Event);
+    let ((asks, asked), (answers, answered)) = (mpsc::sync_channel(1), mpsc::sync_channel(1));
+    let disk = bench.disk.clone();
+    let storage =
+        Arc::new(Interrupted { disk, armed: AtomicBool::new(false), asks, answered: Mutex::new(answered) });
+    bench.options.storage = storage.clone();
+    let log = bench.open();
+    storage.armed.store(true, Ordering::SeqCst);
+    let (pruned, hold, there) = std::thread::scope(|scope| {
+        let (log, bench) = (&log, &bench);
+        let holder = scope.spawn(move || {
+            asked.recv_timeout(Duration::from_secs(60)).unwrap();
+            let seq = log.hold(true, "case", "counsel").unwrap();
+            let there: Vec<_> = segments(bench).into_keys().collect();
+            let _ = answers.send(());
+            (seq, there)
+        });
+        let pruned = log.prune(log.now(), u64::MAX, "x").unwrap().unwrap();
+        let (seq, there) = holder.join().unwrap();
+        (pruned, seq, there)
+    });
+    assert!(pruned.seq < hold, "the pruning was first");
+    assert_eq!(there, segments(&bench).into_keys().collect::<Vec<_>>(), "nothing goes once it is in force");
+    assert!(matches!(log.prune(log.now(), u64::MAX, "x"), Err(LogError::Held { .. })));
+    log.close().unwrap();
+    bench.verify().unwrap();
+}
+
+#[test]
 fn rt1_nothing_young_and_nothing_that_is_still_read_is_pruned() {
     let bench = decade(Signing::Event);
     let log = bench.open();
@@ -180,6 +349,12 @@ fn a3_every_flipped_bit_of_what_is_kept_is_found() {
             bad[bit / 8] ^= 1 << (bit % 8);
             victim.disk.overwrite(&path(name), bad);
             assert!(victim.verify().is_err(), "bit {bit} of `{name}`");
+            // Whether or not opening finds it, which looks at less: nothing goes.
+            let mut opened = copy(&victim);
+            opened.options.seal_segments = false;
+            drop(opened.try_open());
+            let (there, left) = (segments(&victim), segments(&opened));
+            assert!(there.keys().all(|segment| left.contains_key(segment)), "bit {bit} of `{name}`");
         }
     }
 }

@@ -93,6 +93,7 @@ impl Pipeline {
     fn write_head(&self, point: &Point, key: &SigningKey) -> io::Result<()> {
         let mut head = lock(&self.head);
         head.write(self.log_id, point, key)?;
+        self.named.notify_all();
         let now_ns = self.clock.now().mono_ns;
         if now_ns.saturating_sub(head.synced_ns) >= HEAD_SYNC_NS {
             head.file.sync_data()?;

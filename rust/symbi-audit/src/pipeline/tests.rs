@@ -22,7 +22,7 @@ fn pipeline(owner: Owner) -> Pipeline {
         key: key(),
         point,
         file: open("segment").into(),
-        head: HeadWriter { file: open("head"), next_slot: 0, synced_ns: 0 },
+        head: HeadWriter { file: open("head"), next_slot: 0, synced_ns: 0, records: 0 },
         signers: SIGNERS,
         signing: Signing::Event,
         owner,

@@ -72,6 +72,10 @@ impl Walk<'_, '_> {
         if self.findings.is_empty() && self.point.records == 0 {
             self.finding(0, "there are no records");
         }
+        let pruned = self.remainder.as_ref().map_or(0, |remainder| remainder.records);
+        if self.range.as_ref().is_some_and(|range| range.end <= pruned) {
+            self.finding(pruned, "all records of the range were pruned");
+        }
         if let Some(range) = self.range.as_ref().filter(|range| self.point.records < range.end) {
             let (end, wanted) = (self.point.records, range.end);
             self.truncated = true;
@@ -112,7 +116,6 @@ impl Walk<'_, '_> {
                 good: self.good,
             });
         }
-        let pruned = self.remainder.as_ref().map_or(0, |remainder| remainder.records);
         let records =
             self.range.as_ref().map_or(self.point.records, |range| range.end.min(self.point.records));
         let complete = !options.checkpoints.is_empty() && self.range.is_none();

@@ -12,20 +12,46 @@ use symbi_types::{LogId, Storage};
 use super::compromise::Compromise;
 use super::desk::{Claim, Desk};
 use super::seals::Seals;
-use super::{FINDINGS_MAX, Finding, GROUP, VerifyOptions, Visit, event_type};
+use super::{FINDINGS_MAX, Finding, GROUP, Seen, VerifyOptions, Visit, event_type};
 use crate::chain::{self, Link, hex};
+use crate::event::RECORD_BYTES_MAX;
 use crate::glance::glance;
 use crate::head::{Point, Slot};
 use crate::layout::{self, Lines};
+use crate::pipeline::BUFFER_BYTES_MAX;
 use crate::record::View;
 use crate::recover::{Created, rotated};
 use crate::remainder::Remainder;
+
+/// Bytes of records that wait for their group's signature. A log writes groups of no more than its buffer holds.
+const WAITING_BYTES_MAX: usize = 64 << 20;
+const _: () = assert!(BUFFER_BYTES_MAX + RECORD_BYTES_MAX < WAITING_BYTES_MAX);
+
+/// Shows what stands in a line: at a glance, and strictly where that shows nothing (GL1).
+fn show(line: &[u8], seq: Option<u64>, visit: &mut dyn FnMut(&Seen<'_>)) -> Result<(), String> {
+    let view;
+    let quick = chain::split(line).and_then(|(body, ..)| glance(line, body));
+    let seen = match quick {
+        Some(seen) => seen,
+        None => {
+            view = View::parse(line).map_err(|error| error.to_string())?;
+            view.seen()
+        }
+    };
+    if seq.is_some_and(|seq| seen.seq != seq) {
+        return Err(format!("record {} stands in its place", seen.seq));
+    }
+    visit(&seen);
+    Ok(())
+}
 
 /// The reading side.
 pub(super) struct Walk<'a, 'v> {
     pub(super) desk: &'a Desk,
     pub(super) visit: Option<Visit<'v>>,
     pub(super) shown: Option<fn(&str) -> bool>,
+    /// Lines that are to be shown once their group is signed; none where there are too many.
+    waiting: Option<Vec<u8>>,
     pub(super) claims: Vec<Claim>,
     pub(super) slots: Vec<Slot>,
     /// Points that `head` names, met on the way.
@@ -81,6 +107,7 @@ impl<'a, 'v> Walk<'a, 'v> {
             desk,
             visit,
             shown: options.shown,
+            waiting: Some(Vec::new()),
             claims: Vec::with_capacity(GROUP),
             slots: Vec::new(),
             met: BTreeMap::new(),
@@ -243,21 +270,10 @@ impl<'a, 'v> Walk<'a, 'v> {
             self.last_us = view.timestamp_us;
         }
         if let Some(visit) = &mut self.visit
+            && seq < self.vouched_to // what only stands before a range is not looked at
             && self.shown.is_none_or(|shown| shown(event_type))
         {
-            let view;
-            let quick = if seq < self.vouched_to { glance(line, body) } else { None };
-            let seen = match quick {
-                Some(seen) => seen,
-                None => {
-                    view = View::parse(line).map_err(|error| error.to_string())?;
-                    view.seen()
-                }
-            };
-            if seen.seq != seq {
-                return Err(format!("record {} stands in its place", seen.seq));
-            }
-            visit(&seen);
+            show(line, Some(seq), visit)?;
         }
         self.seals.add(body, &link);
         self.reach(seq + 1, link, line.len(), signature.is_some());
@@ -305,9 +321,32 @@ impl<'a, 'v> Walk<'a, 'v> {
         self.good += 1;
         self.seals.add(view.body, &view.chain);
         self.reach(seq + 1, view.chain, line.len(), view.signature.is_some());
-        if let Some(visit) = &mut self.visit
-            && self.shown.is_none_or(|shown| shown(&view.event_type))
-        {
+        self.look(&view)
+    }
+
+    /// Shows a record once its group is signed: whoever can write the directory can append records without a signature, and
+    /// those are taken back at the end (`settle`).
+    fn look(&mut self, view: &View<'_>) -> Result<(), String> {
+        let Some(visit) = &mut self.visit else { return Ok(()) };
+        let in_range = self.range.as_ref().is_none_or(|range| view.seq < range.end);
+        let takes = in_range && self.shown.is_none_or(|shown| shown(&view.event_type));
+        if view.signature.is_none() {
+            if let Some(waiting) = self.waiting.as_mut().filter(|_| takes) {
+                waiting.extend_from_slice(view.line);
+                if waiting.len() > WAITING_BYTES_MAX {
+                    self.waiting = None;
+                }
+            }
+            return Ok(());
+        }
+        let Some(waiting) = &mut self.waiting else {
+            return Err("its group is longer than any that a log writes".into());
+        };
+        for line in waiting.split_inclusive(|byte| *byte == b'\n') {
+            show(line, None, visit)?;
+        }
+        waiting.clear();
+        if takes {
             visit(&view.seen());
         }
         Ok(())
