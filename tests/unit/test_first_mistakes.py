@@ -189,3 +189,14 @@ async def test_an_input_that_is_no_mapping_is_answered_by_its_shape(tmp_path: Pa
     async with symbi.Runtime.open(data=tmp_path / ".symbi") as rt:
         with pytest.raises(symbi.InputError, match=r"give a dict.*not a str"):
             await rt.run(triage, "hello")  # type: ignore[arg-type]
+
+
+def test_td2_a_host_that_imports_an_agents_file_is_not_taken_for_a_worker(tmp_path: Path) -> None:
+    @symbi.tool(name="mistakes.double")
+    def double(value: int) -> int:
+        return 2 * value
+
+    file = tmp_path / "mine.py"
+    file.write_text("import symbi\n\n@symbi.agent\nasync def triage() -> None: ...\n")
+    worker.load(str(file), "triage", inside=False)
+    assert double(2) == 4

@@ -33,13 +33,15 @@ from symbi.agents.channel import CHANNEL_VERSION, decode, encode
 from symbi.agents.context import AgentContext
 from symbi.agents.definition import AgentDefinition, bind, declared
 from symbi.agents.worker_calls import Calls, RunChannel
+from symbi.tools.definition import WORKER_MODULE
 
 if TYPE_CHECKING:
     from symbi.agents.definition import AgentFunction
 
-_MODULE = "_symbi_agent"
 _LINE_BYTES_MAX = 1 << 20
 _TEXT_CHARS_MAX = 8_192
+_VOUCHED_MODULE = "_symbi_vouched_agent"
+"""The name under which a host imports a file that a person vouched for."""
 
 
 class Worker:
@@ -128,11 +130,12 @@ def load(file: str, name: str, *, inside: bool = True) -> AgentDefinition | Agen
     Raises:
         InputError: the file has no such function.
     """
-    spec = importlib.util.spec_from_file_location(_MODULE, file)
+    module_name = WORKER_MODULE if inside else _VOUCHED_MODULE
+    spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
         raise errors.InputError(f"`{file}` is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[_MODULE] = module
+    sys.modules[module_name] = module
     if inside:
         symbi.Runtime = NoRuntime  # type: ignore[misc, assignment]
     spec.loader.exec_module(module)
