@@ -24,7 +24,7 @@ import symbi
 import symbi.audit
 from symbi import _core
 from symbi.context import Passage
-from symbi.errors import ErasedError, InputError, PolicyDenied, ToolError
+from symbi.errors import ErasedError, InputError, KnowledgeError, PolicyDenied, ToolError
 from symbi.policy.history import what_if
 from symbi.tools import ToolDefinition, concerns
 
@@ -405,3 +405,33 @@ async def test_a_name_that_cannot_be_is_refused_and_no_label_names_an_unknown_pe
             await rt.run(agent, {"note": "x"}, subject=wrong)
     with pytest.raises(InputError, match="no person that is known"):
         await rt.run(agent, {"note": "x"}, labels=["subject." + "0" * 32])
+
+
+READER = """
+import sqlite3, sys
+other = sqlite3.connect(sys.argv[1], isolation_level=None)
+other.execute("BEGIN")
+print(*other.execute("SELECT count(*) FROM chunk").fetchone(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.asyncio
+async def test_er5_what_keeps_the_knowledge_from_forgetting_keeps_nothing_else(rt: symbi.Runtime) -> None:
+    writer, sender, reader = [await _agent(rt, name) for name in ("writer", "sender", "reader")]
+    await rt.context.ingest(writer, "t", [Passage(f"the {WORD} sleeps", 0, 20)], subject=SUBJECT)
+    part = symbi.Part("of her", labels=frozenset({f"subject:{SUBJECT}"}))
+    await rt.bus.send(sender, reader, [part], guarantee="at_least_once")
+    (message,) = await rt.bus.receive_many(reader)
+    # A process of its own: what one process locks is open to all of its libraries.
+    command = [sys.executable, "-c", READER, str(Path(rt.opened["trail"]).parent / "state.db")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"1\n"
+        with pytest.raises(KnowledgeError, match="erase again"):
+            await rt.persons.erase(SUBJECT, by=OPERATOR)
+        with pytest.raises(InputError):
+            await rt.bus.ack(reader, message)  # it is not handed out again: it is gone
+        other.communicate(timeout=60)
+    (erased,) = await rt.persons.erase(SUBJECT, by=OPERATOR)
+    assert erased.places["deliveries"] == 0

@@ -18,6 +18,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from symbi.audit.report_chart import chart
+from symbi.audit.verification import reach_of
 from symbi.sheet import escaped as _e
 from symbi.sheet import sheet
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from symbi.audit.event import AuditEvent
     from symbi.audit.report import Finding, Judged, Report
-    from symbi.audit.verification import Verification
 
 __all__ = ["page_of"]
 
@@ -91,7 +91,11 @@ def _summary(report: Report) -> Iterator[str]:
         ]
     else:
         tiles = [
-            ("proof", f"{found.records:,}", f"records verified: {_level(found)}"),
+            (
+                "proof",
+                f"{found.records:,}",
+                f"records verified: {reach_of(found.records, found.level, found.complete_to)}",
+            ),
             ("evidence", f"{count['evidence']}", "controls with evidence"),
             ("partial", f"{count['partial']}", "with a part of it"),
             ("gap", f"{count['gap']}", "gaps"),
@@ -113,12 +117,6 @@ def _summary(report: Report) -> Iterator[str]:
         said += f" Not more than that: {found.lacks}."
     yield f'<p class="lead verdict">{_e(said)} Log <code>{_e(report.log_id)}</code>, key '
     yield f"<code>{_e(report.fingerprint)}</code>, head <code>{_e(found.head)}</code>.</p>"
-
-
-def _level(found: Verification) -> str:
-    if found.level == "complete" and found.complete_to < found.records:
-        return f"complete for the first {found.complete_to:,}"
-    return found.level
 
 
 def _anchor(control: str) -> str:

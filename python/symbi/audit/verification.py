@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from symbi import _core
 
-__all__ = ["Verification", "ranges_of", "verification_of", "word_of"]
+__all__ = ["Verification", "ranges_of", "reach_of", "verification_of", "word_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,14 @@ def ranges_of(found: Verification) -> str:
 
 def word_of(records: int, level: str, complete_to: int) -> str:
     """How many records and how far the word goes: `complete` alone only where a checkpoint covers all of them."""
-    if level == "complete" and complete_to < records:
-        return f"{records:,} records, complete for the first {complete_to:,}"
-    return f"{records:,} records, {level}"
+    return f"{records:,} records, {reach_of(records, level, complete_to)}"
+
+
+def reach_of(records: int, level: str, complete_to: int) -> str:
+    """The level, and of `complete` for how many where that is not all."""
+    return (
+        level if level != "complete" or complete_to >= records else f"complete for the first {complete_to:,}"
+    )
 
 
 def verification_of(found: _core._AuditVerified) -> Verification:

@@ -84,8 +84,9 @@ class Persons:
 
         Raises:
             PolicyDenied: refused, by policy or by a legal hold; or a person must agree first.
-            InputError: nothing is known of the subject; or the erasure is recorded and could not be finished, which the
-                next opening does.
+            InputError: nothing is known of the subject.
+            KnowledgeError: the erasure is recorded and not finished, because another program reads `state.db`: erase
+                again when that has ended. The next opening finishes it, too.
 
         Cost: the knowledge file is written anew where something was in it; otherwise about ten milliseconds.
         """

@@ -49,6 +49,7 @@ from symbi.runtime.policies import Policies
 from symbi.runtime.runs import Runs
 from symbi.runtime.showing import describe, why
 from symbi.runtime.together import Together
+from symbi.runtime.unopened import NOT_OPEN, Unopened
 from symbi.runtime.upkeep import Upkeep
 from symbi.runtime.workers import Workers
 from symbi.status import HealthStatus, SystemStatus, health_status, system_status
@@ -74,11 +75,7 @@ Tier = Literal["realtime", "interactive", "batch"]
 Cause = Literal["operator_hold", "policy_violation", "resource_constraint"]
 
 
-_OPENING = "`async with symbi.Runtime.open() as rt:`"
-_NOT_OPEN = f"the runtime is not open: use it in {_OPENING}"
-
-
-class Runtime:
+class Runtime(Unopened):
     """A runtime of this process. Make one with `Runtime.open`.
 
     Attributes:
@@ -170,22 +167,6 @@ class Runtime:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    if not TYPE_CHECKING:  # a checker knows better: for it these are mistakes before anything runs
-
-        def __enter__(self):
-            raise InputError(f"a runtime belongs to an event loop: write {_OPENING}")
-
-        def __exit__(self, *_):
-            pass
-
-        def __getattr__(self, name):
-            """What an opening makes is not there before it, and is said so."""
-            if name in {"bus", "tools", "context", "rag", "approvals", "keys"}:
-                raise RuntimeClosedError(_NOT_OPEN)
-            raise AttributeError(
-                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
-            )
-
     async def _start(self) -> None:
         from symbi.control import ControlServer
 
@@ -240,7 +221,7 @@ class Runtime:
             RuntimeClosedError: it is not open.
         """
         if self._kernel is None:
-            raise RuntimeClosedError(_NOT_OPEN)
+            raise RuntimeClosedError(NOT_OPEN)
         return self._kernel
 
     @cached_property
@@ -255,14 +236,14 @@ class Runtime:
     def bridge(self) -> Bridge:
         """The bridge of this opening."""
         if self._bridge is None:
-            raise RuntimeClosedError(_NOT_OPEN)
+            raise RuntimeClosedError(NOT_OPEN)
         return self._bridge
 
     @property
     def dispatcher(self) -> Dispatcher:
         """What agents may ask for, in this opening."""
         if self._dispatcher is None:
-            raise RuntimeClosedError(_NOT_OPEN)
+            raise RuntimeClosedError(NOT_OPEN)
         return self._dispatcher
 
     @property

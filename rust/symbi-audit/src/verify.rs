@@ -58,8 +58,9 @@ pub struct VerifyOptions {
     pub storage: Option<Arc<dyn Storage>>,
 }
 
-/// A record on the way, once its chain holds and it or its group has a signature, or where a checkpoint is to vouch for it: one
-/// that nobody signed is not shown. What is made of records is worth something only when the whole verification succeeds: signatures and the checkpoint's root may not have been checked yet.
+/// A record on the way, once its chain holds and it or its group has a signature, or where a checkpoint is to vouch for
+/// it: one that nobody signed is not shown. What is made of records is worth something only when the whole verification
+/// succeeds: signatures and the checkpoint's root may not have been checked yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
     /// The line, newline included.

@@ -208,7 +208,7 @@ impl<T: Clone> Deliveries<T> {
     /// Whether the message is to be finished, not only read.
     #[must_use]
     pub fn expects(&self, mailbox: AgentId, id: MessageId) -> bool {
-        !self.held.is_empty() && self.held.get(&mailbox).is_some_and(|held| held.entries.contains_key(&id))
+        self.held.get(&mailbox).is_some_and(|held| held.entries.contains_key(&id))
     }
 
     /// A message is handed out for the first time; none where nobody expects it to be finished.

@@ -246,7 +246,7 @@ impl Kernel {
         let mut all = Vec::new();
         for pseudonym in self.meant(subject)? {
             let Some(label) = Label::of_subject(&pseudonym) else { continue };
-            let places = self.find_everywhere(&label, Found::Counted).map_err(|error| said(&error))?;
+            let places = self.find_everywhere(&label, Found::Counted)?;
             let held = lock(&self.persons).held.contains_key(&pseudonym);
             let agents = self.carriers(&label);
             all.push(Erasure { pseudonym, places, agents, held, ..Erasure::default() });
@@ -254,17 +254,22 @@ impl Kernel {
         Ok(all)
     }
 
-    /// Forgets a person (ER5). The key is gone and the records are on disk when it answers.
+    /// Forgets a person (ER5). The key is gone and the records are on disk when it answers. An erasure that was not finished
+    /// has taken the person's name with it: who then asks for nobody that is known has those finished, which were decided on.
     ///
     /// # Errors
-    /// Refused; nothing is known of the person; a legal hold (ER7); a disk that fails, and then the next opening goes on.
+    /// Refused; nothing is known of the person; a legal hold (ER7); a disk that fails, or somebody who reads `state.db`: erasing
+    /// again then goes on, and so does the next opening.
     pub fn erase_subject(&self, by: Principal, subject: &str) -> Result<Vec<Erasure>, OperatorError> {
         let _first = lock(&self.deciding_on_persons); // ER7
-        let mut all = Vec::new();
-        for pseudonym in self.meant(subject)? {
-            all.push(self.erase_one(by, &pseudonym)?);
-        }
-        Ok(all)
+        let meant = match self.meant(subject) {
+            Ok(meant) => meant,
+            Err(unknown) => {
+                let finished = self.finish_erasures().map_err(OperatorError::Unfinished)?;
+                return if finished.is_empty() { Err(unknown.into()) } else { Ok(finished) };
+            }
+        };
+        meant.iter().map(|pseudonym| self.erase_one(by, pseudonym)).collect()
     }
 
     fn ask_about(
@@ -297,7 +302,7 @@ impl Kernel {
             .map_err(AgentError::from)?;
         self.wait_durable(seq, RECORD_TIMEOUT).map_err(|_| AgentError::from(self.unavailable()))?;
         lock(&self.persons).erased.insert(pseudonym.to_owned(), false);
-        let erasure = self.carry_out(&label, pseudonym, "asked").map_err(|error| said(&error))?;
+        let erasure = self.carry_out(&label, pseudonym, "asked").map_err(OperatorError::Unfinished)?;
         if let Some(seq) = erasure.seq {
             self.wait_durable(seq, RECORD_TIMEOUT).map_err(|_| AgentError::from(self.unavailable()))?;
         }
@@ -333,8 +338,8 @@ impl Kernel {
 
     /// ER5: what a crash cut short, and keys that came back. Their records are on disk when it answers: who reads the trail of
     /// an opened runtime finds them.
-    pub(crate) fn finish_erasures(&self) -> Result<(), KernelError> {
-        let mut last = None;
+    pub(crate) fn finish_erasures(&self) -> Result<Vec<Erasure>, KernelError> {
+        let mut carried_out = Vec::new();
         let all: Vec<(String, bool)> =
             lock(&self.persons).erased.iter().map(|(person, finished)| (person.clone(), *finished)).collect();
         for (pseudonym, finished) in all {
@@ -344,12 +349,12 @@ impl Kernel {
             }
             let Some(label) = Label::of_subject(&pseudonym) else { continue };
             let cause = if finished { "key_came_back" } else { "cut_short" };
-            last = self.carry_out(&label, &pseudonym, cause)?.seq.or(last);
+            carried_out.push(self.carry_out(&label, &pseudonym, cause)?);
         }
-        if let Some(seq) = last {
+        if let Some(seq) = carried_out.iter().rev().find_map(|erasure| erasure.seq) {
             self.wait_durable(seq, RECORD_TIMEOUT)?;
         }
-        Ok(())
+        Ok(carried_out)
     }
 
     /// Persons under a legal hold.
@@ -421,9 +426,4 @@ impl Kernel {
         }
         last.ok_or_else(|| invalid_text("there is no legal hold on this person"))
     }
-}
-
-fn said(error: &KernelError) -> OperatorError {
-    let text = format!("the erasure is recorded and not finished: {error}; the next opening goes on with it");
-    AgentError::Invalid(text).into()
 }

@@ -18,7 +18,7 @@ use crate::canary::{Flip, SHOWN};
 use crate::content::{self, Showing};
 use crate::flight::Intent;
 use crate::json::Object;
-use crate::kernel::{Kernel, Policies, compile_given, lock};
+use crate::kernel::{Kernel, KernelError, Policies, compile_given, lock};
 use crate::monitor::Asked;
 use crate::recovery::Unknown;
 
@@ -49,6 +49,12 @@ pub enum OperatorError {
     /// Too much of what was decided lately would fall otherwise.
     #[error("{} of the operations decided lately would fall otherwise; the policies in force stay", .0.len())]
     Flips(Vec<Flip>),
+    /// A store could not be looked through.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// An erasure that is recorded, and stopped here. Erasing again goes on with it, and so does the next opening.
+    #[error("the erasure is recorded and not finished: {0}")]
+    Unfinished(KernelError),
 }
 
 /// Policies that were put in force.

@@ -38,6 +38,12 @@ impl Raise {
         self
     }
 
+    /// Says first what was being done.
+    pub(crate) fn after(mut self, words: &str) -> Self {
+        self.message = format!("{words}: {}", self.message);
+        self
+    }
+
     fn build(&self, py: Python<'_>) -> PyResult<PyErr> {
         let class = py.import("symbi.errors")?.getattr(self.class)?;
         let arguments = PyDict::new(py);

@@ -90,25 +90,28 @@ impl Kernel {
         let mut counted = Counted::new();
         // What was recorded before the erasure is on disk with it; applied now, or it would come with the next search.
         self.apply_durable();
-        let (results, unread, contents, forgotten) = match found {
-            Found::Counted => (
-                lock(handler).count_results(&carriers),
-                bus.count(label),
-                lock(unapplied).of_label(label).len(),
-                store.count_subject(label)?,
-            ),
-            Found::Erased => (
-                lock(handler).lose_results(&carriers),
-                bus.discard(label),
-                lock(unapplied).forget_label(label),
-                store.erase_subject(label)?,
-            ),
+        // One lock at a time (K25). What can fail comes last: then nothing else is left to be done again.
+        let results = match found {
+            Found::Counted => lock(handler).count_results(&carriers),
+            Found::Erased => lock(handler).lose_results(&carriers),
+        };
+        let unread = match found {
+            Found::Counted => bus.count(label),
+            Found::Erased => bus.discard(label),
+        };
+        let contents = match found {
+            Found::Counted => lock(unapplied).of_label(label).len(),
+            Found::Erased => lock(unapplied).forget_label(label),
         };
         counted.insert("tasks", results as u64);
         counted.insert("mailboxes", unread as u64);
         counted.insert("deliveries", self.let_go(messaging, label, found));
         counted.insert("approvals", self.withdraw(approvals, label, found));
         counted.insert("contents", contents as u64);
+        let forgotten = match found {
+            Found::Counted => store.count_subject(label),
+            Found::Erased => store.erase_subject(label),
+        }?;
         counted.insert("knowledge", forgotten.passages);
         counted.insert("documents", forgotten.documents);
         counted.insert("titles", forgotten.titles);
