@@ -205,3 +205,12 @@ def test_a_key_is_rotated_while_the_log_is_open_and_what_the_old_one_signed_late
     assert main(["audit", "verify", "--strict", "--key", old, "--checkpoint", str(kept), str(trail)]) == 1
     with symbi.AuditLog.open(trail, "a") as log:
         assert log.append("test.event", None, {}).key == new
+
+
+def test_a10_a_proof_of_the_first_form_is_good_for_ever() -> None:
+    for name, seq in (("trail-v1-sealed", 9), ("trail-v2", 3)):
+        text = (SEALED.with_name(name + ".tlog-proof")).read_text()
+        assert symbi.audit.Proof(text).check(FINGERPRINT).event.seq == seq
+        assert verify_trail.check_proof(text, FINGERPRINT)["record"]["seq"] == seq
+        made = symbi.AuditLog.open(SEALED.with_name(name)).prove(seq).text
+        assert len(made) + 110 < len(text), "one key, and link and signature as bytes"

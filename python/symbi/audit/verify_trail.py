@@ -49,8 +49,7 @@ def unbase64(text: str, size: int | None = None) -> bytes:
 def no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     must(len(dict(pairs)) == len(pairs), "a key appears twice")
     return dict(pairs)
-def check_values(value: object, *, floats: bool, depth: int = 1) -> None:
-    """Integers up to 2**53, finite floats only where allowed, no lone surrogates, 64 levels."""
+def check_values(value: object, *, floats: bool, depth: int = 1) -> None:  # integers to 2**53, finite floats, 64 levels
     if isinstance(value, str):
         value.encode()  # a lone surrogate cannot be encoded: UnicodeEncodeError is a ValueError
     elif isinstance(value, int | float):
@@ -63,8 +62,7 @@ def check_values(value: object, *, floats: bool, depth: int = 1) -> None:
 def parse(text: bytes) -> dict[str, object]:
     value = json.loads(text.decode(), object_pairs_hook=no_duplicates, parse_constant={}.__getitem__)  # NaN: KeyError
     return value if isinstance(value, dict) else must(None, "not an object")
-def read_record(line: bytes) -> tuple[dict[str, object], bytes, bytes, bytes]:
-    """Record, body, chain and signature (None: its group's) of a line: names in order, types; later may add after."""
+def read_record(line: bytes) -> tuple[dict[str, object], bytes, bytes, bytes]:  # and body, chain, signature or None
     suffix = SUFFIX.search(line[-SUFFIX_BYTES:])
     must(suffix and len(line) <= LINE_MAX, "the suffix is not chain and signature")
     record = parse(line)
@@ -93,30 +91,35 @@ class Checkpoint:  # a C2SP signed note of three lines: origin, size, root
         name, mine = f"symbi-audit/{self.log_id}", sha256(self.text.split("\n")[0].encode(), b"\n\1", public)[:4]
         found = [data[4:] for named, data in self.lines if named == name and data[:4] == mine]
         return len(found) == 1 and signed(public, self.text.encode(), found[0])
-def check_proof(text: str, fingerprint: str | None = None) -> dict[str, object]:
-    """One record under a checkpoint, C2SP `tlog-proof`; raises ValueError and its like."""
+def unpack(extra: bytes) -> tuple[bytes, bytes, bytes]:  # keys of a proof's checkpoint and record, and the line
+    key, rest, flags = extra[:32], extra[32:-1], extra[-1]
+    if flags == 10:  # the first form: both keys, and the line with its newline
+        return key, rest[:32], rest[32:] + b"\n"
+    begin, end = 32 * (flags // 2), len(rest) - 64 * (flags % 2)  # the signer before, the signature after
+    signer, body, chain, signature = rest[:begin] or key, rest[begin : end - 32], rest[end - 32 : end], rest[end:]
+    must(flags < 4 and end >= begin + 32 and (signer != key) == (flags > 1), "another form, or one key twice")
+    signature = b'"%b"' % base64.b64encode(signature) if signature else b"null"
+    return key, signer, b'%b,"chain":"%b","sig":%b}\n' % (body, chain.hex().encode(), signature)
+def check_proof(text: str, fingerprint: str | None = None) -> dict[str, object]:  # C2SP `tlog-proof`; ValueError
     proof, checkpoint = PROOF.fullmatch(text.partition("\n\n")[0]), Checkpoint(text.partition("\n\n")[2])
-    extra = unbase64(proof[1])
-    key, signer, (record, body, chain, signature) = extra[:32], extra[32:64], read_record(extra[64:])
+    key, signer, line = unpack(unbase64(proof[1]))
+    record, body, chain, signature = read_record(line)
     alone = record["v"] == 1 and signed(signer, b"symbi/audit/event/v1\0" + chain, signature)
     must(alone or (record["v"] == 2 and not signature), "the record's signature does not verify, or is a group's")
     at, last, node = int(proof[2]), checkpoint.size - 1, sha256(b"\0", body, chain)
     must(record["seq"] == at <= last and record["key"] == key_id(signer), "another record, or key")
     for sibling in (unbase64(one, 32) for one in proof[3].split()):  # RFC 9162, section 2.1.3.2
         must(last, "too many hashes")
-        if at & 1 or at == last:
-            node = sha256(b"\1", sibling, node)
-            while at and not at & 1:
-                at, last = at >> 1, last >> 1
-        else:
-            node = sha256(b"\1", node, sibling)
+        right = at & 1 or at == last
+        node = sha256(b"\1", *((sibling, node) if right else (node, sibling)))
+        while right and at and not at & 1:
+            at, last = at >> 1, last >> 1
         at, last = at >> 1, last >> 1
     must(not last and node == checkpoint.root, "the hashes do not lead to the root")
     must(checkpoint.signed_by(key) and fingerprint in (None, key_id(key)), "the checkpoint is not signed with that key")
     return {"record": record, "level": "authentic" if fingerprint else "consistent", "log_id": checkpoint.log_id,
             "size": checkpoint.size, "key": key_id(key)}
-class Trail:
-    """The state of a verification: where the chain and the Merkle tree stand, and whose turn it is to sign."""
+class Trail:  # the state of a verification: where the chain and the tree stand, and whose turn it is to sign
     def __init__(self) -> None:
         self.seq, self.chain, self.log_id, self.public, self.signer, self.time = 0, bytes(32), b"", b"", b"", ""
         self.nodes, self.keys, self.turns, self.said = [], [], [], []  # nodes: complete subtrees, the largest first
@@ -136,8 +139,7 @@ class Trail:
         self.log_id, self.public = bytes.fromhex(details["log_id"]), unbase64(details["root_key"], 32)
         self.keys, self.turns = [self.public], [0]
         return True
-    def accept(self, record: dict[str, object], chain: bytes, signature: bytes | None) -> None:
-        """Whose turn it is, what was signed, and what the log says of itself."""
+    def accept(self, record: dict[str, object], chain: bytes, signature: bytes | None) -> None:  # whose turn it is
         details, kind, number = record["details"], record["event_type"], record["seq"].to_bytes(8, "big")
         must(record["key"] == key_id(self.public), "not signed with the key whose turn it is")
         group = b"symbi/audit/group/v1\0" + self.group.to_bytes(8, "big")
@@ -165,8 +167,7 @@ class Trail:
             self.group, self.good = self.seq, (self.chain, self.time, [*self.nodes], 0)
         else:
             self.good = (*self.good[:3], self.good[3] + len(line))
-    def begin(self, remainder: bytes, leaves: bytes, sizes: set[int]) -> None:
-        """After records that were pruned: their keys from the lines that are kept, their hashes from `tiles-0`."""
+    def begin(self, remainder: bytes, leaves: bytes, sizes: set[int]) -> None:  # records that were pruned
         head, *lines = remainder.splitlines(keepends=True)
         head, kept = parse(head), {}
         must([*head] == ["v", "log_id", "records", "chain"] and head["v"] == 1, "`pruned` has other members")
@@ -282,7 +283,7 @@ def verify(directory: Path, fingerprint: str | None = None, kept: tuple[str, ...
             "complete_to": max((checkpoint.size for checkpoint in given), default=0), "head": trail.chain.hex(),
             "root": trail.root().hex(), "log_id": trail.log_id.hex(), "keys": [*map(key_id, trail.keys)],
             "tail_bytes": tail, "pruned": begun[0], "distrusted": trail.distrusted()}
-def main() -> int:
+def main() -> int | None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("path", type=Path, help="a trail's directory, or the file of a proof")
     parser.add_argument("--key", help="the fingerprint that was kept elsewhere")
@@ -295,6 +296,5 @@ def main() -> int:
     except (Broken, *FAULTS, OSError) as finding:
         print(f"not verified: {finding}", file=sys.stderr)
         return 2 if isinstance(finding, OSError) else 1
-    return 0
 if __name__ == "__main__":
     sys.exit(main())

@@ -126,17 +126,23 @@ pub(crate) fn split(line: &[u8]) -> Option<(&[u8], Link, Signature)> {
     Some((body, unhex(hex)?, Some(unbase64(sig)?)))
 }
 
+/// The line that [`split`] takes apart.
+pub(crate) fn joined(body: &[u8], link: &Link, signature: Option<&[u8; 64]>) -> Vec<u8> {
+    let suffix = if signature.is_some() { SUFFIX_BYTES } else { SHORT_SUFFIX_BYTES };
+    let mut line = vec![0; body.len() + suffix];
+    let (head, end) = line.split_at_mut(body.len());
+    head.copy_from_slice(body);
+    match signature {
+        Some(signature) => write_suffix(end, link, signature),
+        None => write_short_suffix(end, link),
+    }
+    line
+}
+
 /// A line as it is shown by itself: of a record that shares a signature, without that of its group.
 pub(crate) fn alone(line: Vec<u8>) -> Vec<u8> {
     match split(&line) {
-        Some((body, link, Some(_))) if body.starts_with(b"{\"v\":2,") => {
-            let mut short = body.to_vec();
-            short.resize(body.len() + SHORT_SUFFIX_BYTES, 0);
-            if let Some(place) = short.get_mut(body.len()..) {
-                write_short_suffix(place, &link);
-            }
-            short
-        }
+        Some((body, link, Some(_))) if body.starts_with(b"{\"v\":2,") => joined(body, &link, None),
         _ => line,
     }
 }

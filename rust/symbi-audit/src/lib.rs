@@ -20,6 +20,7 @@ mod checkpoint;
 mod error;
 mod event;
 mod export;
+mod extra;
 mod glance;
 mod head;
 mod index;

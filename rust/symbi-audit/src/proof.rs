@@ -1,7 +1,7 @@
 //! The proof of one record: that it is in the log, for somebody who has nothing but a fingerprint.
 //!
 //! The form is C2SP `tlog-proof`; `extra` holds the public keys that signed the checkpoint and the record, and the
-//! record's line, so the file stands alone. Twenty hashes for one of a million records.
+//! record's line, packed (module `extra`), so the file stands alone. Twenty hashes for one of a million records.
 //!
 //! Invariants
 //! - PR1 a proof is checked before it is given out: what this module makes, [`Proof::check`] accepts.
@@ -17,6 +17,7 @@ use symbi_types::Storage;
 
 use crate::chain;
 use crate::checkpoint::Checkpoint;
+use crate::extra::{self, Extra};
 use crate::keeper::{self, each_line};
 use crate::merkle::{self, Hash, MemoryNodes, Nodes, ProofError};
 use crate::reader::Keys;
@@ -95,7 +96,7 @@ impl Proof {
 
 impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let extra = [self.key.0.as_slice(), &self.signer.0, &self.line].concat();
+        let extra = extra::pack(&self.key, &self.signer, &self.line);
         writeln!(f, "{FIRST_LINE}\nextra {}\nindex {}", chain::base64(&extra), self.index)?;
         self.path.iter().try_for_each(|hash| writeln!(f, "{}", chain::base64(hash)))?;
         write!(f, "\n{}", self.checkpoint)
@@ -112,9 +113,9 @@ impl FromStr for Proof {
         let (first, extra, index) = (lines.next(), lines.next(), lines.next());
         let (Some(FIRST_LINE), Some(extra), Some(index)) = (first, extra, index) else { return Err(form) };
         let extra = extra.strip_prefix("extra ").and_then(|text| chain::unbase64_any(text.as_bytes()));
-        let key = extra.as_deref().and_then(<[u8]>::split_first_chunk::<32>);
-        let Some((key, rest)) = key else { return Err(form) };
-        let Some((signer, line)) = rest.split_first_chunk::<32>() else { return Err(form) };
+        let Some(Extra { key, signer, line }) = extra.as_deref().and_then(extra::unpack) else {
+            return Err(form);
+        };
         if line.len() > RECORD_BYTES_MAX {
             return Err(ProofError("its record is too long"));
         }
@@ -129,8 +130,7 @@ impl FromStr for Proof {
             path.push(hash);
         }
         let checkpoint = note.parse().map_err(|_| ProofError("its checkpoint is not one"))?;
-        let (key, signer) = (PublicKey(*key), PublicKey(*signer));
-        Ok(Self { index, path, checkpoint, key, signer, line: line.to_vec() })
+        Ok(Self { index, path, checkpoint, key, signer, line })
     }
 }
 
