@@ -4,6 +4,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self, TypeAlias, TypedDict, TypeVar, final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from symbi.errors import SymbiError
 
 __all__ = [
@@ -872,6 +875,9 @@ class VectorIndex:
         progress: Callable[[int, int], object] | None,
     ) -> int: ...
     def remove(self, ids: _Array) -> int: ...
+    def search_one(
+        self, query: object, k: object, ef: object
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]] | None: ...
     def search(
         self,
         queries: _Array,

@@ -17,6 +17,7 @@ Invariants
 
 from __future__ import annotations
 
+import operator
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -43,6 +44,7 @@ _ROOM = 1024  # hits that room is made for before it is known how many there are
 # Types as numpy keeps them, one object each: given a class, `np.empty` looks it up, which takes as long again.
 _FLOAT32: Any = np.dtype(np.float32)
 _UINT64: Any = np.dtype(np.uint64)
+_NOTHING = np.uint64(2**64 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class VectorStats:
 class VectorFilter:
     """A set of ids that a search may return, as a compressed bitmap.
 
-    Make it once and pass it to many searches: it is translated for an index once, and again after a change.
+    Make it once and pass it to many searches: the first one translates it for an index, and the first after a change
+    again.
     """
 
     __slots__ = ("_native",)
@@ -134,7 +137,7 @@ class VectorFilter:
         return len(self._native)
 
     def __contains__(self, number: int) -> bool:
-        return number in self._native
+        return _is_id(number) and number in self._native
 
     def __repr__(self) -> str:
         return f"VectorFilter({len(self)} ids)"
@@ -175,10 +178,14 @@ class VectorIndex:
             InputError: a setting outside its range.
         """
         for name, value in (("dimension", dimension), ("m", m), ("ef_construct", ef_construct)):
-            if not 0 <= value < 2**63:
+            if not 0 <= _whole(name, value) < 2**63:
                 raise InputError(f"`{name}` must be a positive whole number, and is `{value}`")
-        if not 0 <= seed < 2**64:
+        if not 0 <= _whole("seed", seed) < 2**64:
             raise InputError(f"`seed` must be 0 to 2^64 - 1, and is `{seed}`")
+        if not (isinstance(metric, str) and isinstance(quantization, str)):
+            raise InputError(
+                f"`metric` and `quantization` are words, and these are `{metric!r}`, `{quantization!r}`"
+            )
         self._native = _core.VectorIndex(dimension, metric, m, ef_construct, quantization, seed)
         self._dimension = dimension
 
@@ -269,6 +276,8 @@ class VectorIndex:
         threads: int | None,
         progress: Callable[[int, int], object] | None,
     ) -> int:
+        if not (progress is None or callable(progress)):
+            raise InputError(f"`progress` is called with (done, total), and is `{progress!r}`")
         numbers, rows = _ids(ids), _floats(vectors)
         if rows.ndim != 2 or rows.shape[1] != self._dimension:
             raise DimensionError(f"vectors must have the shape (n, {self._dimension}), and have {rows.shape}")
@@ -304,13 +313,13 @@ class VectorIndex:
             k: Hits wanted, 1 to 16,384.
             ef: Candidates kept on the way, `k` to 65,536; default 64, or 2 k. More: better recall, slower.
             filter: Ids that may be returned. A list of ids, and a predicate (see `VectorFilter.where`), are
-                translated for this call; a `VectorFilter` is when it was made.
+                translated for this call; a `VectorFilter` once for all searches until the index changes.
             threads: For several queries; default: the processors that the process may use.
 
         Returns:
             Ids (uint64) and distances (float32, exact), of shape (k,) or (n, k); k less where fewer vectors may be
-            found. Equal distances are ordered by id. (Where vectors are removed while a batch runs, a row may end in
-            2^64 - 1 and infinity.)
+            found. Equal distances are ordered by id. (Where vectors are removed while several queries are answered, a
+            row may end in 2^64 - 1 and infinity.)
 
         Raises:
             DimensionError: another shape.
@@ -321,20 +330,12 @@ class VectorIndex:
         Cost: about 16 * `ef` comparisons of codes a query. Source: Malkov & Yashunin, arXiv:1603.09320.
         """
         if (
-            # What is asked most, one query after the other, without a step more than it needs: at 384 dimensions
-            # the general way below costs a fifth of a search.
             filter is None
-            and type(queries) is np.ndarray
-            and queries.dtype is _FLOAT32
-            and queries.ndim == 1
-            and len(queries) == self._dimension
-            and queries.flags.carray
-            and 0 < k <= _ROOM
-            and (ef is None or k <= ef <= 65_536)
+            and threads is None
+            and (found := self._native.search_one(queries, k, ef)) is not None
         ):
-            ids, distances = np.empty(k, _UINT64), np.empty(k, _FLOAT32)
-            width = self._native.search(queries, k, ef, None, 1, ids, distances)
-            return (ids, distances) if width == k else (ids[:width], distances[:width])
+            return found  # what is asked most, without a step more than it needs
+        k, ef = _whole("k", k), None if ef is None else _whole("ef", ef)
         rows = _floats(queries)
         single = rows.ndim == 1
         if not 1 <= rows.ndim <= 2 or rows.shape[-1] != self._dimension:
@@ -349,8 +350,10 @@ class VectorIndex:
         room = min(k, max(len(self._native), 1)) if k > _ROOM else k
         ids = np.empty(room if single else (count, room), _UINT64)
         distances = np.empty(ids.shape, _FLOAT32)
-        used = 1 if single else _threads(threads, count)
+        used = _threads(threads, count)
         width = self._native.search(rows, room, ef, chosen, used, ids, distances)
+        if single:
+            width = min(width, room - int(np.count_nonzero(ids == _NOTHING)))
         if width != room:
             shape = (width,) if single else (count, width)
             ids = ids.reshape(-1)[: count * width].reshape(shape)
@@ -394,7 +397,7 @@ class VectorIndex:
         return self._native.memory_bytes
 
     def stats(self) -> VectorStats:
-        """What the index is made of. Waits for a change that is under way."""
+        """What the index is made of; does not wait for a change that is under way."""
         state, settings, sizes = self._native.stats()
         return VectorStats(*state, *settings, *sizes)
 
@@ -402,7 +405,7 @@ class VectorIndex:
         return len(self._native)
 
     def __contains__(self, number: int) -> bool:
-        return number in self._native
+        return _is_id(number) and number in self._native
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.ids.tolist())
@@ -412,8 +415,21 @@ class VectorIndex:
         return f"VectorIndex({settings}, vectors={len(self)})"
 
 
+def _whole(name: str, value: object) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"`{name}` is a whole number, and this is `{value!r}`") from None
+
+
+def _is_id(value: object) -> bool:
+    """Whether it can be an id: what cannot stands in no set of them."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= int(value) < 2**64
+
+
 def _threads(asked: int | None, items: int) -> int:
     if asked is not None:
+        asked = _whole("threads", asked)
         if not 1 <= asked <= 1024:
             raise InputError(f"`threads` must be 1 to 1,024, and is `{asked}`")
         return asked
@@ -435,14 +451,24 @@ def _ids(values: ArrayLike) -> NDArray[np.uint64]:
     """Ids as uint64, contiguous: the array itself where it is that (VX1)."""
     array = _array(values, "ids")
     if array.ndim != 1:
-        raise InputError(f"ids have the shape (n,), and these have {array.shape}")
+        raise InputError(f"ids are a list or an array of the shape (n,), and these have {array.shape}")
     if array.size == 0:
         return np.empty(0, np.uint64)
+    if array.dtype.kind in "fO" and not isinstance(values, np.ndarray):
+        # Numbers on both sides of 2^63 have no common integer type for numpy.
+        array = _array_of_whole(array.size, values)
     if array.dtype.kind not in "iu":
         raise InputError(f"ids are whole numbers from 0 to 2^64 - 2, and these are `{array.dtype}`")
     if array.dtype.kind == "i" and array.min() < 0:
         raise InputError("ids are whole numbers from 0 to 2^64 - 2, and one of these is below 0")
     return np.require(array, np.uint64, ["C", "A"])
+
+
+def _array_of_whole(count: int, values: Any) -> NDArray[Any]:
+    try:
+        return np.fromiter((operator.index(value) for value in values), np.uint64, count)
+    except (TypeError, OverflowError) as error:
+        raise InputError(f"ids are whole numbers from 0 to 2^64 - 2: {error}") from None
 
 
 def _array(values: ArrayLike, name: str) -> NDArray[Any]:

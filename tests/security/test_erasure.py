@@ -424,14 +424,15 @@ async def test_er5_what_keeps_the_knowledge_from_forgetting_keeps_nothing_else(r
     await rt.bus.send(sender, reader, [part], guarantee="at_least_once")
     (message,) = await rt.bus.receive_many(reader)
     # A process of its own: what one process locks is open to all of its libraries.
-    command = [sys.executable, "-c", READER, str(Path(rt.opened["trail"]).parent / "state.db")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"1\n"
-        with pytest.raises(KnowledgeError, match="erase again"):
-            await rt.persons.erase(SUBJECT, by=OPERATOR)
-        with pytest.raises(InputError):
-            await rt.bus.ack(reader, message)  # it is not handed out again: it is gone
-        other.communicate(timeout=60)
+    pipe = asyncio.subprocess.PIPE
+    file = str(Path(rt.opened["trail"]).parent / "state.db")
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", READER, file, stdin=pipe, stdout=pipe)
+    assert other.stdout is not None
+    assert await other.stdout.readline() == b"1\n"
+    with pytest.raises(KnowledgeError, match="erase again"):
+        await rt.persons.erase(SUBJECT, by=OPERATOR)
+    with pytest.raises(InputError):
+        await rt.bus.ack(reader, message)  # it is not handed out again: it is gone
+    await other.communicate()
     (erased,) = await rt.persons.erase(SUBJECT, by=OPERATOR)
     assert erased.places["deliveries"] == 0

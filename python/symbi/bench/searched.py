@@ -24,7 +24,7 @@ __all__ = ["RECALLS", "Data", "Searched", "asked_of", "data_of", "ef_for", "inde
 
 RECALLS = (0.90, 0.95, 0.98, 0.99)
 
-_EFS = (10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 64, 80, 96, 128, 192, 256, 512, 1024)
+_EFS = (10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 64, 80, 96, 128, 192, 256, 512, 1024)
 _QUERIES = 1000
 _SLOW_QUERIES = 100  # of a library that takes milliseconds each
 

@@ -1,10 +1,12 @@
 //! `_core.VectorIndex`, `_core.VectorFilter`: buffers in, buffers out.
 //!
-//! Why buffers: numpy arrays are read and filled where they lie, without the GIL, and this crate needs no numpy.
+//! Why buffers: numpy arrays are read and filled where they lie, without the GIL. One query is so short that asking for three
+//! buffers and making two arrays in Python would be a fifth of it: it goes through numpy's own interface (docs/adr/0265).
 //! Not here: shapes, dtypes and defaults (`symbi/vectors.py`), everything else (`symbi-vectors`).
 
 use std::path::PathBuf;
 
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::buffer::{Element, PyBuffer};
 use pyo3::prelude::*;
 use symbi_vectors as core;
@@ -15,19 +17,28 @@ impl From<core::VectorError> for Raise {
     fn from(error: core::VectorError) -> Self {
         use core::VectorError as E;
         let class = match &error {
-            E::Range { .. } | E::Count { .. } | E::ReservedId => "InputError",
+            E::Range { .. } | E::Count { .. } | E::ReservedId | E::Within => "InputError",
             E::Dimension { .. } => "DimensionError",
             E::NotFinite { .. } | E::Zero { .. } => "VectorValueError",
             E::Duplicate { .. } => "DuplicateIdError",
             E::Foreign { .. } | E::Damaged { .. } => "VectorFileError",
             E::Locked { .. } => "VectorIndexLockedError",
-            E::Full | E::Memory { .. } | E::Io { .. } | E::ReadOnly | E::Poisoned | E::Stopped { .. } => {
-                "VectorIndexError"
-            }
+            E::Full
+            | E::Memory { .. }
+            | E::Io { .. }
+            | E::ReadOnly
+            | E::Poisoned
+            | E::Forked
+            | E::Stopped { .. } => "VectorIndexError",
         };
         Self::new(class, error.to_string())
     }
 }
+
+/// Hits of one query that are kept on the stack until they are an array.
+const HITS: usize = 128;
+
+type Hits<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<f32>>);
 
 /// The memory of an array, to be read.
 #[expect(unsafe_code, reason = "a buffer's memory as a slice")]
@@ -155,6 +166,37 @@ impl VectorIndex {
     fn remove(&self, py: Python<'_>, ids: PyBuffer<u64>) -> PyResult<usize> {
         let ids = readable(&ids)?;
         enter(py, || self.0.remove(ids))
+    }
+
+    /// Ids and distances of one query that lies in memory as the core reads it, with up to 128 hits. `None` for anything else:
+    /// the general way looks at it.
+    #[expect(unsafe_code, reason = "an array's memory as a slice")]
+    fn search_one<'py>(
+        &self,
+        py: Python<'py>,
+        query: &Bound<'py, PyAny>,
+        k: &Bound<'py, PyAny>,
+        ef: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Hits<'py>>> {
+        let (Ok(query), Ok(k), Ok(ef)) =
+            (query.cast::<PyArray1<f32>>(), k.extract::<usize>(), ef.extract::<Option<usize>>())
+        else {
+            return Ok(None);
+        };
+        // SAFETY: as in `readable`: the array is held for as long as the slice, and nobody may write into it meanwhile.
+        let Ok(query) = (unsafe { query.as_slice() }) else { return Ok(None) };
+        let usual = (1..=HITS).contains(&k) && ef.is_none_or(|ef| (k..=core::EF_MAX).contains(&ef));
+        if !usual || query.len() != self.0.options().dimension {
+            return Ok(None);
+        }
+        let (mut ids, mut distances) = ([0; HITS], [0.0; HITS]);
+        let width = enter(py, || self.0.search(query, k, ef, None, 1, &mut ids, &mut distances))?;
+        // Where vectors are removed meanwhile the row is filled up; one row can end where its hits do.
+        let width = ids.iter().take(width).take_while(|&&id| id != u64::MAX).count();
+        let (Some(ids), Some(distances)) = (ids.get(..width), distances.get(..width)) else {
+            return Ok(None);
+        };
+        Ok(Some((PyArray1::from_slice(py, ids), PyArray1::from_slice(py, distances))))
     }
 
     /// Fills `ids` and `distances`; the length of a row.

@@ -14,7 +14,7 @@ use std::sync::PoisonError;
 use crate::error::{Result, VectorError};
 use crate::filter::Filter;
 use crate::index::Index;
-use crate::query::{answer, normalised};
+use crate::query::{answer, taken};
 use crate::search::Scratch;
 use crate::sync::{Mutex, scope};
 
@@ -91,10 +91,8 @@ fn answer_run(index: &Index, asked: &Asked<'_>, run: Run<'_>, scratch: &mut Scra
     let queries = run.queries.chunks_exact(index.options.dimension);
     let places = run.ids.chunks_exact_mut(asked.width).zip(run.distances.chunks_exact_mut(asked.width));
     for (place, (query, (ids, distances))) in queries.zip(places).enumerate() {
-        let exact = &mut scratch.query.exact;
-        exact.clear();
-        exact.extend_from_slice(query);
-        normalised(index.options.metric, store.codec.kernels.dot, run.first + place, exact)?;
+        let dot = store.codec.kernels.dot;
+        taken(index.options.metric, dot, run.first + place, query, &mut scratch.query.exact)?;
         answer(&store, scratch, asked.k, asked.ef, compiled.as_deref())?;
         let padding = std::iter::repeat(&(f32::INFINITY, u64::MAX));
         for ((id, distance), hit) in ids.iter_mut().zip(distances).zip(scratch.hits.iter().chain(padding)) {

@@ -1,28 +1,34 @@
 //! The nearest so far, in order, each with a mark whether it was expanded.
 //!
 //! Why one sorted array: it is short, stays in the nearest cache, and an insertion from the back moves few entries;
-//! two heaps were measured to be slower. An entry is one integer, so that comparing is one instruction, and equal
-//! distances are ordered by slot.
+//! two heaps were measured to be slower. An entry is one integer, so that comparing is one instruction, and of equal
+//! distances the later slot comes first.
 //!
 //! Invariants
 //! - CA1 entries ascend; at most `limit` are kept, the smallest ones.
-//! - CA2 `next` gives each entry once, the nearest first.
+//! - CA2 `next` gives each entry once, the nearest first, as long as fewer than `ef` are nearer.
+//! - CA3 with `push_apart`, of those that are equally near the first few.
 
 const MARK: u64 = 1;
+/// Of those that are equally near, as copies of one vector are, no more are candidates for links.
+const EQUAL_MAX: usize = 32;
 /// Places from the back that are compared one by one; what belongs before them is looked for by halves and moved at once.
 const SHIFTED: usize = 16;
+
+/// What a slot is taken from, so that of equal distances the later slot comes first (`prune`: copies).
+const LAST: u32 = (1 << 31) - 1;
 
 /// Distance, slot and a free mark in 64 bits; smaller is nearer. Slots are below 2^31.
 #[inline(always)]
 pub(crate) fn key(distance: f32, slot: u32) -> u64 {
     let bits = distance.to_bits();
     let ordered = bits ^ (((bits as i32 >> 31) as u32) | 0x8000_0000);
-    u64::from(ordered) << 32 | u64::from(slot) << 1
+    u64::from(ordered) << 32 | u64::from(LAST - slot) << 1
 }
 
 #[inline(always)]
 pub(crate) fn slot_of(key: u64) -> u32 {
-    key as u32 >> 1
+    LAST - (key as u32 >> 1)
 }
 
 #[inline(always)]
@@ -37,27 +43,51 @@ pub(crate) fn distance_of(key: u64) -> f32 {
 pub(crate) struct Candidates {
     keys: Vec<u64>,
     limit: usize,
+    ef: usize,
     /// Everything before it is marked.
     cursor: usize,
 }
 
 #[expect(clippy::indexing_slicing, reason = "places are below the length that was just taken")]
 impl Candidates {
-    /// Empties it, to keep `limit` (at least one) from now on.
+    /// Empties it, to keep `limit` (at least one) from now on, and to give them all.
     pub(crate) fn reset(&mut self, limit: usize) {
+        self.reset_to_give(limit, limit);
+    }
+
+    /// Empties it, to keep `limit` from now on, of which only the nearest `ef` are given.
+    pub(crate) fn reset_to_give(&mut self, ef: usize, limit: usize) {
         self.keys.clear();
         self.keys.reserve(limit + 1);
         self.limit = limit.max(1);
+        self.ef = ef.max(1);
         self.cursor = 0;
     }
 
     /// Keeps `key` if it is among the nearest; whether `next` would give it now.
     #[inline(always)]
     pub(crate) fn push(&mut self, key: u64) -> bool {
+        self.insert(key).is_some_and(|(_, leads)| leads)
+    }
+
+    /// As `push`; of more than `EQUAL_MAX` that are equally near only the first are kept (CA3).
+    #[inline(always)]
+    pub(crate) fn push_apart(&mut self, key: u64) -> bool {
+        let Some((place, leads)) = self.insert(key) else { return false };
+        let equal = |at: usize| self.keys.get(at).is_some_and(|&other| other >> 32 == key >> 32);
+        if equal(place + 1) || place.checked_sub(1).is_some_and(equal) {
+            self.thin(key);
+        }
+        leads
+    }
+
+    /// Where `key` stands now, and whether `next` would give it; `None` where it is not among the nearest.
+    #[inline(always)]
+    fn insert(&mut self, key: u64) -> Option<(usize, bool)> {
         let length = self.keys.len();
         if length == self.limit {
             if key >= self.keys[length - 1] {
-                return false;
+                return None;
             }
             self.keys.pop();
         }
@@ -76,13 +106,25 @@ impl Candidates {
         self.keys[place] = key;
         let leads = place <= self.cursor;
         self.cursor = self.cursor.min(place);
-        leads
+        Some((place, leads))
+    }
+
+    /// Takes the last of those that are as near as `key` away, where they are too many.
+    #[cold]
+    fn thin(&mut self, key: u64) {
+        let first = self.keys.partition_point(|kept| kept >> 32 < key >> 32);
+        let after = self.keys.partition_point(|kept| kept >> 32 <= key >> 32);
+        if after - first > EQUAL_MAX {
+            self.keys.remove(after - 1);
+            self.cursor = self.cursor.min(after - 1);
+        }
     }
 
     /// The nearest that was not given yet.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Option<u64> {
-        while let Some(key) = self.keys.get_mut(self.cursor) {
+        let near = self.keys.len().min(self.ef);
+        while let Some(key) = self.keys[..near].get_mut(self.cursor) {
             self.cursor += 1;
             if *key & MARK == 0 {
                 *key |= MARK;
@@ -95,7 +137,8 @@ impl Candidates {
     /// What `next` would give.
     #[inline(always)]
     pub(crate) fn peek(&self) -> Option<u64> {
-        self.keys[self.cursor.min(self.keys.len())..].iter().copied().find(|key| key & MARK == 0)
+        let near = self.keys.len().min(self.ef);
+        self.keys[self.cursor.min(near)..near].iter().copied().find(|key| key & MARK == 0)
     }
 
     pub(crate) fn keys(&self) -> &[u64] {
@@ -120,21 +163,22 @@ mod tests {
             assert_eq!(distance_of(key(distance, 7)).to_bits(), distance.to_bits());
             assert_eq!(slot_of(key(distance, (1 << 31) - 1) | MARK), (1 << 31) - 1);
             for &nearer in &ascending[..place] {
-                assert!(key(nearer, 9) < key(distance, 1));
+                assert!(key(nearer, 1) < key(distance, 9));
             }
         }
-        assert!(key(1.0, 1) < key(1.0, 2));
+        assert!(key(1.0, 2) < key(1.0, 1));
     }
 
     proptest! {
         /// CA1, CA2 against a plain sort.
         #[test]
-        fn ca1_ca2_as_a_sorted_list(pushed in prop::collection::vec((0_u32..50, 0_u32..1000), 0..200), limit in 1_usize..40) {
+        fn ca1_ca2_as_a_sorted_list(pushed in prop::collection::vec((0_u32..50, 0_u32..1000), 0..200),
+                                    limit in 1_usize..40, ef in 1_usize..50) {
             let mut seen = std::collections::HashSet::new();
             let pushed: Vec<u64> = pushed.into_iter().filter(|(_, slot)| seen.insert(*slot))
                 .map(|(distance, slot)| key(distance as f32, slot)).collect();
             let mut candidates = Candidates::default();
-            candidates.reset(limit);
+            candidates.reset_to_give(ef, limit);
             for &one in &pushed {
                 candidates.push(one);
             }
@@ -148,7 +192,32 @@ mod tests {
                 prop_assert_eq!(one & !MARK, peeked);
                 given.push(peeked);
             }
+            expected.truncate(ef);
             prop_assert_eq!(given, expected);
+        }
+
+        /// CA3 against a plain sort, where there is room for all; a candidate that was not given yet still is.
+        #[test]
+        fn ca3_of_equally_near_ones_the_first_few(pushed in prop::collection::vec((0_u32..4, 0_u32..1000), 0..300), given in 0_usize..20) {
+            let mut seen = std::collections::HashSet::new();
+            let mut candidates = Candidates::default();
+            candidates.reset(1000);
+            let mut kept = std::collections::BTreeMap::<u32, Vec<u64>>::new();
+            for (place, &(distance, slot)) in pushed.iter().filter(|(_, slot)| seen.insert(*slot)).enumerate() {
+                let one = key(distance as f32, slot);
+                candidates.push_apart(one);
+                let equal = kept.entry(distance).or_default();
+                equal.push(one);
+                equal.sort_unstable();
+                equal.truncate(EQUAL_MAX);
+                if place % 20 == given {
+                    candidates.next();
+                }
+            }
+            let expected: Vec<u64> = kept.into_values().flatten().collect();
+            prop_assert_eq!(candidates.keys().iter().map(|key| key & !MARK).collect::<Vec<_>>(), expected);
+            let left = candidates.keys().iter().filter(|&&key| key & MARK == 0).count();
+            prop_assert_eq!(std::iter::from_fn(|| candidates.next()).count(), left, "CA2");
         }
     }
 }

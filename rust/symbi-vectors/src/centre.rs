@@ -60,8 +60,8 @@ fn recentred(store: &Store, threads: usize) -> Result<Option<(Codec, Table)>> {
         }
         count += 1;
     }
-    let mut mean: Vec<f32> = sums.iter().map(|sum| (sum / f64::from(count)) as f32).collect();
-    store.codec.rotate(&mut mean);
+    let mean = sums.iter().map(|sum| (sum / f64::from(count)) as f32).collect();
+    let mean = store.codec.rotated(mean);
     let zero = vec![0.0; dimension];
     let old = if store.codec.centre().is_empty() { &zero } else { store.codec.centre() };
     let sum = |term: &dyn Fn(f64, f64) -> f64| -> f64 {

@@ -31,8 +31,10 @@ pub enum VectorError {
         /// Vectors.
         vectors: usize,
     },
-    /// NaN or infinity in a vector.
-    #[error("vector {row} holds a component that is not finite, or whose square is not")]
+    /// NaN or infinity in a vector, or one so long that distances would not be finite.
+    #[error(
+        "vector {row} holds a component that is not finite, or is longer than the metric can measure (about 4e18)"
+    )]
     NotFinite {
         /// Row, 0-based.
         row: usize,
@@ -92,18 +94,26 @@ pub enum VectorError {
         what: String,
     },
     /// Somebody else writes there.
-    #[error("`{}` is open for writing already", path.display())]
+    #[error("`{}` is open for writing already: close that index, or open this one read-only", path.display())]
     Locked {
         /// The directory.
         path: PathBuf,
     },
     /// Opened without the right to change it.
-    #[error("the index was opened read-only")]
+    #[error("the index was opened read-only: open it for writing to change it")]
     ReadOnly,
     /// A log could not be brought back to its last good state after a failed write, or a save failed when its snapshot
     /// may count already.
     #[error("the log of this index could not be written to its end: open the index again")]
     Poisoned,
+    /// The caller's progress callback called a method that changes the index it is called by.
+    #[error("an index cannot be changed from the `progress` of its own change: do it afterwards")]
+    Within,
+    /// The process was forked after the index was opened; both would write to one log.
+    #[error(
+        "the index was opened before this process was forked: open it anew here, once the other has let go of it"
+    )]
+    Forked,
     /// The caller's progress callback asked to stop. What was added stays.
     #[error("stopped after {done} of {total} vectors, which stay")]
     Stopped {

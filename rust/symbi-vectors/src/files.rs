@@ -5,9 +5,11 @@
 //!
 //! Invariants
 //! - FS1 at any moment the directory opens as the index was after some acknowledged change, and no later one is lost.
-//! - FS2 one writer at a time; a second is refused.
+//! - FS2 one writer at a time; a second is refused, and so is the child of a fork.
+//! - FS3 nothing is removed that this module has not named.
 
-use std::fs::{File, OpenOptions, create_dir_all, read_dir, remove_file, rename};
+use std::fs::{File, Metadata, OpenOptions, create_dir_all, metadata, read_dir, remove_file, rename};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -34,7 +36,8 @@ pub enum Access {
 pub(crate) struct Files {
     directory: PathBuf,
     journal: Journal,
-    _lock: Option<File>,
+    lock: Option<File>,
+    process: u32,
 }
 
 fn log_path(directory: &Path, generation: u64) -> PathBuf {
@@ -53,6 +56,22 @@ fn lock(directory: &Path) -> Result<File> {
 }
 
 impl Files {
+    fn new(directory: PathBuf, journal: Journal, lock: Option<File>) -> Self {
+        Self { directory, journal, lock, process: std::process::id() }
+    }
+
+    /// Whether they were opened by this process, and not by one that it was forked from (FS2).
+    pub(crate) fn are_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// Whether the lock is still that of the directory: somebody may have removed all of it, and made it anew (FS2).
+    fn hold(&self, directory: &Path) -> bool {
+        let place = |found: std::io::Result<Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
+        let held = self.lock.as_ref().and_then(|file| place(file.metadata()));
+        self.directory == directory && held.is_some() && held == place(metadata(directory.join("lock")))
+    }
+
     pub(crate) fn journal(&mut self) -> &mut Journal {
         &mut self.journal
     }
@@ -68,7 +87,7 @@ impl Files {
     pub(crate) fn save(store: &Store, directory: &Path, held: Option<&mut Self>) -> Result<Saved> {
         create_dir_all(directory).map_err(at("create", directory))?;
         let directory = directory.canonicalize().map_err(at("open", directory))?;
-        let held = held.filter(|files| files.directory == directory);
+        let held = held.filter(|files| files.hold(&directory));
         let new_lock = if held.is_some() { None } else { Some(lock(&directory)?) };
         let path = directory.join("snapshot");
         let generation = snapshot::generation(&path)?.unwrap_or(0) + 1;
@@ -116,17 +135,24 @@ impl Saved {
     }
 
     pub(crate) fn bind(self, held: Option<Files>) -> Files {
-        let lock = self.new_lock.or(held.and_then(|files| files._lock));
-        Files { directory: self.directory, journal: self.journal, _lock: lock }
+        let lock = self.new_lock.or(held.and_then(|files| files.lock));
+        Files::new(self.directory, self.journal, lock)
     }
 }
 
-/// Removes what older generations and crashes left.
+/// Whether a name is that of a log (`log_path`).
+fn is_log(name: &str) -> bool {
+    name.strip_prefix("log-").is_some_and(|generation| {
+        generation.len() == 16 && generation.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
+/// Removes what older generations and crashes left (FS3).
 fn sweep(directory: &Path, generation: u64) {
     let keep = log_path(directory, generation);
     for entry in read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let stale = name.to_str().is_some_and(|name| name.starts_with("log-") || name == "snapshot.new");
+        let stale = name.to_str().is_some_and(|name| is_log(name) || name == "snapshot.new");
         if stale && entry.path() != keep {
             // What cannot be removed takes space and does no harm: only the generation's own log is read.
             let _ = remove_file(entry.path());
@@ -178,7 +204,8 @@ fn open_pair(directory: PathBuf, held: Option<File>) -> Result<Index> {
         if let Some(held) = held {
             let journal = Journal::open(&log, generation, dimension, &mut apply)?;
             sweep(&directory, generation);
-            writer.bind(Files { directory, journal, _lock: Some(held) });
+            writer.bind(Files::new(directory, journal, Some(held)));
+            index.set_logged(writer.log());
         } else {
             journal::replay(&log, generation, dimension, &mut apply)?;
             writer.refuse();

@@ -10,6 +10,7 @@
 //! - IX2 one thread and one seed give the same index from the same calls.
 //! - IX3 when `add` or `remove` returns, every later search sees what it did.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,7 +70,14 @@ pub struct Index {
     pub(crate) store: RwLock<Store>,
     pub(crate) writer: Mutex<Writer>,
     pool: Mutex<Vec<Scratch>>,
+    /// Records and bytes of the log, as the last change left it: who asks does not wait for a build.
+    logged: Mutex<Option<(u64, u64)>>,
     pub(crate) identity: u64,
+}
+
+thread_local! {
+    /// The index whose `progress` this thread is in.
+    static TELLING: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 impl Index {
@@ -89,6 +97,7 @@ impl Index {
             store: RwLock::new(store),
             writer: Mutex::new(writer),
             pool: Mutex::new(Vec::new()),
+            logged: Mutex::new(None),
             identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -128,7 +137,7 @@ impl Index {
     /// # Errors
     /// Wrong counts or lengths, components that are not finite, ids that are there ([`Mode::Insert`]) or stand twice:
     /// nothing was added. [`VectorError::Io`] for a log that cannot be written, [`VectorError::Stopped`]: what was
-    /// told to `progress` stays.
+    /// told to `progress` stays. [`VectorError::Within`] from the `progress` of its own change.
     pub fn add(
         &self,
         ids: &[u64],
@@ -137,7 +146,13 @@ impl Index {
         threads: usize,
         progress: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<usize> {
-        self.change().add(self, ids, vectors, mode, checked_threads(threads)?, progress)
+        let mut told = |done, total| {
+            TELLING.set(Some(self.identity));
+            let go_on = progress(done, total);
+            TELLING.set(None);
+            go_on
+        };
+        self.changing()?.add(self, ids, vectors, mode, checked_threads(threads)?, &mut told)
     }
 
     /// Removes ids; returns how many were there.
@@ -145,7 +160,7 @@ impl Index {
     /// # Errors
     /// [`VectorError::Io`] for a log that cannot be written: nothing was removed.
     pub fn remove(&self, ids: &[u64]) -> Result<usize> {
-        self.change().remove(self, ids)
+        self.changing()?.remove(self, ids)
     }
 
     /// The nearest to each query (rows of `queries`), nearest first, into rows of `ids` and `distances`.
@@ -210,7 +225,7 @@ impl Index {
     /// the index is as it was. Where the very last step failed, either the old or the new state opens after a crash;
     /// the index then refuses changes ([`VectorError::Poisoned`]) until it is opened again.
     pub fn save(&self, directory: &Path) -> Result<()> {
-        self.change().save(self, directory)
+        self.changing()?.save(self, directory)
     }
 
     /// Opens the index in `directory`, by memory map: what was saved there, and all changes since.
@@ -224,7 +239,7 @@ impl Index {
 
     /// What it is made of.
     pub fn stats(&self) -> Stats {
-        let log = self.change().log();
+        let log = *self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let store = self.read();
         let (index_bytes, vector_bytes, mapped_bytes) = store.bytes();
         Stats {
@@ -257,6 +272,15 @@ impl Index {
 
     pub(crate) fn change(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer, for who does not have it yet.
+    fn changing(&self) -> Result<MutexGuard<'_, Writer>> {
+        if TELLING.get() == Some(self.identity) { Err(VectorError::Within) } else { Ok(self.change()) }
+    }
+
+    pub(crate) fn set_logged(&self, log: Option<(u64, u64)>) {
+        *self.logged.lock().unwrap_or_else(PoisonError::into_inner) = log;
     }
 
     pub(crate) fn take_scratch(&self) -> Scratch {

@@ -17,6 +17,7 @@
 //! # Ok::<(), symbi_vectors::VectorError>(())
 //! ```
 
+mod aligned;
 mod batch;
 mod candidates;
 mod centre;

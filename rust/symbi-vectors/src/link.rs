@@ -20,13 +20,12 @@ pub(crate) fn link(store: &Store, pairs: &Pairs<'_>, slot: u32, scratch: &mut Sc
     let graph = &store.graph;
     let level = graph.level(slot);
     if let Some(entry) = graph.entry() {
-        scratch.query.exact.clear();
-        scratch.query.exact.extend_from_slice(store.vectors.view().floats(slot));
+        scratch.query.exact.fill(store.vectors.view().floats(slot).iter().copied());
         store.codec.prepare(&mut scratch.query);
         let top = level.min(entry.level);
         let mut from = scratch.descend(store, entry, top);
         for layer in (0..=top).rev() {
-            scratch.walk(store, from, layer, store.options.ef_construct);
+            scratch.walk_apart(store, from, layer, store.options.ef_construct);
             from = scratch.candidates.keys().first().map_or(from, |&nearest| slot_of(nearest));
             // The candidates of the walk, as `pairs` measures them, without the node itself.
             scratch.slots.clear();
@@ -34,7 +33,7 @@ pub(crate) fn link(store: &Store, pairs: &Pairs<'_>, slot: u32, scratch: &mut Sc
             scratch.slots.extend(others.filter(|&other| other != slot));
             pairs.near_first(slot, &scratch.slots, &mut scratch.keys);
             let room = Room::new(store, layer, store.options.m);
-            choose(pairs, &scratch.keys, room, &mut scratch.near, taken);
+            choose(pairs, slot, &scratch.keys, room, &mut scratch.near, taken);
             graph.write(slot, layer, taken, &graph.lock(slot));
             for &other in taken.iter() {
                 link_back(store, pairs, other, slot, layer, scratch);
@@ -57,7 +56,7 @@ fn link_back(store: &Store, pairs: &Pairs<'_>, from: u32, to: u32, layer: u32, s
     pairs.near_first(from, &scratch.slots, &mut scratch.keys);
     let limit = graph.list(from, layer).len();
     let room = Room::new(store, layer, limit);
-    choose(pairs, &scratch.keys, room, &mut scratch.near, &mut scratch.slots);
+    choose(pairs, from, &scratch.keys, room, &mut scratch.near, &mut scratch.slots);
     graph.write(from, layer, &scratch.slots, &guard);
 }
 
@@ -117,7 +116,7 @@ fn mend_list(store: &Store, pairs: &Pairs<'_>, slot: u32, layer: u32, scratch: &
     pairs.near_first(slot, near, keys);
     let limit = graph.list(slot, layer).len();
     let mut taken = std::mem::take(&mut scratch.taken);
-    choose(pairs, &scratch.keys, Room::new(store, layer, limit), &mut scratch.near, &mut taken);
+    choose(pairs, slot, &scratch.keys, Room::new(store, layer, limit), &mut scratch.near, &mut taken);
     graph.write(slot, layer, &taken, &graph.lock(slot));
     // Both ways, as for a new node: what only hidden nodes pointed to must be found again.
     for &other in &taken {

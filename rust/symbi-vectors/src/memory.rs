@@ -10,6 +10,7 @@
 //! - ME2 a row is either behind `base_rows` in our own memory or before it in the file's map, never in both.
 #![expect(unsafe_code, reason = "memory maps, and atomics over mapped words")]
 
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::AtomicU32;
@@ -22,6 +23,9 @@ use crate::kernels::View;
 const HUGE_BYTES: usize = 4 << 20;
 
 const PAGE_BYTES: usize = 4096;
+
+/// What one advice has read: of a larger range Linux takes the beginning and forgets the rest.
+const READ_BYTES: usize = 128 << 10;
 
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
@@ -84,6 +88,19 @@ impl Mapping {
             let _ = unsafe { rustix::mm::madvise(start, bytes, Advice::LinuxHugepage) };
         }
         Ok(())
+    }
+
+    /// Has the system read these bytes of the file, where it has not, without waiting for it. Random reading is what a map is
+    /// advised of, so each page that is touched would otherwise be a read of its own.
+    pub(crate) fn will_read(&self, bytes: Range<usize>) {
+        let end = bytes.end.min(self.bytes);
+        for start in (bytes.start / PAGE_BYTES * PAGE_BYTES..end).step_by(READ_BYTES) {
+            let length = READ_BYTES.min(end - start);
+            // SAFETY: the range lies within our own; the advice changes no content.
+            let _ = unsafe {
+                rustix::mm::madvise(self.start.as_ptr().add(start).cast(), length, Advice::WillNeed)
+            };
+        }
     }
 
     pub(crate) fn as_slice(&self) -> &[u8] {
@@ -162,6 +179,11 @@ impl Rows {
         assert!(rows <= self.rows, "ME2");
         let base = rows.min(self.base_rows);
         [&self.base.as_slice()[..base * self.stride], &self.tail.as_slice()[..(rows - base) * self.stride]]
+    }
+
+    /// See `Mapping::will_read`, of the file's map.
+    pub(crate) fn will_read(&self, bytes: Range<usize>) {
+        self.base.will_read(bytes);
     }
 
     /// The bytes of the rows in a file's map.

@@ -4,8 +4,13 @@
 //! than to every one taken before. Where that leaves few, as within dense clusters, those that missed it by little follow:
 //! a search then sees the rest of a neighbourhood a step earlier. Where it leaves enough they would only take their place.
 //!
+//! Copies of one vector are as near to each other as to the node, so the rule would take them all, and their lists would lead
+//! nowhere else. A node is linked to the two copies before it and the two after it, by slot: copies are a chain, which the layers
+//! make short, and the rest of each list is as if there were none.
+//!
 //! Invariants
-//! - PR1 what algorithm 4 takes is taken, and before anything else.
+//! - PR1 what algorithm 4 takes is taken, and before anything else, but for copies of the node.
+//! - PR2 of the copies among the candidates the next two on either side are taken, and no other.
 //!
 //! Source: Malkov & Yashunin, algorithm 4; Subramanya et al. 2019 (DiskANN), algorithm 2, for the second round.
 
@@ -73,13 +78,46 @@ impl Room {
     }
 }
 
-/// Takes of `keys` (ascending distances from the node) as many into `taken` as there is room for.
-pub(crate) fn choose(pairs: &Pairs<'_>, keys: &[u64], room: Room, near: &mut Vec<u64>, taken: &mut Vec<u32>) {
+/// Copies of the node that are linked on either side.
+const COPIES: usize = 2;
+
+/// The copies of `node` among `keys`, those that are farther by slot than the next ones on either side (PR2).
+fn surplus(pairs: &Pairs<'_>, node: u32, keys: &[u64]) -> impl Fn(u64) -> bool + use<> {
+    let own = pairs.distance(node, node);
+    let first = keys.partition_point(|&key| distance_of(key) < own);
+    let copies = keys.get(first..).unwrap_or_default().iter().take_while(|&&key| distance_of(key) <= own);
+    let (mut below, mut above) = ([0; COPIES], [u32::MAX; COPIES]); // the next one last
+    for slot in copies.map(|&key| slot_of(key)) {
+        if slot < node && slot >= below[0] {
+            below[0] = slot;
+            below.sort_unstable();
+        } else if slot > node && slot <= above[0] {
+            above[0] = slot;
+            above.sort_unstable_by(|a, b| b.cmp(a));
+        }
+    }
+    let kept = below[0]..=above[0];
+    move |key| distance_of(key) == own && !kept.contains(&slot_of(key))
+}
+
+/// Takes of `keys` (ascending distances from `node`) as many into `taken` as there is room for.
+pub(crate) fn choose(
+    pairs: &Pairs<'_>,
+    node: u32,
+    keys: &[u64],
+    room: Room,
+    near: &mut Vec<u64>,
+    taken: &mut Vec<u32>,
+) {
     taken.clear();
     near.clear();
+    let surplus = surplus(pairs, node, keys);
     for &key in keys {
         if taken.len() == room.limit {
             return;
+        }
+        if surplus(key) {
+            continue;
         }
         let (slot, distance) = (slot_of(key), distance_of(key));
         match taken.iter().map(|&other| pairs.distance(slot, other)).find(|between| *between < distance) {
@@ -121,7 +159,7 @@ mod tests {
         let (pairs, mut keys, mut near, mut taken) = (Pairs::Vectors(store), vec![], vec![], vec![]);
         let others: Vec<u32> = (1..store.slots() as u32).collect();
         pairs.near_first(0, &others, &mut keys);
-        choose(&pairs, &keys, Room::new(store, layer, limit), &mut near, &mut taken);
+        choose(&pairs, 0, &keys, Room::new(store, layer, limit), &mut near, &mut taken);
         taken
     }
 
@@ -129,7 +167,7 @@ mod tests {
     fn plainly(store: &Store, limit: usize) -> Vec<u32> {
         let pairs = Pairs::Vectors(store);
         let mut others: Vec<u32> = (1..store.slots() as u32).collect();
-        others.sort_by(|&a, &b| pairs.distance(0, a).total_cmp(&pairs.distance(0, b)).then(a.cmp(&b)));
+        others.sort_by(|&a, &b| pairs.distance(0, a).total_cmp(&pairs.distance(0, b)).then(b.cmp(&a)));
         let mut taken: Vec<u32> = Vec::new();
         for slot in others {
             let good = taken.iter().all(|&other| pairs.distance(slot, other) >= pairs.distance(0, slot));

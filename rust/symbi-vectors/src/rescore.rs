@@ -14,6 +14,9 @@ use crate::kernels::fetch_vector;
 use crate::search::Scratch;
 use crate::store::Store;
 
+/// Vectors a hit that are asked of the disk together, where they lie there: about as many as are read.
+const AT_ONCE: usize = 2;
+
 /// Reads go on up to so many standard deviations of the estimates' error past the k-th exact distance.
 fn deviations(ef: usize) -> f32 {
     2.0 + 0.66 * (ef as f32 / 20.0).log2().max(0.0)
@@ -26,6 +29,9 @@ pub(crate) fn exact(store: &Store, scratch: &mut Scratch, k: usize, ef: usize) -
     let keys = candidates.keys();
     let deviations = deviations(ef);
     hits.clear();
+    if let Some(sums) = &store.sums {
+        sums.will_check(&store.vectors, keys.iter().take(AT_ONCE * k).map(|&key| slot_of(key)));
+    }
     if let Some(&first) = keys.first() {
         fetch_vector(rows.floats(slot_of(first)));
     }

@@ -11,41 +11,49 @@
 //!
 //! Source: Ailon & Chazelle 2009 (fast Johnson-Lindenstrauss transform).
 
+use crate::aligned::Aligned;
 use crate::kernels::Kernels;
 use crate::seeds::mix;
 
-const ROUNDS: u64 = 2;
+const ROUNDS: usize = 2;
 
 /// A fixed random rotation.
 #[derive(Debug)]
 pub(crate) struct Rotation {
     block: usize,
-    signs: Vec<Vec<f32>>,
+    /// Of the first round: vectors are copied with them.
+    signs: Vec<f32>,
+    /// What the first and the last block of each round are multiplied by: what keeps lengths, and the signs of the round.
+    factors: [[Vec<f32>; 2]; ROUNDS],
 }
 
 impl Rotation {
     pub(crate) fn new(dimension: usize, seed: u64) -> Self {
-        let sign = |round: u64, at: usize| {
-            if mix(seed ^ mix(round << 32 | at as u64)) & 1 == 0 { 1.0 } else { -1.0 }
+        let sign = |round: usize, at: usize| {
+            if mix(seed ^ mix((round as u64) << 32 | at as u64)) & 1 == 0 { 1.0 } else { -1.0 }
         };
-        let signs = (0..ROUNDS).map(|round| (0..dimension).map(|at| sign(round, at)).collect()).collect();
-        Self { block: 1 << dimension.ilog2(), signs }
+        let block = 1 << dimension.ilog2();
+        let length = 1.0 / (block as f32).sqrt();
+        // The first round's signs are in the vector already, and those that both blocks share count once.
+        let signed = |round: usize, at: usize| if round == 0 { length } else { length * sign(round, at) };
+        let factors = std::array::from_fn(|round| {
+            let shared = std::iter::repeat_n(length, 2 * block - dimension);
+            let first = (0..block).map(|at| signed(round, at)).collect();
+            [first, shared.chain((block..dimension).map(|at| signed(round, at))).collect()]
+        });
+        Self { block, signs: (0..dimension).map(|at| sign(0, at)).collect(), factors }
     }
 
-    /// Rotates in place (RO1).
-    pub(crate) fn apply(&self, kernels: &Kernels, vector: &mut [f32]) {
-        let block = self.block;
-        let factor = 1.0 / (block as f32).sqrt();
-        for signs in &self.signs {
-            for (value, sign) in vector.iter_mut().zip(signs) {
-                *value *= sign;
+    /// Writes `vector`, rotated, into `turned` (RO1).
+    pub(crate) fn apply(&self, kernels: &Kernels, vector: &[f32], turned: &mut Aligned) {
+        turned.fill(vector.iter().zip(&self.signs).map(|(value, sign)| value * sign));
+        let rest = turned.len() - self.block;
+        for [first, last] in &self.factors {
+            if let Some(values) = turned.get_mut(..self.block) {
+                (kernels.hadamard)(values, first);
             }
-            if let Some(first) = vector.get_mut(..block) {
-                (kernels.hadamard)(first, factor);
-            }
-            let rest = vector.len() - block;
-            if let Some(last) = vector.get_mut(rest..).filter(|_| rest > 0) {
-                (kernels.hadamard)(last, factor);
+            if let Some(values) = turned.get_mut(rest..).filter(|_| rest > 0) {
+                (kernels.hadamard)(values, last);
             }
         }
     }
@@ -66,9 +74,9 @@ mod tests {
             let (a, b) = (vector(1), vector(2));
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
             let turn = |vector: &[f32], seed| {
-                let mut turned = vector.to_vec();
-                Rotation::new(dimension, seed).apply(best(), &mut turned);
-                turned
+                let mut turned = Aligned::default();
+                Rotation::new(dimension, seed).apply(best(), vector, &mut turned);
+                turned.to_vec()
             };
             let (ra, rb) = (turn(&a, 7), turn(&b, 7));
             let scale = dot(&a, &a).max(1.0);
@@ -81,10 +89,10 @@ mod tests {
 
     #[test]
     fn a_single_component_is_spread_over_all() {
-        let mut vector = vec![0.0; 1536];
+        let (mut vector, mut turned) = (vec![0.0; 1536], Aligned::default());
         vector[17] = 1.0;
-        Rotation::new(1536, 3).apply(best(), &mut vector);
-        let largest = vector.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        Rotation::new(1536, 3).apply(best(), &vector, &mut turned);
+        let largest = turned.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
         assert!(largest < 0.3, "{largest}");
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Invariants
 //! - SE1 `among` gives only slots that its predicate accepts.
-//! - SE2 a walk gives distinct slots, nearest first, at most `ef`.
+//! - SE2 a walk gives distinct slots, nearest first, at most as many as it was to keep.
 //!
 //! Source: Malkov & Yashunin, algorithms 2 and 5.
 
@@ -70,14 +70,27 @@ impl Scratch {
         at
     }
 
-    /// The slots near the query that a walk in `layer` from `from` meets, in `candidates`.
-    pub(crate) fn walk(&mut self, store: &Store, from: u32, layer: u32, ef: usize) {
-        self.visited.begin(store.slots());
+    /// The slots near the query that a walk in the lowest layer from `from` meets, in `candidates`: the nearest `kept` of all
+    /// that were compared, of which the nearest `ef` were gone on from.
+    pub(crate) fn walk(&mut self, store: &Store, from: u32, ef: usize, kept: usize) {
+        self.candidates.reset_to_give(ef, kept);
+        self.walk_on::<false>(store, from, 0);
+    }
+
+    /// As `walk` in `layer`, for a node that is to be linked: the nearest `ef`, of which no more than a few are equally near.
+    /// Copies of one vector would otherwise be all that it is linked to (`prune`).
+    pub(crate) fn walk_apart(&mut self, store: &Store, from: u32, layer: u32, ef: usize) {
         self.candidates.reset(ef);
+        self.walk_on::<true>(store, from, layer);
+    }
+
+    #[inline(always)]
+    fn walk_on<const APART: bool>(&mut self, store: &Store, from: u32, layer: u32) {
+        self.visited.begin(store.slots());
         self.visited.insert(from);
         self.slots.clear();
         self.slots.push(from);
-        self.keep(store, layer);
+        self.keep::<APART>(store, layer);
         while let Some(next) = self.candidates.next() {
             if let Some(following) = self.candidates.peek()
                 && layer == 0
@@ -85,16 +98,18 @@ impl Scratch {
                 store.graph.fetch(slot_of(following));
             }
             self.neighbours(store, slot_of(next), layer);
-            self.keep(store, layer);
+            self.keep::<APART>(store, layer);
         }
     }
 
     /// Estimates `slots` and keeps what is near; the links of what will be expanded next are asked for at once.
     #[inline(always)]
-    fn keep(&mut self, store: &Store, layer: u32) {
+    fn keep<const APART: bool>(&mut self, store: &Store, layer: u32) {
         self.estimate(store);
         for (&slot, &distance) in self.slots.iter().zip(&self.distances) {
-            if self.candidates.push(key(distance, slot)) && layer == 0 {
+            let key = key(distance, slot);
+            let leads = if APART { self.candidates.push_apart(key) } else { self.candidates.push(key) };
+            if leads && layer == 0 {
                 store.graph.fetch(slot);
             }
         }

@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::aligned::Aligned;
 use crate::codes::Codec;
 use crate::graph::NONE;
 use crate::index::Index;
@@ -29,7 +30,7 @@ pub(crate) fn encode(codec: &Codec, vectors: &[f32], threads: usize) -> Vec<u8> 
     }
     let share = count.div_ceil(threads).max(1);
     let work = |vectors: &[f32], codes: &mut [u8]| {
-        let mut rotated = Vec::new();
+        let mut rotated = Aligned::default();
         for (vector, row) in vectors.chunks_exact(dimension).zip(codes.chunks_exact_mut(stride)) {
             codec.encode(vector, &mut rotated, row);
         }

@@ -68,20 +68,31 @@ impl Sums {
         if slot >= self.rows {
             return Ok(());
         }
-        let start = slot as usize * self.stride;
-        for block in start / BLOCK_BYTES..=(start + self.stride - 1) / BLOCK_BYTES {
-            let bit = 1 << (block % 64);
-            let seen = self.good.get(block / 64).is_some_and(|word| word.load(Ordering::Acquire) & bit != 0);
-            if !seen {
-                self.check_block(vectors, block)?;
-            }
+        self.unseen(slot).try_for_each(|block| self.check_block(vectors, block))
+    }
+
+    /// Has the system read the blocks of vectors that were not checked yet, all at once: a disk is asked once for a query,
+    /// and not once for each vector.
+    pub(crate) fn will_check(&self, vectors: &Rows, slots: impl Iterator<Item = u32>) {
+        for block in slots.filter(|&slot| slot < self.rows).flat_map(|slot| self.unseen(slot)) {
+            vectors.will_read(block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES);
         }
-        Ok(())
+    }
+
+    /// The blocks that a vector stands in and that were not checked yet.
+    #[inline]
+    fn unseen(&self, slot: u32) -> impl Iterator<Item = usize> {
+        let start = slot as usize * self.stride;
+        (start / BLOCK_BYTES..=(start + self.stride - 1) / BLOCK_BYTES).filter(|block| {
+            let word = self.good.get(block / 64).map_or(0, |word| word.load(Ordering::Acquire));
+            word & 1 << (block % 64) == 0
+        })
     }
 
     #[cold]
     fn check_block(&self, vectors: &Rows, block: usize) -> Result<()> {
         let mapped = vectors.mapped();
+        vectors.will_read(block * BLOCK_BYTES..(block + 1) * BLOCK_BYTES);
         let end = mapped.len().min((block + 1) * BLOCK_BYTES);
         let found = mapped.get(block * BLOCK_BYTES..end).map(crc32fast::hash);
         if found.is_none() || found != self.sums.get(block).copied() {
@@ -119,6 +130,10 @@ impl Pending {
     #[cold]
     fn check_now(&self, store: &Store) -> Result<()> {
         let damaged = |what: &str| VectorError::Damaged { path: self.path.clone(), what: what.to_owned() };
+        store.graph.base.will_read(0..usize::MAX);
+        if let Some(codes) = &store.codes {
+            codes.will_read();
+        }
         if of(&[store.graph.base.mapped()]) != self.links {
             return Err(damaged("checksum of the links"));
         }

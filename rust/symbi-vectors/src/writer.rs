@@ -11,6 +11,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use crate::aligned::Aligned;
 use crate::centre::recentre_if_due;
 use crate::codes::{Codec, Table};
 use crate::error::{Result, VectorError};
@@ -20,7 +21,7 @@ use crate::journal::Record;
 use crate::kernels::best;
 use crate::options::{Options, Quantization};
 use crate::prune::Pairs;
-use crate::query::normalised;
+use crate::query::{normalised, usual};
 use crate::sharing::{encode, link_all, mend_all};
 use crate::snapshot;
 use crate::store::{Slot, Store};
@@ -65,7 +66,7 @@ impl Sketch {
     fn cover(&mut self, store: &Store, slots: impl Iterator<Item = u32>) -> Result<()> {
         let failed = |source| VectorError::Memory { bytes: store.slots() * self.codec.row_bytes(), source };
         self.rows.grow(store.slots()).map_err(failed)?;
-        let (mut scratch, mut row) = (Vec::new(), vec![0; self.codec.row_bytes()]);
+        let (mut scratch, mut row) = (Aligned::default(), vec![0; self.codec.row_bytes()]);
         for slot in slots {
             store.sound(slot)?;
             self.codec.encode(store.vectors.view().floats(slot), &mut scratch, &mut row);
@@ -91,7 +92,14 @@ impl Writer {
     }
 
     fn allowed(&self) -> Result<()> {
-        if self.read_only { Err(VectorError::ReadOnly) } else { Ok(()) }
+        if self.read_only {
+            return Err(VectorError::ReadOnly);
+        }
+        if self.files.as_ref().is_some_and(|files| !files.are_ours()) {
+            Err(VectorError::Forked)
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes a snapshot into `directory` and logs there from now on. Searches go on; so do mapped vectors after it.
@@ -106,6 +114,7 @@ impl Writer {
         };
         let mapped = snapshot::map_vectors(&saved.snapshot());
         self.files = Some(saved.bind(self.files.take()));
+        index.set_logged(self.log());
         let (vectors, sums) = mapped?;
         let old = {
             let mut store = index.write();
@@ -194,6 +203,7 @@ impl Writer {
         if let Some(files) = &mut self.files {
             files.journal().put(ids, &vectors, sketch.is_some())?; // WR2
         }
+        index.set_logged(self.log());
         self.place(index, ids, &vectors, &codes, sketch, threads)
     }
 
@@ -249,6 +259,7 @@ impl Writer {
         if let Some(files) = self.files.as_mut().filter(|_| !known.is_empty()) {
             files.journal().remove(&known)?; // WR2
         }
+        index.set_logged(self.log());
         let removed = {
             let mut store = index.write();
             known.iter().filter(|&&id| store.hide(id)).count()
@@ -310,7 +321,7 @@ fn check(store: &Store, ids: &[u64], vectors: &[f32], mode: Mode) -> Result<()> 
     let mut scratch = Vec::new();
     for (row, vector) in vectors.chunks_exact(dimension).enumerate() {
         let squared = (store.codec.kernels.dot)(vector, vector);
-        if !squared.is_finite() || squared <= f32::MIN_POSITIVE {
+        if !usual(squared) {
             scratch.clear();
             scratch.extend_from_slice(vector);
             normalised(store.options.metric, store.codec.kernels.dot, row, &mut scratch)?;

@@ -17,6 +17,7 @@ mod int4;
 mod int8;
 mod table;
 
+use crate::aligned::Aligned;
 use crate::kernels::{Affine, FACTORS_BYTES, Kernels, View, fetch_vector};
 use crate::options::{Metric, Options, Quantization};
 use crate::rotate::Rotation;
@@ -27,8 +28,8 @@ pub(crate) use table::Table;
 #[derive(Debug, Default)]
 pub(crate) struct Query {
     /// As it is compared in full precision: normalised under cosine.
-    pub exact: Vec<f32>,
-    rotated: Vec<f32>,
+    pub exact: Aligned,
+    rotated: Aligned,
     bytes: Vec<i8>,
     planes: Vec<u64>,
     affine: Affine,
@@ -75,11 +76,12 @@ impl Codec {
         &self.centre
     }
 
-    /// Turns a vector as codes see it.
-    pub(crate) fn rotate(&self, vector: &mut [f32]) {
-        if let Some(rotation) = &self.rotation {
-            rotation.apply(self.kernels, vector);
-        }
+    /// A vector as codes see it.
+    pub(crate) fn rotated(&self, vector: Vec<f32>) -> Vec<f32> {
+        let Some(rotation) = &self.rotation else { return vector };
+        let mut turned = Aligned::default();
+        rotation.apply(self.kernels, &vector, &mut turned);
+        turned.to_vec()
     }
 
     pub(crate) fn dimension(&self) -> usize {
@@ -97,11 +99,9 @@ impl Codec {
     }
 
     /// Writes the code of `vector` (as stored: normalised under cosine), then its factors. `rotated` is scratch.
-    pub(crate) fn encode(&self, vector: &[f32], rotated: &mut Vec<f32>, row: &mut [u8]) {
+    pub(crate) fn encode(&self, vector: &[f32], rotated: &mut Aligned, row: &mut [u8]) {
         let Some(rotation) = &self.rotation else { return };
-        rotated.clear();
-        rotated.extend_from_slice(vector);
-        rotation.apply(self.kernels, rotated);
+        rotation.apply(self.kernels, vector, rotated);
         let mut beside = 0.0; // the product of what the code stands for with the centre
         if !self.centre.is_empty() {
             beside = (self.kernels.dot)(rotated, &self.centre) - self.centre_energy;
@@ -128,9 +128,7 @@ impl Codec {
             query.affine = Affine { c0, w1: -1.0, ..Affine::default() };
             return;
         };
-        query.rotated.clear();
-        query.rotated.extend_from_slice(&query.exact);
-        rotation.apply(self.kernels, &mut query.rotated);
+        rotation.apply(self.kernels, &query.exact, &mut query.rotated);
         let energy = (self.kernels.energy)(&query.rotated);
         let (mut apart, mut along) = (energy, 0.0); // squared distance from the centre, product with it
         if !self.centre.is_empty() {

@@ -36,6 +36,12 @@ impl Table {
         self.factors.row_mut(slot).copy_from_slice(factors);
     }
 
+    /// Forgets a row.
+    pub(crate) fn clear(&mut self, slot: u32) {
+        self.codes.row_mut(slot).fill(0);
+        self.factors.row_mut(slot).fill(0);
+    }
+
     #[inline]
     pub(crate) fn view(&self) -> View<'_> {
         self.codes.view().with_factors(self.factors.halves())
@@ -49,6 +55,11 @@ impl Table {
     /// Codes and factors in a file's map.
     pub(crate) fn mapped(&self) -> [&[u8]; 2] {
         [&self.codes, &self.factors].map(Rows::mapped)
+    }
+
+    /// See `Rows::will_read`: all that is in a file's map.
+    pub(crate) fn will_read(&self) {
+        [&self.codes, &self.factors].iter().for_each(|table| table.will_read(0..usize::MAX));
     }
 
     /// Bytes of all rows, in memory or mapped.

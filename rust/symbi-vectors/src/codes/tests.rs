@@ -19,11 +19,17 @@ fn vector(dimension: usize, salt: u64, metric: Metric) -> Vec<f32> {
     values
 }
 
+fn asked(values: &[f32]) -> Query {
+    let mut query = Query::default();
+    query.exact.fill(values.iter().copied());
+    query
+}
+
 fn table_of(codec: &Codec, vectors: impl IntoIterator<Item = Vec<f32>>) -> Table {
     let (mut table, mut row) = (Table::new(codec), vec![0; codec.row_bytes()]);
     for (slot, vector) in vectors.into_iter().enumerate() {
         table.grow(slot + 1).unwrap();
-        codec.encode(&vector, &mut Vec::new(), &mut row);
+        codec.encode(&vector, &mut Aligned::default(), &mut row);
         table.put(slot as u32, &row);
     }
     table
@@ -48,7 +54,7 @@ fn co1_co2_estimates_are_near() {
                 let codec = Codec::centred(&options(dimension, metric, code), best(), centre.clone());
                 let table = table_of(&codec, (0..32).map(|salt| vector(dimension, salt, metric)));
                 let view = table.view();
-                let mut query = Query { exact: vector(dimension, 99, metric), ..Query::default() };
+                let mut query = asked(&vector(dimension, 99, metric));
                 codec.prepare(&mut query);
                 let slots: Vec<u32> = (0..32).collect();
                 let (mut out, mut again) = (Vec::new(), Vec::new());
@@ -89,7 +95,7 @@ fn co2_a_vector_is_where_its_code_is() {
         for size in [1e-6_f32, 1.0, 1e6] {
             let values: Vec<f32> = vector(384, 4, Metric::L2).iter().map(|value| value * size).collect();
             let table = table_of(&codec, [values.clone()]);
-            let mut query = Query { exact: values.clone(), ..Query::default() };
+            let mut query = asked(&values);
             codec.prepare(&mut query);
             let mut out = Vec::new();
             codec.estimate(&query, &table.view(), &[0], &mut out);
@@ -97,7 +103,7 @@ fn co2_a_vector_is_where_its_code_is() {
             assert!(out[0].abs() < 0.06 * norm, "{code:?} {size}: {} of {norm}", out[0]);
         }
         let table = table_of(&codec, [vec![0.0; 384]]);
-        let mut query = Query { exact: vec![0.0; 384], ..Query::default() };
+        let mut query = asked(&[0.0; 384]);
         codec.prepare(&mut query);
         let mut out = Vec::new();
         codec.estimate(&query, &table.view(), &[0], &mut out);
@@ -111,7 +117,7 @@ fn without_a_code_the_estimate_is_exact() {
     for metric in METRICS {
         let codec = Codec::new(&options(33, metric, Quantization::None), best());
         let (a, b) = (vector(33, 1, metric), vector(33, 2, metric));
-        let mut query = Query { exact: a.clone(), ..Query::default() };
+        let mut query = asked(&a);
         codec.prepare(&mut query);
         let mut out = Vec::new();
         codec.estimate(&query, &View::new(&[], 0, as_bytes(&b), 132), &[0], &mut out);

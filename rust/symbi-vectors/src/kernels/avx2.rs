@@ -311,17 +311,18 @@ fn butterfly(values: __m256, swapped: __m256, signs: __m256) -> __m256 {
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn hadamard(values: &mut [f32], factor: f32) {
+fn hadamard(values: &mut [f32], factors: &[f32]) {
+    assert!(values.len() == factors.len(), "KN3");
     if values.len() < 8 {
-        return portable::hadamard_body(values, factor);
+        return portable::hadamard_body(values, factors);
     }
     let by1 = _mm256_setr_ps(1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0);
     let by2 = _mm256_setr_ps(1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0);
     let by4 = _mm256_setr_ps(1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0);
-    let factor = _mm256_set1_ps(factor);
-    for eight in values.as_chunks_mut::<8>().0 {
+    for (eight, factors) in values.as_chunks_mut::<8>().0.iter_mut().zip(factors.as_chunks::<8>().0) {
         // SAFETY: an array of eight floats is what a register holds.
-        let mut held = _mm256_mul_ps(unsafe { _mm256_loadu_ps(eight.as_ptr()) }, factor);
+        let (held, factors) = unsafe { (_mm256_loadu_ps(eight.as_ptr()), _mm256_loadu_ps(factors.as_ptr())) };
+        let mut held = _mm256_mul_ps(held, factors);
         held = butterfly(held, _mm256_permute_ps::<0b10_11_00_01>(held), by1);
         held = butterfly(held, _mm256_permute_ps::<0b01_00_11_10>(held), by2);
         held = butterfly(held, _mm256_permute2f128_ps::<1>(held, held), by4);

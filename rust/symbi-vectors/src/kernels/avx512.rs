@@ -362,16 +362,18 @@ fn butterfly(values: __m512, swapped: __m512, signs: __m512) -> __m512 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn hadamard(values: &mut [f32], factor: f32) {
+fn hadamard(values: &mut [f32], factors: &[f32]) {
+    assert!(values.len() == factors.len(), "KN3");
     if values.len() < 16 {
-        return portable::hadamard_body(values, factor);
+        return portable::hadamard_body(values, factors);
     }
     let signs = |second: u16| _mm512_mask_blend_ps(second, _mm512_set1_ps(1.0), _mm512_set1_ps(-1.0));
     let (by1, by2, by4, by8) = (signs(0xAAAA), signs(0xCCCC), signs(0xF0F0), signs(0xFF00));
-    let factor = _mm512_set1_ps(factor);
-    for sixteen in values.as_chunks_mut::<16>().0 {
+    for (sixteen, factors) in values.as_chunks_mut::<16>().0.iter_mut().zip(factors.as_chunks::<16>().0) {
         // SAFETY: an array of sixteen floats is what a register holds.
-        let mut held = _mm512_mul_ps(unsafe { _mm512_loadu_ps(sixteen.as_ptr()) }, factor);
+        let (held, factors) =
+            unsafe { (_mm512_loadu_ps(sixteen.as_ptr()), _mm512_loadu_ps(factors.as_ptr())) };
+        let mut held = _mm512_mul_ps(held, factors);
         held = butterfly(held, _mm512_permute_ps::<0b10_11_00_01>(held), by1);
         held = butterfly(held, _mm512_permute_ps::<0b01_00_11_10>(held), by2);
         held = butterfly(held, _mm512_shuffle_f32x4::<0b10_11_00_01>(held, held), by4);

@@ -75,8 +75,8 @@ pub(crate) struct Kernels {
     pub int8_pair: fn(&[u8], &[u8]) -> i32,
     /// `(sum of a * b, sum of a, sum of b)` over half bytes.
     pub int4_pair: fn(&[u8], &[u8]) -> Sums,
-    /// Scales by `factor`, then the Walsh-Hadamard transform in place; the length is a power of two.
-    pub hadamard: fn(&mut [f32], f32),
+    /// Multiplies each by its factor, then the Walsh-Hadamard transform in place; both have the same length, a power of two.
+    pub hadamard: fn(&mut [f32], &[f32]),
     /// `(sum of x * y, sum of y * y)` for y = clamp(round(x * inverse + 7.5), 0, 15) - 7.5
     pub int4_fit: fn(&[f32], f32) -> (f32, f32),
     /// Sum of squares, the same bits everywhere (KN1).

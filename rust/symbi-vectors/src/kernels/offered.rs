@@ -28,7 +28,7 @@ macro_rules! table {
             bits_many: offered!(bits_many(q, rows, slots, affine, out)),
             int8_pair: offered!(int8_pair(a, b)),
             int4_pair: offered!(int4_pair(a, b)),
-            hadamard: offered!(hadamard(values, factor)),
+            hadamard: offered!(hadamard(values, factors)),
             int4_fit: offered!(int4_fit(values, inverse)),
             energy: offered!(energy(values)),
             bytes: offered!(bytes(values, out)),

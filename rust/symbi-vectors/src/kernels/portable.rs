@@ -140,8 +140,8 @@ fn int4_pair(left: &[u8], right: &[u8]) -> (i32, i32, i32) {
 
 /// Also compiled for wider registers by the other kernels.
 #[inline(always)]
-pub(super) fn hadamard_body(values: &mut [f32], factor: f32) {
-    for value in values.iter_mut() {
+pub(super) fn hadamard_body(values: &mut [f32], factors: &[f32]) {
+    for (value, factor) in values.iter_mut().zip(factors) {
         *value *= factor;
     }
     hadamard_from(values, 1);
@@ -174,8 +174,9 @@ pub(super) fn hadamard_from(values: &mut [f32], mut half: usize) {
     }
 }
 
-fn hadamard(values: &mut [f32], factor: f32) {
-    hadamard_body(values, factor);
+fn hadamard(values: &mut [f32], factors: &[f32]) {
+    assert!(values.len() == factors.len(), "KN3");
+    hadamard_body(values, factors);
 }
 
 /// Adding and taking away 1.5 × 2^23 rounds a small float to an integer, and vectorises everywhere.

@@ -13,8 +13,14 @@ pub(crate) struct View<'a> {
     factors: [&'a [u8]; 2],
 }
 
-/// How many rows ahead are fetched: more than four were measured to be slower.
+/// How many rows ahead are fetched where they are compared one by one: more were measured to be slower.
 const AHEAD: usize = 4;
+
+/// Rows that are compared together, and how many ahead of these are fetched (docs/adr/0264).
+#[cfg(target_arch = "x86_64")]
+const TOGETHER: usize = 4;
+#[cfg(target_arch = "x86_64")]
+const AHEAD_TOGETHER: usize = 8;
 
 const LINE_BYTES: usize = 64;
 
@@ -166,16 +172,17 @@ pub(crate) fn each_four(
     view: &View<'_>,
     slots: &[u32],
     out: &mut Vec<f32>,
-    mut distances: impl FnMut([&[u8]; AHEAD], [(f32, f32); AHEAD]) -> [f32; AHEAD],
+    mut distances: impl FnMut([&[u8]; TOGETHER], [(f32, f32); TOGETHER]) -> [f32; TOGETHER],
 ) {
     out.clear();
-    out.reserve(slots.len() + AHEAD);
-    for &slot in &slots[..slots.len().min(AHEAD)] {
+    out.reserve(slots.len() + TOGETHER);
+    for &slot in &slots[..slots.len().min(AHEAD_TOGETHER)] {
         view.fetch(slot);
     }
     let last = slots.len().saturating_sub(1);
-    for place in (0..slots.len()).step_by(AHEAD) {
-        for &slot in &slots[(place + AHEAD).min(slots.len())..(place + 2 * AHEAD).min(slots.len())] {
+    for place in (0..slots.len()).step_by(TOGETHER) {
+        let ahead = (place + AHEAD_TOGETHER).min(slots.len());
+        for &slot in &slots[ahead..(ahead + TOGETHER).min(slots.len())] {
             view.fetch(slot);
         }
         let [a, b, c, d] = [

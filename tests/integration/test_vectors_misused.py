@@ -1,0 +1,172 @@
+"""A vector index whose directory, arguments or callbacks are not what it could hope for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import symbi
+from symbi.errors import InputError, VectorIndexError, VectorIndexLockedError, VectorValueError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DIMENSION = 16
+
+
+def _rows(count: int, seed: int = 1) -> Any:
+    return np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
+
+
+def _saved(path: Path, count: int = 300) -> symbi.VectorIndex:
+    index = symbi.VectorIndex(DIMENSION)
+    index.add(np.arange(count), _rows(count))
+    index.save(path)
+    return index
+
+
+def test_fs3_what_an_index_has_not_named_stays_in_its_directory(tmp_path: Path) -> None:
+    index = _saved(tmp_path)
+    for name in ("log-book.db", "log-1", "log-00000000000000FF", "snapshot.newer"):
+        (tmp_path / name).write_text("mine")
+    index.save(tmp_path)
+    del index
+    symbi.VectorIndex.open(tmp_path)
+    assert {path.name for path in tmp_path.iterdir() if path.read_bytes() == b"mine"} == {
+        "log-book.db",
+        "log-1",
+        "log-00000000000000FF",
+        "snapshot.newer",
+    }
+
+
+def test_fs2_a_directory_that_was_removed_and_saved_again_is_locked(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    index = _saved(path)
+    shutil.rmtree(path)
+    index.save(path)
+    with pytest.raises(VectorIndexLockedError, match="read-only"):
+        symbi.VectorIndex.open(path)
+    index.upsert([5], _rows(1))
+    assert symbi.VectorIndex.open(path, read_only=True).stats().vectors == 300
+
+
+def _refusals(index: symbi.VectorIndex, path: Path) -> int:
+    refused = 0
+    for change in (
+        lambda: index.upsert([1000], _rows(1)),
+        lambda: index.remove([1]),
+        lambda: index.save(path),
+    ):
+        try:
+            change()
+        except VectorIndexError as error:
+            refused += "forked" in str(error)
+    return refused
+
+
+def test_fs2_the_child_of_a_fork_changes_nothing(tmp_path: Path) -> None:
+    index = _saved(tmp_path)
+    child = os.fork()
+    if child == 0:
+        os._exit(_refusals(index, tmp_path))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    index.upsert([2000], _rows(1))
+    del index
+    opened = symbi.VectorIndex.open(tmp_path)
+    assert (2000 in opened, 1000 in opened, 1 in opened) == (True, False, True)
+
+
+def test_a_progress_callback_may_look_at_its_index_and_not_change_it(tmp_path: Path) -> None:
+    index, said = symbi.VectorIndex(DIMENSION), list[str]()
+
+    def progress(done: int, total: int) -> None:
+        assert index.stats().vectors == len(index) == done <= total
+        index.search(_rows(1)[0])
+        for change in (
+            lambda: index.remove([1]),
+            lambda: index.save(tmp_path),
+            lambda: index.upsert([1], _rows(1)),
+        ):
+            with pytest.raises(InputError, match="progress") as refused:
+                change()
+            said.append(str(refused.value))
+
+    index.add(np.arange(1500), _rows(1500), progress=progress)
+    assert len(said) == 6
+    index.remove([1])
+    with pytest.raises(InputError, match="`progress`"):
+        index.add([5000], _rows(1), progress=5)  # type: ignore[arg-type]
+    assert 5000 not in index
+
+
+def test_short_vectors_have_a_direction_and_long_ones_a_bound() -> None:
+    for length in (4e-23, 1e-20, 1e-44, 1e15, 3e38):
+        index = symbi.VectorIndex(3)
+        index.add([1, 2], np.array([[1, 0, 0], [0.9, 0.1, 0]], np.float32))
+        index.add([3], np.array([[length, 0, 0]], np.float32))
+        ids, distances = index.search(np.array([length, 0, 0], np.float32), 3)
+        assert sorted(ids[:2].tolist()) == [1, 3]
+        assert np.allclose(distances, [0, 0, 1 - 0.9 / np.hypot(0.9, 0.1)], atol=1e-6), length
+    for metric in ("l2", "dot"):
+        for code in ("none", "int8", "binary"):
+            index = symbi.VectorIndex(64, metric, quantization=code)
+            with pytest.raises(VectorValueError, match="longer than"):
+                index.add([1], np.full((1, 64), 2e18, np.float32))
+            far = 4e18 * np.eye(64, dtype=np.float32)
+            index.add(np.arange(64), far)
+            assert [int(index.search(row, 1)[0][0]) for row in far] == list(range(64))
+
+
+def test_jo2_a_last_record_of_which_sectors_never_reached_the_disk_is_cut_off(tmp_path: Path) -> None:
+    index = _saved(tmp_path)
+    index.upsert([1000], _rows(1))
+    index.upsert(np.arange(2000, 2100), _rows(100))
+    del index
+    (log,) = tmp_path.glob("log-*")
+    whole = log.read_bytes()
+    for begin, end in ((len(whole) - 1024, len(whole)), (4096, 4608), (4096, len(whole))):
+        log.write_bytes(whole[:begin] + bytes(end - begin) + whole[end:])
+        opened = symbi.VectorIndex.open(tmp_path)
+        assert (1000 in opened, 2000 in opened, len(opened)) == (True, False, 301)
+        del opened
+    flipped = bytearray(whole)
+    flipped[4200] ^= 1
+    log.write_bytes(flipped)
+    with pytest.raises(symbi.errors.VectorFileError, match="damaged"):
+        symbi.VectorIndex.open(tmp_path)
+
+
+def test_what_was_removed_before_a_save_does_not_stand_in_the_file(tmp_path: Path) -> None:
+    rows = _rows(300)
+    index = symbi.VectorIndex(DIMENSION, "l2")
+    index.add(np.arange(300), rows)
+    index.save(tmp_path)
+    index.remove(np.arange(0, 300, 3))
+    index.save(tmp_path)
+    content = (tmp_path / "snapshot").read_bytes()
+    assert [row for row in range(300) if rows[row].tobytes() in content] == [
+        row for row in range(300) if row % 3
+    ]
+
+
+def test_vx2_ids_and_numbers_are_what_they_are_or_refused() -> None:
+    index = symbi.VectorIndex(DIMENSION)
+    index.upsert([1, 2**63, 2**64 - 2], _rows(3))
+    assert index.ids.tolist() == [1, 2**63, 2**64 - 2]
+    assert [number in index for number in (1, 2**63, -1, 2**64, True, "1", 1.0, None)] == [True, True] + 6 * [
+        False
+    ]
+    for wrong in ([1.5, 2], [2**64, 1], [-1, 2**63], ["1", "2"], [1 + 2j, 2]):
+        with pytest.raises(InputError, match="whole numbers"):
+            index.upsert(wrong, _rows(2))  # type: ignore[arg-type]
+    query: Any = _rows(1)[0]
+    for arguments in ({"k": 3.0}, {"k": "a"}, {"k": None}, {"ef": "x"}, {"threads": 1.5}, {"threads": 0}):
+        with pytest.raises(InputError, match=r"`(k|ef|threads)`"):
+            index.search(query, **arguments)
+    for made in (("3",), (3.0,), (3, None), (3, "l2", "16")):
+        with pytest.raises(InputError, match=r"whole number|are words"):
+            symbi.VectorIndex(*made)  # type: ignore[arg-type]
