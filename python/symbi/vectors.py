@@ -20,12 +20,12 @@ from __future__ import annotations
 import operator
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 
 from symbi import _core
-from symbi.errors import DimensionError, InputError
+from symbi.errors import DimensionError, InputError, VectorIndexError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,6 +143,22 @@ class VectorFilter:
         return f"VectorFilter({len(self)} ids)"
 
 
+class _Closed:
+    """What an index is after `close`."""
+
+    def __getattribute__(self, name: str) -> NoReturn:
+        raise VectorIndexError("the index is closed: open it again")
+
+    def __len__(self) -> NoReturn:
+        raise VectorIndexError("the index is closed: open it again")
+
+    def __contains__(self, number: object) -> NoReturn:
+        raise VectorIndexError("the index is closed: open it again")
+
+
+_CLOSED: Any = _Closed()
+
+
 class VectorIndex:
     """A set of vectors under 64-bit ids, searched by nearness.
 
@@ -223,6 +239,20 @@ class VectorIndex:
             VectorIndexError: the system refuses, as a full disk does: what stood there still does.
         """
         self._native.save(os.fspath(path))
+
+    def close(self) -> None:
+        """Lets go of directory and memory, once the searches that are under way have ended.
+
+        What an index in a directory acknowledged is on disk: nothing needs to be saved first. Afterwards every other
+        method raises `VectorIndexError`.
+        """
+        self._native = _CLOSED
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def add(
         self,
@@ -411,6 +441,8 @@ class VectorIndex:
         return iter(self.ids.tolist())
 
     def __repr__(self) -> str:
+        if self._native is _CLOSED:
+            return f"VectorIndex({self.dimension}, closed)"
         settings = f"{self.dimension}, {self.metric!r}, quantization={self.quantization!r}"
         return f"VectorIndex({settings}, vectors={len(self)})"
 

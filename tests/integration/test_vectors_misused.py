@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,3 +172,72 @@ def test_vx2_ids_and_numbers_are_what_they_are_or_refused() -> None:
     for made in (("3",), (3.0,), (3, None), (3, "l2", "16")):
         with pytest.raises(InputError, match=r"whole number|are words"):
             symbi.VectorIndex(*made)  # type: ignore[arg-type]
+
+
+def test_fs2_who_closes_an_index_lets_go_of_its_directory(tmp_path: Path) -> None:
+    with _saved(tmp_path) as index:
+        with pytest.raises(VectorIndexLockedError, match="read-only"):
+            symbi.VectorIndex.open(tmp_path)
+        query = _rows(1)[0]
+    for used in (
+        lambda: index.search(query),
+        lambda: index.search(query, filter=[1]),
+        lambda: index.upsert([1], _rows(1)),
+        lambda: index.save(tmp_path),
+        index.stats,
+        lambda: len(index),
+        lambda: 1 in index,
+        lambda: index.ids,
+    ):
+        with pytest.raises(VectorIndexError, match="closed"):
+            used()
+    assert repr(index) == "VectorIndex(16, closed)"
+    index.close()
+    with symbi.VectorIndex.open(tmp_path) as again:
+        assert len(again) == 300
+
+
+def test_what_is_no_index_is_said_to_be_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other" / "snapshot").mkdir(parents=True)
+    for name, said in (
+        ("file", "it is a file"),
+        ("file/within", "no such directory|Not a directory"),
+        ("nowhere", "there is no such directory: `save` makes one"),
+        ("empty", "holds no `snapshot`"),
+        ("other", "is no file"),
+    ):
+        with pytest.raises(symbi.SymbiError, match=said):
+            symbi.VectorIndex.open(tmp_path / name)
+    index = _saved(tmp_path / "index")
+    index.close()
+    for log in (tmp_path / "index").glob("log-*"):
+        log.unlink()
+    with pytest.raises(symbi.errors.VectorFileError, match="is missing"):
+        symbi.VectorIndex.open(tmp_path / "index")
+
+
+_FULL = """
+import resource, signal, sys
+import numpy as np
+import symbi
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+index = symbi.VectorIndex(16)
+index.save(sys.argv[1])
+rows = np.random.default_rng(1).standard_normal((3000, 16)).astype(np.float32)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+try:
+    index.add(np.arange(3000), rows)
+except symbi.errors.VectorIndexError as error:
+    print(error, len(index), index.stats().log_records)
+"""
+
+
+def test_wr1_who_meets_a_full_disk_half_way_is_told_what_is_in(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _FULL, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "File too large" in done.stdout
+    assert done.stdout.endswith("the first 1024 of 3000 vectors are in, and stay 1024 1\n"), done.stdout
+    assert len(symbi.VectorIndex.open(tmp_path)) == 1024

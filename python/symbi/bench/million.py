@@ -48,11 +48,14 @@ def run(directory: Path, count: int) -> dict[str, float]:
         begin = time.perf_counter()
         index.add(np.arange(first, first + step, dtype=np.uint64), part)
         built += time.perf_counter() - begin
-        near = np.concatenate([best, queries @ part.T], axis=1)
-        names = np.concatenate([ids, np.tile(np.arange(first, first + step), (_QUERIES, 1))], axis=1)
-        top = np.argpartition(-near, NEAREST, axis=1)[:, :NEAREST]
-        best, ids = np.take_along_axis(near, top, 1), np.take_along_axis(names, top, 1)
-        del part, near, names
+        for row, query in enumerate(
+            queries
+        ):  # one after the other: what is measured is the index's memory, not this
+            near = np.concatenate([best[row], part @ query])
+            top = np.argpartition(-near, NEAREST)[:NEAREST]
+            ids[row] = np.where(top < NEAREST, ids[row][top % NEAREST], first + top - NEAREST)
+            best[row] = near[top]
+        del part
         if piece % _SAVED_EACH == _SAVED_EACH - 1:
             begin = time.perf_counter()
             index.save(directory)

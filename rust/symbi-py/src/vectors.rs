@@ -13,25 +13,29 @@ use symbi_vectors as core;
 
 use crate::errors::{Raise, enter};
 
+fn class(error: &core::VectorError) -> &'static str {
+    use core::VectorError as E;
+    match error {
+        E::Range { .. } | E::Count { .. } | E::ReservedId | E::Within => "InputError",
+        E::Dimension { .. } => "DimensionError",
+        E::NotFinite { .. } | E::Zero { .. } => "VectorValueError",
+        E::Duplicate { .. } => "DuplicateIdError",
+        E::Foreign { .. } | E::Damaged { .. } => "VectorFileError",
+        E::Locked { .. } => "VectorIndexLockedError",
+        E::Partly { source, .. } => class(source),
+        E::Full
+        | E::Memory { .. }
+        | E::Io { .. }
+        | E::ReadOnly
+        | E::Poisoned
+        | E::Forked
+        | E::Stopped { .. } => "VectorIndexError",
+    }
+}
+
 impl From<core::VectorError> for Raise {
     fn from(error: core::VectorError) -> Self {
-        use core::VectorError as E;
-        let class = match &error {
-            E::Range { .. } | E::Count { .. } | E::ReservedId | E::Within => "InputError",
-            E::Dimension { .. } => "DimensionError",
-            E::NotFinite { .. } | E::Zero { .. } => "VectorValueError",
-            E::Duplicate { .. } => "DuplicateIdError",
-            E::Foreign { .. } | E::Damaged { .. } => "VectorFileError",
-            E::Locked { .. } => "VectorIndexLockedError",
-            E::Full
-            | E::Memory { .. }
-            | E::Io { .. }
-            | E::ReadOnly
-            | E::Poisoned
-            | E::Forked
-            | E::Stopped { .. } => "VectorIndexError",
-        };
-        Self::new(class, error.to_string())
+        Self::new(class(&error), error.to_string())
     }
 }
 

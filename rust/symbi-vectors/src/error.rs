@@ -114,6 +114,16 @@ pub enum VectorError {
         "the index was opened before this process was forked: open it anew here, once the other has let go of it"
     )]
     Forked,
+    /// An `add` failed after some of its pieces.
+    #[error("{source}; the first {done} of {total} vectors are in, and stay")]
+    Partly {
+        /// Vectors that are in.
+        done: usize,
+        /// Vectors that were given.
+        total: usize,
+        /// What happened then.
+        source: Box<VectorError>,
+    },
     /// The caller's progress callback asked to stop. What was added stays.
     #[error("stopped after {done} of {total} vectors, which stay")]
     Stopped {

@@ -9,6 +9,7 @@
 //! - FS3 nothing is removed that this module has not named.
 
 use std::fs::{File, Metadata, OpenOptions, create_dir_all, metadata, read_dir, remove_file, rename};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -166,9 +167,20 @@ fn sweep(directory: &Path, generation: u64) {
 /// the reader begins again, with the pair that counts now.
 pub(crate) fn open(directory: &Path, access: Access) -> Result<Index> {
     let path = directory.join("snapshot");
-    if !path.exists() {
-        let what = "it holds no `snapshot`".to_owned();
-        return Err(VectorError::Foreign { path: directory.to_owned(), what });
+    let what = match metadata(&path) {
+        Ok(found) if found.is_file() => None,
+        Ok(_) => Some("its `snapshot` is no file"),
+        Err(_) if directory.is_file() => Some("it is a file, and an index is a directory"),
+        Err(error) if error.kind() == ErrorKind::NotFound && directory.is_dir() => {
+            Some("it holds no `snapshot`")
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Some("there is no such directory: `save` makes one")
+        }
+        Err(error) => return Err(at("open", &path)(error)),
+    };
+    if let Some(what) = what {
+        return Err(VectorError::Foreign { path: directory.to_owned(), what: what.to_owned() });
     }
     let directory = directory.canonicalize().map_err(at("open", directory))?;
     if access == Access::Write {

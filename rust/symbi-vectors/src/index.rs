@@ -137,7 +137,7 @@ impl Index {
     /// # Errors
     /// Wrong counts or lengths, components that are not finite, ids that are there ([`Mode::Insert`]) or stand twice:
     /// nothing was added. [`VectorError::Io`] for a log that cannot be written, [`VectorError::Stopped`]: what was
-    /// told to `progress` stays. [`VectorError::Within`] from the `progress` of its own change.
+    /// told to `progress` stays, and so does what came before [`VectorError::Partly`]. [`VectorError::Within`] from the `progress` of its own change.
     pub fn add(
         &self,
         ids: &[u64],

@@ -10,7 +10,7 @@
 //! - JO3 after a failed write the log ends where it ended before, or takes no more.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, VectorError};
@@ -155,7 +155,10 @@ pub(crate) fn replay(
     dimension: usize,
     apply: &mut dyn FnMut(Record) -> Result<()>,
 ) -> Result<(u64, u64)> {
-    let mut file = File::open(path).map_err(at("open", path))?;
+    let mut file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => damaged(path, "the log that belongs to the snapshot is missing"),
+        _ => at("open", path)(error),
+    })?;
     let mut found = vec![0; HEADER_BYTES];
     file.read_exact(&mut found).map_err(|_| damaged(path, "it ends within its header"))?;
     if found != header(generation, dimension) {

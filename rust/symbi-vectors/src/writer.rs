@@ -163,7 +163,9 @@ impl Writer {
         let mut sketch = self.sketch(index, ids.len())?;
         let (mut done, mut replaced, total) = (0, 0, ids.len());
         for (ids, vectors) in ids.chunks(PIECE).zip(vectors.chunks(PIECE * dimension)) {
-            replaced += self.piece(index, ids, vectors, sketch.as_mut(), threads)?;
+            replaced += self.piece(index, ids, vectors, sketch.as_mut(), threads).map_err(|source| {
+                if done == 0 { source } else { VectorError::Partly { done, total, source: Box::new(source) } }
+            })?;
             done += ids.len();
             if !progress(done, total) {
                 return Err(VectorError::Stopped { done, total });
