@@ -241,3 +241,32 @@ def test_wr1_who_meets_a_full_disk_half_way_is_told_what_is_in(tmp_path: Path) -
     assert "File too large" in done.stdout
     assert done.stdout.endswith("the first 1024 of 3000 vectors are in, and stay 1024 1\n"), done.stdout
     assert len(symbi.VectorIndex.open(tmp_path)) == 1024
+
+
+_LONG_BATCH = """
+import os, signal, sys
+import numpy as np
+import symbi
+
+rows = np.random.default_rng(1).standard_normal((3000, 64)).astype(np.float32)
+index = symbi.VectorIndex(64)
+index.add(np.arange(3000), rows)
+queries = np.tile(rows, (400, 1))  # minutes
+
+def ask():
+    index.search(queries, 10, ef=1000, threads=int(sys.argv[1]))
+
+signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+try:
+    ask()
+except KeyboardInterrupt:
+    print("stopped", index.search(rows[5])[0][0])
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_batch_of_queries_is_stopped_by_ctrl_c(threads: str) -> None:
+    command = [sys.executable, "-c", _LONG_BATCH, threads]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "stopped 5\n"), done.stderr

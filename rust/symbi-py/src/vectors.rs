@@ -29,6 +29,7 @@ fn class(error: &core::VectorError) -> &'static str {
         | E::ReadOnly
         | E::Poisoned
         | E::Forked
+        | E::Interrupted
         | E::Stopped { .. } => "VectorIndexError",
     }
 }
@@ -219,7 +220,14 @@ impl VectorIndex {
         let queries = readable(&queries)?;
         let (ids, distances) = (writable(&ids)?, writable(&distances)?);
         let filter = filter.as_ref().map(|filter| &filter.get().0);
-        enter(py, || self.0.search(queries, k, ef, filter, threads, ids, distances))
+        let mut raised = None;
+        let mut go_on = || {
+            raised = Python::attach(|py| py.check_signals()).err();
+            raised.is_none()
+        };
+        let found =
+            enter(py, || self.0.search_while(queries, k, ef, filter, threads, ids, distances, &mut go_on));
+        raised.map_or(found, Err)
     }
 
     /// Fills `ids`, ascending, as far as they fit; how many there are.

@@ -21,6 +21,9 @@ use crate::sync::{Mutex, scope};
 /// Queries answered under one shared lock, and taken by a thread at once: a writer waits for no more than these.
 pub(crate) const RUN: usize = 8;
 
+/// Runs of the caller's thread between two looks at whether it wants to go on: some milliseconds.
+const LOOKED: usize = 32;
+
 /// What is asked about each query.
 pub(crate) struct Asked<'a> {
     pub k: usize,
@@ -38,7 +41,7 @@ struct Run<'a> {
     distances: &'a mut [f32],
 }
 
-/// Answers all queries on `threads` threads, of which the caller's is one.
+/// Answers all queries on `threads` threads, of which the caller's is one, as long as `go_on` says so.
 pub(crate) fn answer_all(
     index: &Index,
     asked: &Asked<'_>,
@@ -46,6 +49,7 @@ pub(crate) fn answer_all(
     queries: &[f32],
     ids: &mut [u64],
     distances: &mut [f32],
+    go_on: &mut dyn FnMut() -> bool,
 ) -> Result<()> {
     let mut runs = queries
         .chunks(RUN * index.options.dimension)
@@ -54,14 +58,19 @@ pub(crate) fn answer_all(
         .enumerate()
         .map(|(run, ((queries, ids), distances))| Run { first: run * RUN, queries, ids, distances });
     if threads == 1 {
-        return work(index, asked, || runs.next()).map_err(|(_, error)| error);
+        return work(index, asked, || runs.next(), go_on).map_err(|(_, error)| error);
     }
-    let runs = Mutex::new(runs);
-    let next = || runs.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let runs = Mutex::new(Some(runs));
+    let left = || runs.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = || left().as_mut()?.next();
     // A thread ends at its first mistake. Runs are taken in order, so the first mistake of all is one of these (BA2).
     let mistakes = scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| work(index, asked, next))).collect();
-        let mut mistakes: Vec<_> = work(index, asked, next).err().into_iter().collect();
+        let others: Vec<_> =
+            (1..threads).map(|_| scope.spawn(|| work(index, asked, next, &mut || true))).collect();
+        let mut mistakes: Vec<_> = work(index, asked, next, go_on).err().into_iter().collect();
+        if matches!(mistakes.first(), Some((_, VectorError::Interrupted))) {
+            *left() = None;
+        }
         for other in others {
             mistakes.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).err());
         }
@@ -75,11 +84,17 @@ fn work<'a>(
     index: &Index,
     asked: &Asked<'_>,
     mut next: impl FnMut() -> Option<Run<'a>>,
+    go_on: &mut dyn FnMut() -> bool,
 ) -> std::result::Result<(), (usize, VectorError)> {
     let mut scratch = index.take_scratch();
+    let mut taken = 0_usize;
     while let Some(run) = next() {
         let first = run.first;
         answer_run(index, asked, run, &mut scratch).map_err(|error| (first, error))?;
+        taken += 1;
+        if taken.is_multiple_of(LOOKED) && !go_on() {
+            return Err((usize::MAX, VectorError::Interrupted));
+        }
     }
     index.give_scratch(scratch);
     Ok(())

@@ -124,6 +124,9 @@ pub enum VectorError {
         /// What happened then.
         source: Box<VectorError>,
     },
+    /// Whoever searched did not want to go on.
+    #[error("the search was stopped before all of its queries were answered")]
+    Interrupted,
     /// The caller's progress callback asked to stop. What was added stays.
     #[error("stopped after {done} of {total} vectors, which stay")]
     Stopped {

@@ -182,6 +182,25 @@ impl Index {
         ids: &mut [u64],
         distances: &mut [f32],
     ) -> Result<usize> {
+        self.search_while(queries, k, ef, filter, threads, ids, distances, &mut || true)
+    }
+
+    /// As `search`, as long as `go_on`, which is asked every few milliseconds, says so.
+    ///
+    /// # Errors
+    /// As `search`; [`VectorError::Interrupted`].
+    #[expect(clippy::too_many_arguments, reason = "as `search`")]
+    pub fn search_while(
+        &self,
+        queries: &[f32],
+        k: usize,
+        ef: Option<usize>,
+        filter: Option<&Filter>,
+        threads: usize,
+        ids: &mut [u64],
+        distances: &mut [f32],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<usize> {
         let dimension = self.options.dimension;
         if !(1..=K_MAX).contains(&k) {
             return Err(range("k", k, "1 to 16,384"));
@@ -213,7 +232,7 @@ impl Index {
             return Ok(width);
         }
         let asked = Asked { k, width, ef, filter };
-        answer_all(self, &asked, threads, queries, ids, distances).map(|()| width)
+        answer_all(self, &asked, threads, queries, ids, distances, go_on).map(|()| width)
     }
 
     /// Writes the index into `directory`, which is made, and logs every later change there before it is seen.
