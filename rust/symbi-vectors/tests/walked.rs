@@ -1,5 +1,9 @@
 //! Sets that are too large to be scanned, so that the graph answers: whatever is asked, each answer is one that could be.
-#![allow(clippy::unwrap_used, reason = "a test stops where what it needs is missing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops where what it needs is missing"
+)]
 
 mod common;
 
@@ -13,9 +17,11 @@ use symbi_vectors::{Filter, Index, Mode};
 const DIMENSION: usize = 24;
 const COUNT: u64 = 1400;
 
+type Made = (Index, BTreeMap<u64, Vec<f32>>);
+
 /// An index of each kind, of which some vectors were replaced and some removed; and what is in it.
-fn made(metric: usize, code: usize) -> &'static (Index, BTreeMap<u64, Vec<f32>>) {
-    static MADE: [OnceLock<(Index, BTreeMap<u64, Vec<f32>>)>; 12] = [const { OnceLock::new() }; 12];
+fn made(metric: usize, code: usize) -> &'static Made {
+    static MADE: [OnceLock<Made>; 12] = [const { OnceLock::new() }; 12];
     MADE[metric * 4 + code].get_or_init(|| {
         let index = Index::new(options(DIMENSION, METRICS[metric], CODES[code])).unwrap();
         let mut model = BTreeMap::new();
