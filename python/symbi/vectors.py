@@ -383,7 +383,7 @@ class VectorIndex:
         used = _threads(threads, count)
         width = self._native.search(rows, room, ef, chosen, used, ids, distances)
         if single:
-            width = min(width, room - int(np.count_nonzero(ids == _NOTHING)))
+            width -= int(np.count_nonzero(ids[:width] == _NOTHING))
         if width != room:
             shape = (width,) if single else (count, width)
             ids = ids.reshape(-1)[: count * width].reshape(shape)

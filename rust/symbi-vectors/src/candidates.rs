@@ -2,10 +2,10 @@
 //!
 //! Why one sorted array: it is short, stays in the nearest cache, and an insertion from the back moves few entries;
 //! two heaps were measured to be slower. An entry is one integer, so that comparing is one instruction, and of equal
-//! distances the later slot comes first.
+//! distances the later slot comes first, or what stands for it.
 //!
 //! Invariants
-//! - CA1 entries ascend; at most `limit` are kept, the smallest ones.
+//! - CA1 entries ascend; at most `limit` are kept, the smallest ones, but for what `push_apart` has taken away.
 //! - CA2 `next` gives each entry once, the nearest first, as long as fewer than `ef` are nearer.
 //! - CA3 with `push_apart`, of those that are equally near the first few.
 
@@ -15,10 +15,11 @@ const EQUAL_MAX: usize = 32;
 /// Places from the back that are compared one by one; what belongs before them is looked for by halves and moved at once.
 const SHIFTED: usize = 16;
 
-/// What a slot is taken from, so that of equal distances the later slot comes first (`prune`: copies).
+/// What a slot is taken from, so that of equal distances the later slot comes first: of copies those that came last have links
+/// to what came after the others (`prune`).
 const LAST: u32 = (1 << 31) - 1;
 
-/// Distance, slot and a free mark in 64 bits; smaller is nearer. Slots are below 2^31.
+/// Distance, slot (or what stands for it) and a free mark in 64 bits; smaller is nearer. Slots are below 2^30.
 #[inline(always)]
 pub(crate) fn key(distance: f32, slot: u32) -> u64 {
     let bits = distance.to_bits();
@@ -29,6 +30,21 @@ pub(crate) fn key(distance: f32, slot: u32) -> u64 {
 #[inline(always)]
 pub(crate) fn slot_of(key: u64) -> u32 {
     LAST - (key as u32 >> 1)
+}
+
+/// What stands for a slot where, of equal distances, the nearest to `node` by slot is to come first: copies are linked so.
+#[inline(always)]
+pub(crate) fn place_from(node: u32, slot: u32) -> u32 {
+    let apart = slot as i32 - node as i32;
+    LAST - ((apart << 1) ^ (apart >> 31)) as u32
+}
+
+/// The slot that `place` stands for.
+#[inline(always)]
+pub(crate) fn slot_from(node: u32, place: u32) -> u32 {
+    let place = LAST - place;
+    let apart = (place >> 1) as i32 ^ -((place & 1) as i32);
+    (node as i32 + apart) as u32
 }
 
 #[inline(always)]
@@ -167,6 +183,19 @@ mod tests {
             }
         }
         assert!(key(1.0, 2) < key(1.0, 1));
+    }
+
+    #[test]
+    fn places_order_slots_by_how_near_they_are() {
+        let last = (1 << 30) - 1;
+        for node in [0, 1, 7, last] {
+            for slot in [0, 1, 6, 7, 8, last] {
+                assert_eq!(slot_from(node, place_from(node, slot)), slot);
+            }
+        }
+        let mut slots: Vec<u32> = (0..12).collect();
+        slots.sort_by_key(|&slot| key(1.0, place_from(5, slot)));
+        assert_eq!(slots, [5, 4, 6, 3, 7, 2, 8, 1, 9, 0, 10, 11]);
     }
 
     proptest! {

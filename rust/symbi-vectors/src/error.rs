@@ -111,7 +111,7 @@ pub enum VectorError {
     Within,
     /// The process was forked after the index was opened; both would write to one log.
     #[error(
-        "the index was opened before this process was forked: open it anew here, once the other has let go of it"
+        "the index was opened before this process was forked: open it anew here, once the other has closed it"
     )]
     Forked,
     /// An `add` failed after some of its pieces.

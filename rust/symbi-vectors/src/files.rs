@@ -66,11 +66,11 @@ impl Files {
         self.process == std::process::id()
     }
 
-    /// Whether the lock is still that of the directory: somebody may have removed all of it, and made it anew (FS2).
-    fn hold(&self, directory: &Path) -> bool {
+    /// Whether the lock is still that of the directory: somebody may have removed all of it (FS2).
+    fn hold_the_lock(&self) -> bool {
         let place = |found: std::io::Result<Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
         let held = self.lock.as_ref().and_then(|file| place(file.metadata()));
-        self.directory == directory && held.is_some() && held == place(metadata(directory.join("lock")))
+        held.is_some() && held == place(metadata(self.directory.join("lock")))
     }
 
     pub(crate) fn journal(&mut self) -> &mut Journal {
@@ -88,8 +88,9 @@ impl Files {
     pub(crate) fn save(store: &Store, directory: &Path, held: Option<&mut Self>) -> Result<Saved> {
         create_dir_all(directory).map_err(at("create", directory))?;
         let directory = directory.canonicalize().map_err(at("open", directory))?;
-        let held = held.filter(|files| files.hold(&directory));
-        let new_lock = if held.is_some() { None } else { Some(lock(&directory)?) };
+        let held = held.filter(|files| files.directory == directory);
+        let locked = held.as_ref().is_some_and(|files| files.hold_the_lock());
+        let new_lock = if locked { None } else { Some(lock(&directory)?) };
         let path = directory.join("snapshot");
         let generation = snapshot::generation(&path)?.unwrap_or(0) + 1;
         let fresh = directory.join("snapshot.new");
@@ -123,6 +124,15 @@ impl Files {
     }
 }
 
+impl Drop for Files {
+    /// A child of a fork has the same lock, and would keep it: so it is given up, and not only closed; but never by the child.
+    fn drop(&mut self) {
+        if let Some(lock) = self.lock.as_ref().filter(|_| self.are_ours()) {
+            let _ = flock(lock, FlockOperation::Unlock);
+        }
+    }
+}
+
 /// A snapshot that counts; `bind` makes the index write behind it.
 pub(crate) struct Saved {
     directory: PathBuf,
@@ -136,7 +146,7 @@ impl Saved {
     }
 
     pub(crate) fn bind(self, held: Option<Files>) -> Files {
-        let lock = self.new_lock.or(held.and_then(|files| files.lock));
+        let lock = self.new_lock.or(held.and_then(|mut files| files.lock.take()));
         Files::new(self.directory, self.journal, lock)
     }
 }

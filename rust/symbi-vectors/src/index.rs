@@ -10,7 +10,7 @@
 //! - IX2 one thread and one seed give the same index from the same calls.
 //! - IX3 when `add` or `remove` returns, every later search sees what it did.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use crate::error::{Result, VectorError};
 use crate::files::{self, Access};
 use crate::filter::Filter;
 use crate::options::{EF_MAX, K_MAX, Options, THREADS_MAX, range};
-use crate::query::normalised;
+use crate::query::{LARGE, normalised};
 use crate::search::Scratch;
 use crate::store::Store;
 use crate::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -76,8 +76,24 @@ pub struct Index {
 }
 
 thread_local! {
-    /// The index whose `progress` this thread is in.
-    static TELLING: Cell<Option<u64>> = const { Cell::new(None) };
+    /// The indexes whose `progress` this thread is in, one within the other.
+    static TELLING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// While it lives, this thread is in the `progress` of an index.
+struct Telling;
+
+impl Telling {
+    fn of(index: &Index) -> Self {
+        TELLING.with_borrow_mut(|telling| telling.push(index.identity));
+        Self
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        TELLING.with_borrow_mut(|telling| telling.pop());
+    }
 }
 
 impl Index {
@@ -147,10 +163,8 @@ impl Index {
         progress: &mut dyn FnMut(usize, usize) -> bool,
     ) -> Result<usize> {
         let mut told = |done, total| {
-            TELLING.set(Some(self.identity));
-            let go_on = progress(done, total);
-            TELLING.set(None);
-            go_on
+            let _telling = Telling::of(self);
+            progress(done, total)
         };
         self.changing()?.add(self, ids, vectors, mode, checked_threads(threads)?, &mut told)
     }
@@ -227,7 +241,7 @@ impl Index {
         if width == 0 || count == 0 {
             for (row, query) in queries.chunks_exact(dimension).enumerate() {
                 let mut query = query.to_vec();
-                normalised(self.options.metric, self.read().codec.kernels.dot, row, &mut query)?;
+                normalised(self.options.metric, self.read().codec.kernels.dot, row, &mut query, LARGE)?;
             }
             return Ok(width);
         }
@@ -295,7 +309,8 @@ impl Index {
 
     /// The writer, for who does not have it yet.
     fn changing(&self) -> Result<MutexGuard<'_, Writer>> {
-        if TELLING.get() == Some(self.identity) { Err(VectorError::Within) } else { Ok(self.change()) }
+        let within = TELLING.with_borrow(|telling| telling.contains(&self.identity));
+        if within { Err(VectorError::Within) } else { Ok(self.change()) }
     }
 
     pub(crate) fn set_logged(&self, log: Option<(u64, u64)>) {

@@ -20,8 +20,6 @@ use crate::memory::as_bytes;
 const MAGIC: [u8; 8] = *b"SYMBILOG";
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 64;
-/// What a disk writes whole.
-const SECTOR_BYTES: u64 = 512;
 const HEAD_BYTES: usize = 32;
 const PUT: u32 = 1;
 const REMOVE: u32 = 2;
@@ -140,14 +138,6 @@ impl Journal {
     }
 }
 
-/// Whether a whole sector of what stands at byte `start` of a file is zero, or its end from a sector's beginning: a file system
-/// may make a file longer before what stands there is on the disk.
-fn lacks_sector(start: u64, bytes: &[u8]) -> bool {
-    let before = (start.next_multiple_of(SECTOR_BYTES) - start) as usize;
-    let sectors = bytes.get(before..).unwrap_or_default().chunks(SECTOR_BYTES as usize);
-    sectors.into_iter().any(|sector| sector.iter().all(|&byte| byte == 0))
-}
-
 /// Reads records up to what a crash cut off; where they end, and how many there are.
 pub(crate) fn replay(
     path: &Path,
@@ -195,12 +185,6 @@ pub(crate) fn replay(
         let mut payload = vec![0; bytes as usize];
         reader.read_exact(&mut payload).map_err(at("read", path))?;
         let sound = number == records && bytes == expected && crc32fast::hash(&payload) == payload_sum;
-        if !sound
-            && length + HEAD_BYTES as u64 + bytes == size
-            && lacks_sector(length + HEAD_BYTES as u64, &payload)
-        {
-            return Ok((length, records)); // the last one, and a part of it never reached the disk
-        }
         let (ids, rest) = payload.split_at((8 * count).min(payload.len()));
         let ids = words(ids, u64::from_le_bytes);
         let record = match kind {

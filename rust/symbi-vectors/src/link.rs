@@ -7,7 +7,6 @@
 //!
 //! Source: Malkov & Yashunin, algorithm 1; Singh et al. 2021 (FreshDiskANN) for mending in passes.
 
-use crate::candidates::slot_of;
 use crate::prune::{Pairs, Room, choose};
 use crate::search::Scratch;
 use crate::store::Store;
@@ -23,14 +22,10 @@ pub(crate) fn link(store: &Store, pairs: &Pairs<'_>, slot: u32, scratch: &mut Sc
         scratch.query.exact.fill(store.vectors.view().floats(slot).iter().copied());
         store.codec.prepare(&mut scratch.query);
         let top = level.min(entry.level);
-        let mut from = scratch.descend(store, entry, top);
+        let mut from = scratch.descend(store, entry, top, Some(slot));
         for layer in (0..=top).rev() {
-            scratch.walk_apart(store, from, layer, store.options.ef_construct);
-            from = scratch.candidates.keys().first().map_or(from, |&nearest| slot_of(nearest));
-            // The candidates of the walk, as `pairs` measures them, without the node itself.
-            scratch.slots.clear();
-            let others = scratch.candidates.keys().iter().map(|&key| slot_of(key));
-            scratch.slots.extend(others.filter(|&other| other != slot));
+            scratch.walk_apart(store, from, layer, store.options.ef_construct, slot);
+            from = scratch.slots.first().copied().unwrap_or(from);
             pairs.near_first(slot, &scratch.slots, &mut scratch.keys);
             let room = Room::new(store, layer, store.options.m);
             choose(pairs, slot, &scratch.keys, room, &mut scratch.near, taken);

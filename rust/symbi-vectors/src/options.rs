@@ -5,7 +5,7 @@ use crate::error::{Result, VectorError};
 /// Largest dimension: integer sums of 8-bit codes stay within 32 bits up to here.
 pub const DIMENSION_MAX: usize = 65_536;
 /// Slots an index can number: a slot and a mark share 32 bits.
-pub const SLOTS_MAX: usize = 1 << 31;
+pub const SLOTS_MAX: usize = 1 << 30;
 /// Largest `m`; a node of the lowest layer has up to twice as many links.
 pub const M_MAX: usize = 128;
 /// Largest `ef` and `ef_construct`.

@@ -21,7 +21,7 @@ const RESCORED_PER_HIT: usize = 2;
 /// Squares of lengths below it have lost digits, as their terms have.
 const SMALL: f32 = 1e-30;
 /// Above it sums of squares and products would not be finite.
-const LARGE: f32 = f32::MAX / 16.0;
+pub(crate) const LARGE: f32 = f32::MAX / 16.0;
 
 /// Whether a vector of this squared length is compared without a closer look.
 pub(crate) fn usual(squared: f32) -> bool {
@@ -31,15 +31,16 @@ pub(crate) fn usual(squared: f32) -> bool {
 /// Writes `vector` as it is compared: normalised under cosine.
 ///
 /// # Errors
-/// Where a component is not finite; under cosine where the length is zero, else where its square is above `LARGE`.
+/// Where a component is not finite; under cosine where the length is zero, else where its square is above `largest`.
 pub(crate) fn normalised(
     metric: Metric,
     dot: fn(&[f32], &[f32]) -> f32,
     row: usize,
     vector: &mut [f32],
+    largest: f32,
 ) -> Result<()> {
     let mut squared = dot(vector, vector);
-    if squared.is_nan() || squared > LARGE || (squared < SMALL && metric == Metric::Cosine) {
+    if squared.is_nan() || squared > largest || (squared < SMALL && metric == Metric::Cosine) {
         // Very large and very small vectors have a direction too, unless they hold what is no number.
         if vector.iter().any(|value| !value.is_finite()) || metric != Metric::Cosine {
             return Err(VectorError::NotFinite { row });
@@ -76,7 +77,7 @@ pub(crate) fn taken(
         return Ok(());
     }
     place.fill(query.iter().copied());
-    normalised(metric, dot, row, place)
+    normalised(metric, dot, row, place, LARGE)
 }
 
 /// The hits for `scratch.query.exact` into `scratch.hits`.
@@ -100,7 +101,7 @@ pub(crate) fn answer(
         scratch.hits.clear();
         return Ok(());
     };
-    let from = scratch.descend(store, entry, 0);
+    let from = scratch.descend(store, entry, 0, None);
     match filter {
         Some(filter) => scratch.among(store, from, ef, |slot| filter.contains(slot)),
         None if store.hidden > 0 => scratch.among(store, from, ef, |slot| store.is_live(slot)),

@@ -13,9 +13,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::Ordering;
 
-use crate::candidates::{Candidates, distance_of, key, slot_of};
+use crate::candidates::{Candidates, distance_of, key, place_from, slot_from, slot_of};
 use crate::codes::Query;
 use crate::graph::{Entry, NONE};
+use crate::options::SLOTS_MAX;
 use crate::store::Store;
 use crate::visited::Visited;
 
@@ -42,8 +43,10 @@ impl Scratch {
 
     /// Goes down from the entry to `layer` + 1, always to the nearest; where to go on from.
     ///
-    /// What was seen once is not looked at again, in lower layers too: it was not nearer then.
-    pub(crate) fn descend(&mut self, store: &Store, entry: Entry, layer: u32) -> u32 {
+    /// What was seen once is not looked at again, in lower layers too: it was not nearer then. Of those that are equally near the
+    /// nearest to `node` by slot is gone to, where one is to be linked.
+    pub(crate) fn descend(&mut self, store: &Store, entry: Entry, layer: u32, node: Option<u32>) -> u32 {
+        let node = node.unwrap_or(SLOTS_MAX as u32 - 1);
         let mut at = entry.slot;
         if entry.level > layer {
             self.visited.begin(store.slots());
@@ -51,16 +54,16 @@ impl Scratch {
             self.slots.clear();
             self.slots.push(at);
             self.estimate(store);
-            let mut nearest = key(self.distances.first().copied().unwrap_or(0.0), at);
+            let mut nearest = key(self.distances.first().copied().unwrap_or(0.0), place_from(node, at));
             for layer in (layer + 1..=entry.level).rev() {
                 loop {
                     self.neighbours(store, at, layer);
                     self.estimate(store);
                     let before = nearest;
                     for (&slot, &distance) in self.slots.iter().zip(&self.distances) {
-                        nearest = nearest.min(key(distance, slot));
+                        nearest = nearest.min(key(distance, place_from(node, slot)));
                     }
-                    at = slot_of(nearest);
+                    at = slot_from(node, slot_of(nearest));
                     if nearest == before {
                         break;
                     }
@@ -74,23 +77,28 @@ impl Scratch {
     /// that were compared, of which the nearest `ef` were gone on from.
     pub(crate) fn walk(&mut self, store: &Store, from: u32, ef: usize, kept: usize) {
         self.candidates.reset_to_give(ef, kept);
-        self.walk_on::<false>(store, from, 0);
+        self.walk_on::<false>(store, from, 0, 0);
     }
 
-    /// As `walk` in `layer`, for a node that is to be linked: the nearest `ef`, of which no more than a few are equally near.
-    /// Copies of one vector would otherwise be all that it is linked to (`prune`).
-    pub(crate) fn walk_apart(&mut self, store: &Store, from: u32, layer: u32, ef: usize) {
+    /// As `walk` in `layer`, for `node`, which is to be linked; the slots in `self.slots`, without itself. Of those that are
+    /// equally near there are only the few that are nearest to it by slot: copies of one vector would otherwise be all that
+    /// it is linked to (`prune`).
+    pub(crate) fn walk_apart(&mut self, store: &Store, from: u32, layer: u32, ef: usize, node: u32) {
         self.candidates.reset(ef);
-        self.walk_on::<true>(store, from, layer);
+        self.walk_on::<true>(store, from, layer, node);
+        let found = self.candidates.keys().iter().map(|&key| slot_from(node, slot_of(key)));
+        self.slots.clear();
+        self.slots.extend(found.filter(|&slot| slot != node));
     }
 
     #[inline(always)]
-    fn walk_on<const APART: bool>(&mut self, store: &Store, from: u32, layer: u32) {
+    fn walk_on<const APART: bool>(&mut self, store: &Store, from: u32, layer: u32, node: u32) {
+        let slot_of = |key| if APART { slot_from(node, slot_of(key)) } else { slot_of(key) };
         self.visited.begin(store.slots());
         self.visited.insert(from);
         self.slots.clear();
         self.slots.push(from);
-        self.keep::<APART>(store, layer);
+        self.keep::<APART>(store, layer, node);
         while let Some(next) = self.candidates.next() {
             if let Some(following) = self.candidates.peek()
                 && layer == 0
@@ -98,17 +106,20 @@ impl Scratch {
                 store.graph.fetch(slot_of(following));
             }
             self.neighbours(store, slot_of(next), layer);
-            self.keep::<APART>(store, layer);
+            self.keep::<APART>(store, layer, node);
         }
     }
 
     /// Estimates `slots` and keeps what is near; the links of what will be expanded next are asked for at once.
     #[inline(always)]
-    fn keep<const APART: bool>(&mut self, store: &Store, layer: u32) {
+    fn keep<const APART: bool>(&mut self, store: &Store, layer: u32, node: u32) {
         self.estimate(store);
         for (&slot, &distance) in self.slots.iter().zip(&self.distances) {
-            let key = key(distance, slot);
-            let leads = if APART { self.candidates.push_apart(key) } else { self.candidates.push(key) };
+            let leads = if APART {
+                self.candidates.push_apart(key(distance, place_from(node, slot)))
+            } else {
+                self.candidates.push(key(distance, slot))
+            };
             if leads && layer == 0 {
                 store.graph.fetch(slot);
             }

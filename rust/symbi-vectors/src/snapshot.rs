@@ -6,7 +6,7 @@
 //!
 //! Invariants
 //! - SN1 a file that is not whole, not ours or changed in a byte that matters is an error, at open or at first use.
-//! - SN2 a snapshot holds no hidden slots.
+//! - SN2 a snapshot holds no hidden slots, and nothing of the vectors that free ones held.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -176,13 +176,34 @@ impl Header {
     }
 }
 
-/// Bytes of one section, in at most two pieces.
-type Pieces<'a> = [&'a [u8]; 2];
+/// Bytes of one section, piece by piece.
+type Pieces<'a> = Vec<&'a [u8]>;
+
+/// The rows of a table, in which those of free slots, `free` ascending, are zero (SN2); `zeros` is as long as one.
+fn without<'a>(table: [&'a [u8]; 2], free: &[u32], zeros: &'a [u8]) -> Pieces<'a> {
+    let [base, tail] = table;
+    let mut pieces = Vec::with_capacity(3 * free.len() + 2);
+    let between = |pieces: &mut Pieces<'a>, from: usize, to: usize| {
+        pieces.extend(base.get(from.min(base.len())..to.min(base.len())));
+        pieces.extend(tail.get(from.saturating_sub(base.len())..to.saturating_sub(base.len())));
+    };
+    let mut from = 0;
+    for &slot in free {
+        let to = slot as usize * zeros.len();
+        between(&mut pieces, from, to);
+        pieces.push(zeros);
+        from = to + zeros.len();
+    }
+    between(&mut pieces, from, base.len() + tail.len());
+    pieces
+}
 
 /// Writes `store`, which has no hidden slots (SN2), and syncs.
 pub(crate) fn write(store: &Store, generation: u64, path: &Path) -> Result<()> {
     assert!(store.hidden == 0, "SN2");
-    let ids: Vec<u8> = store.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    let known = store.ids.iter().zip(&store.states);
+    let ids: Vec<u8> =
+        known.flat_map(|(&id, &state)| if state == Slot::Free { 0 } else { id }.to_le_bytes()).collect();
     let slots = 0..store.slots() as u32;
     let states: Vec<u8> = slots
         .clone()
@@ -195,15 +216,20 @@ pub(crate) fn write(store: &Store, generation: u64, path: &Path) -> Result<()> {
         .collect();
     let rows = store.slots(); // room may have been made for more, by an `add` that then failed
     let [codes, factors] = store.codes.as_ref().map_or([[&[][..], &[]]; 2], |codes| codes.pieces(rows));
+    let mut free = store.free.clone();
+    free.sort_unstable();
+    let (code, vector) = (store.codec.code_bytes(), 4 * store.options.dimension);
+    let zeros = vec![0; vector.max(code).max(FACTORS_BYTES)];
+    let coded = if store.codes.is_some() { &free[..] } else { &[] };
     let sections: [Pieces<'_>; SECTIONS] = [
-        [&ids, &[]],
-        [&states, &[]],
-        [&upper, &[]],
-        [as_bytes(store.codec.centre()), &[]],
-        store.graph.base.pieces(rows),
-        codes,
-        factors,
-        store.vectors.pieces(rows),
+        vec![&ids],
+        vec![&states],
+        vec![&upper],
+        vec![as_bytes(store.codec.centre())],
+        store.graph.base.pieces(rows).to_vec(),
+        without(codes, coded, zeros.get(..code).unwrap_or_default()),
+        without(factors, coded, zeros.get(..FACTORS_BYTES).unwrap_or_default()),
+        without(store.vectors.pieces(rows), &free, zeros.get(..vector).unwrap_or_default()),
     ];
     let sums: Vec<u8> =
         sections.iter().flat_map(|pieces| sums::of(pieces)).flat_map(u32::to_le_bytes).collect();
@@ -218,7 +244,7 @@ pub(crate) fn write(store: &Store, generation: u64, path: &Path) -> Result<()> {
         sections: [(0, 0); SECTIONS + 1],
         sums_sum: crc32fast::hash(&sums),
     };
-    let all: Vec<Pieces<'_>> = sections.into_iter().chain([[&sums[..], &[]]]).collect();
+    let all: Vec<Pieces<'_>> = sections.into_iter().chain([vec![&sums[..]]]).collect();
     let mut next = PAGE as u64;
     for (section, pieces) in header.sections.iter_mut().zip(&all) {
         let bytes = pieces.iter().map(|piece| piece.len()).sum();

@@ -184,21 +184,13 @@ impl Store {
         true
     }
 
-    /// Frees the hidden slots `slots`, which no list names any more (ST2), and forgets what stood there: no snapshot that is
-    /// written from now on holds it.
+    /// Frees the hidden slots `slots`, which no list names any more (ST2).
     pub(crate) fn release(&mut self, slots: &[u32]) {
         for &slot in slots {
             debug_assert!(self.states[slot as usize] == Slot::Hidden, "ST2");
             self.states[slot as usize] = Slot::Free;
             self.hidden -= 1;
             self.free.push(slot);
-            // A block of the file that is changed cannot be checked any more; a damaged one is not ours to change.
-            if self.sound(slot).is_ok() {
-                self.vectors.row_mut(slot).fill(0);
-            }
-            if let Some(codes) = &mut self.codes {
-                codes.clear(slot);
-            }
         }
     }
 

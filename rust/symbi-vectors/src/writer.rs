@@ -21,7 +21,7 @@ use crate::journal::Record;
 use crate::kernels::best;
 use crate::options::{Options, Quantization};
 use crate::prune::Pairs;
-use crate::query::{normalised, usual};
+use crate::query::{LARGE, normalised, usual};
 use crate::sharing::{encode, link_all, mend_all};
 use crate::snapshot;
 use crate::store::{Slot, Store};
@@ -132,7 +132,7 @@ impl Writer {
             Record::Remove { ids } => self.remove(index, ids).map(|_| ()),
             Record::Put { ids, vectors, fine: chosen } => {
                 index.read().check()?;
-                check(&index.read(), ids, vectors, Mode::Upsert)?;
+                check(&index.read(), ids, vectors, Mode::Upsert, f32::MAX)?; // earlier builds took longer ones
                 if !chosen {
                     *fine = None;
                 } else if fine.is_none() {
@@ -158,7 +158,7 @@ impl Writer {
         {
             let store = index.read();
             store.check()?;
-            check(&store, ids, vectors, mode)?;
+            check(&store, ids, vectors, mode, LARGE)?;
         }
         let mut sketch = self.sketch(index, ids.len())?;
         let (mut done, mut replaced, total) = (0, 0, ids.len());
@@ -197,7 +197,7 @@ impl Writer {
         let codes = {
             let store = index.read();
             for (row, vector) in vectors.chunks_exact_mut(dimension).enumerate() {
-                normalised(index.options.metric, store.codec.kernels.dot, row, vector)?;
+                normalised(index.options.metric, store.codec.kernels.dot, row, vector, LARGE)?;
             }
             encode(&store.codec, &vectors, threads)
         };
@@ -300,7 +300,7 @@ impl Writer {
 }
 
 /// WR1: everything that can be wrong with an `add`.
-fn check(store: &Store, ids: &[u64], vectors: &[f32], mode: Mode) -> Result<()> {
+fn check(store: &Store, ids: &[u64], vectors: &[f32], mode: Mode, largest: f32) -> Result<()> {
     let dimension = store.options.dimension;
     if !vectors.len().is_multiple_of(dimension) {
         return Err(VectorError::Dimension { given: vectors.len(), expected: dimension });
@@ -326,7 +326,7 @@ fn check(store: &Store, ids: &[u64], vectors: &[f32], mode: Mode) -> Result<()> 
         if !usual(squared) {
             scratch.clear();
             scratch.extend_from_slice(vector);
-            normalised(store.options.metric, store.codec.kernels.dot, row, &mut scratch)?;
+            normalised(store.options.metric, store.codec.kernels.dot, row, &mut scratch, largest)?;
         }
     }
     Ok(())

@@ -36,12 +36,6 @@ impl Table {
         self.factors.row_mut(slot).copy_from_slice(factors);
     }
 
-    /// Forgets a row.
-    pub(crate) fn clear(&mut self, slot: u32) {
-        self.codes.row_mut(slot).fill(0);
-        self.factors.row_mut(slot).fill(0);
-    }
-
     #[inline]
     pub(crate) fn view(&self) -> View<'_> {
         self.codes.view().with_factors(self.factors.halves())
