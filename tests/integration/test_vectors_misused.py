@@ -158,9 +158,11 @@ def test_jo2_a_last_record_that_does_not_check_is_damage_however_much_of_it_is_z
 
 
 @pytest.mark.parametrize("quantization", ["none", "int4", "binary"])
-def test_sn2_nothing_of_what_was_removed_stands_in_the_next_snapshot(tmp_path: Path, quantization: Any) -> None:
+def test_sn2_nothing_of_what_was_removed_stands_in_the_next_snapshot(
+    tmp_path: Path, quantization: Any
+) -> None:
     rows = _rows(300)
-    ids = np.arange(300) + 0xDEADBEEFCAFE0000
+    ids = np.arange(300, dtype=np.uint64) + np.uint64(0xDEADBEEFCAFE0000)
     index = symbi.VectorIndex(DIMENSION, "l2", quantization=quantization)
     index.add(ids, rows)
     index.save(tmp_path)

@@ -11,6 +11,7 @@ import base64
 import fnmatch
 import hashlib
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -429,10 +430,14 @@ async def test_er5_what_keeps_the_knowledge_from_forgetting_keeps_nothing_else(r
     other = await asyncio.create_subprocess_exec(sys.executable, "-c", READER, file, stdin=pipe, stdout=pipe)
     assert other.stdout is not None
     assert await other.stdout.readline() == b"1\n"
-    with pytest.raises(KnowledgeError, match="erase again"):
+    with pytest.raises(KnowledgeError, match="erase again") as stopped:
         await rt.persons.erase(SUBJECT, by=OPERATOR)
+    (pseudonym,) = re.findall("[0-9a-f]{32}", str(stopped.value))
     with pytest.raises(InputError):
         await rt.bus.ack(reader, message)  # it is not handed out again: it is gone
-    await other.communicate()
-    (erased,) = await rt.persons.erase(SUBJECT, by=OPERATOR)
-    assert erased.places["deliveries"] == 0
+    await other.communicate(b"")
+    for unknown in (SUBJECT, "somebody else", pseudonym[::-1]):
+        with pytest.raises(InputError, match="nothing is known"):
+            await rt.persons.erase(unknown, by=OPERATOR)
+    (erased,) = await rt.persons.erase(pseudonym, by=OPERATOR)
+    assert (erased.subject, erased.places["deliveries"], erased.places["knowledge"]) == (pseudonym, 1, 1)

@@ -86,7 +86,7 @@ class Persons:
             PolicyDenied: refused, by policy or by a legal hold; or a person must agree first.
             InputError: nothing is known of the subject.
             KnowledgeError: the erasure is recorded and not finished, because another program reads `state.db`: erase
-                again when that has ended. The next opening finishes it, too.
+                the pseudonym that it names when that has ended. The next opening finishes it, too.
 
         Cost: the knowledge file is written anew where something was in it; otherwise about ten milliseconds.
         """

@@ -24,7 +24,7 @@ use symbi_types::{AgentId, Label, LabelSet};
 use crate::Principal;
 use crate::agents::AgentError;
 use crate::json::Object;
-use crate::kernel::{Found, Kernel, KernelError, lock};
+use crate::kernel::{Counted, Found, Kernel, KernelError, lock};
 use crate::monitor::Asked;
 use crate::operators::OperatorError;
 use crate::refusal::RefusalCode;
@@ -80,6 +80,8 @@ pub(crate) struct Persons {
     /// Erased: whether that is finished.
     erased: HashMap<String, bool>,
     held: BTreeMap<String, Hold>,
+    /// What an erasure that was not finished has found so far.
+    found: HashMap<String, Counted>,
 }
 
 /// A legal hold.
@@ -212,8 +214,9 @@ impl Kernel {
 
     /// The pseudonyms of a person, named or by pseudonym.
     fn meant(&self, subject: &str) -> Result<Vec<String>, AgentError> {
+        let unfinished = lock(&self.persons).erased.get(subject) == Some(&false);
         let subjects = self.subjects();
-        if Label::of_subject(subject).is_some() && subjects.has(subject) {
+        if Label::of_subject(subject).is_some() && (unfinished || subjects.has(subject)) {
             return Ok(vec![subject.to_owned()]);
         }
         let found = subjects.all_of(subject).map_err(|error| invalid(&error))?;
@@ -246,7 +249,8 @@ impl Kernel {
         let mut all = Vec::new();
         for pseudonym in self.meant(subject)? {
             let Some(label) = Label::of_subject(&pseudonym) else { continue };
-            let places = self.find_everywhere(&label, Found::Counted)?;
+            let mut places = Counted::new();
+            self.find_everywhere(&label, Found::Counted, &mut places)?;
             let held = lock(&self.persons).held.contains_key(&pseudonym);
             let agents = self.carriers(&label);
             all.push(Erasure { pseudonym, places, agents, held, ..Erasure::default() });
@@ -254,22 +258,22 @@ impl Kernel {
         Ok(all)
     }
 
-    /// Forgets a person (ER5). The key is gone and the records are on disk when it answers. An erasure that was not finished
-    /// has taken the person's name with it: who then asks for nobody that is known has those finished, which were decided on.
+    /// Forgets a person (ER5). The key is gone and the records are on disk when it answers. What was not finished goes on where
+    /// it is asked for by the pseudonym, which the error names: the person's name went with the key.
     ///
     /// # Errors
-    /// Refused; nothing is known of the person; a legal hold (ER7); a disk that fails, or somebody who reads `state.db`: erasing
-    /// again then goes on, and so does the next opening.
+    /// Refused; nothing is known of the person; a legal hold (ER7); [`OperatorError::Unfinished`] for a disk that fails or
+    /// somebody who reads `state.db`: erasing that pseudonym again goes on, and so does the next opening.
     pub fn erase_subject(&self, by: Principal, subject: &str) -> Result<Vec<Erasure>, OperatorError> {
         let _first = lock(&self.deciding_on_persons); // ER7
-        let meant = match self.meant(subject) {
-            Ok(meant) => meant,
-            Err(unknown) => {
-                let finished = self.finish_erasures().map_err(OperatorError::Unfinished)?;
-                return if finished.is_empty() { Err(unknown.into()) } else { Ok(finished) };
+        let (mut all, mut unfinished) = (Vec::new(), None);
+        for pseudonym in self.meant(subject)? {
+            match self.erase_one(by, &pseudonym) {
+                Err(error @ OperatorError::Unfinished { .. }) => unfinished = Some(error),
+                erased => all.push(erased?),
             }
-        };
-        meant.iter().map(|pseudonym| self.erase_one(by, pseudonym)).collect()
+        }
+        unfinished.map_or(Ok(all), Err)
     }
 
     fn ask_about(
@@ -302,7 +306,9 @@ impl Kernel {
             .map_err(AgentError::from)?;
         self.wait_durable(seq, RECORD_TIMEOUT).map_err(|_| AgentError::from(self.unavailable()))?;
         lock(&self.persons).erased.insert(pseudonym.to_owned(), false);
-        let erasure = self.carry_out(&label, pseudonym, "asked").map_err(OperatorError::Unfinished)?;
+        let erasure = self
+            .carry_out(&label, pseudonym, "asked")
+            .map_err(|source| OperatorError::Unfinished { pseudonym: pseudonym.to_owned(), source })?;
         if let Some(seq) = erasure.seq {
             self.wait_durable(seq, RECORD_TIMEOUT).map_err(|_| AgentError::from(self.unavailable()))?;
         }
@@ -312,7 +318,11 @@ impl Kernel {
     /// The key first: from then on the rest is unreadable, whatever happens.
     fn carry_out(&self, label: &Label, pseudonym: &str, cause: &str) -> Result<Erasure, KernelError> {
         let unreached = self.subjects().destroy(pseudonym)?;
-        let places = self.find_everywhere(label, Found::Erased)?;
+        let mut places = lock(&self.persons).found.remove(pseudonym).unwrap_or_default();
+        if let Err(error) = self.find_everywhere(label, Found::Erased, &mut places) {
+            lock(&self.persons).found.insert(pseudonym.to_owned(), places);
+            return Err(error);
+        }
         let agents = self.carriers(label);
         let counts = places.iter().fold(Object::new(), |object, (name, count)| object.number(name, *count));
         let details = Object::new()
@@ -338,8 +348,8 @@ impl Kernel {
 
     /// ER5: what a crash cut short, and keys that came back. Their records are on disk when it answers: who reads the trail of
     /// an opened runtime finds them.
-    pub(crate) fn finish_erasures(&self) -> Result<Vec<Erasure>, KernelError> {
-        let mut carried_out = Vec::new();
+    pub(crate) fn finish_erasures(&self) -> Result<(), KernelError> {
+        let mut last = None;
         let all: Vec<(String, bool)> =
             lock(&self.persons).erased.iter().map(|(person, finished)| (person.clone(), *finished)).collect();
         for (pseudonym, finished) in all {
@@ -349,12 +359,12 @@ impl Kernel {
             }
             let Some(label) = Label::of_subject(&pseudonym) else { continue };
             let cause = if finished { "key_came_back" } else { "cut_short" };
-            carried_out.push(self.carry_out(&label, &pseudonym, cause)?);
+            last = self.carry_out(&label, &pseudonym, cause)?.seq.or(last);
         }
-        if let Some(seq) = carried_out.iter().rev().find_map(|erasure| erasure.seq) {
+        if let Some(seq) = last {
             self.wait_durable(seq, RECORD_TIMEOUT)?;
         }
-        Ok(carried_out)
+        Ok(())
     }
 
     /// Persons under a legal hold.

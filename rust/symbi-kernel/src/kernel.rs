@@ -56,7 +56,7 @@ use crate::supervise::Handler;
 use crate::turns::Turns;
 use crate::wake::Wake;
 
-pub(crate) use erasing::Found;
+pub(crate) use erasing::{Counted, Found};
 pub use in_force::Policies;
 pub(crate) use in_force::{ActivePolicies, compile_given};
 pub use opening::{KeepingOptions, KernelError, KernelOptions, Opened};

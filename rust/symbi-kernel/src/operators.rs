@@ -52,9 +52,14 @@ pub enum OperatorError {
     /// A store could not be looked through.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// An erasure that is recorded, and stopped here. Erasing again goes on with it, and so does the next opening.
-    #[error("the erasure is recorded and not finished: {0}")]
-    Unfinished(KernelError),
+    /// An erasure that is recorded, and stopped here. Erasing the pseudonym again goes on with it, and so does the next opening.
+    #[error("the erasure of `{pseudonym}` is recorded and not finished: {source}")]
+    Unfinished {
+        /// Of whom.
+        pseudonym: String,
+        /// What stopped it.
+        source: KernelError,
+    },
 }
 
 /// Policies that were put in force.

@@ -79,9 +79,9 @@ impl From<core::OperatorError> for Raise {
             core::OperatorError::Trail(error) => error.into(),
             core::OperatorError::Flips(_) => Raise::new("PolicyError", error.to_string()),
             core::OperatorError::Kernel(error) => error.into(),
-            core::OperatorError::Unfinished(error) => {
-                Raise::from(error).after("the erasure is recorded and not finished")
-            }
+            core::OperatorError::Unfinished { pseudonym, source } => Raise::from(source).after(&format!(
+                "the erasure of `{pseudonym}` is recorded, not finished, and goes on under that name"
+            )),
         }
     }
 }

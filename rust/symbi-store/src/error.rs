@@ -129,8 +129,8 @@ impl StoreError {
             ),
             Self::Newer { .. } => Some("use the release that wrote the file, or a newer one"),
             Self::InUse => Some(
-                "end the program that reads `state.db` (a copy for a backup, an SQL shell), then erase again: the erasure \
-                 is recorded, and at the latest the next opening finishes it",
+                "end the program that reads `state.db` (a copy for a backup, an SQL shell), then erase again: at the latest the \
+                 next opening finishes what is recorded",
             ),
             Self::Full => Some("make room, then try again: nothing was changed"),
             _ => None,

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use symbi_audit::Event;
+use symbi_store::StoreError;
 use symbi_types::Label;
 
 use super::{Kernel, KernelError, lock};
@@ -17,7 +18,7 @@ use crate::json::Object;
 use crate::messaging::Messaging;
 
 /// How much there was, by place.
-type Counted = BTreeMap<&'static str, u64>;
+pub(crate) type Counted = BTreeMap<&'static str, u64>;
 
 /// What is done with what is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +31,13 @@ pub(crate) enum Found {
 
 impl Kernel {
     /// Looks at every place that holds something under this label, and empties it where that is asked for: then the key is
-    /// destroyed already.
-    pub(crate) fn find_everywhere(&self, label: &Label, found: Found) -> Result<Counted, KernelError> {
+    /// destroyed already. What it finds is added to `counted`, also where it then fails.
+    pub(crate) fn find_everywhere(
+        &self,
+        label: &Label,
+        found: Found,
+        counted: &mut Counted,
+    ) -> Result<(), KernelError> {
         let Self {
             // What is on disk: sealed, and it stays.
             log: _,
@@ -87,7 +93,7 @@ impl Kernel {
         } = self;
         let carriers: Vec<_> =
             lock(agents).carriers(label.as_str()).into_iter().map(|(agent, _)| agent).collect();
-        let mut counted = Counted::new();
+        let mut add = |place, count: u64| *counted.entry(place).or_default() += count;
         // What was recorded before the erasure is on disk with it; applied now, or it would come with the next search.
         self.apply_durable();
         // One lock at a time (K25). What can fail comes last: then nothing else is left to be done again.
@@ -103,19 +109,22 @@ impl Kernel {
             Found::Counted => lock(unapplied).of_label(label).len(),
             Found::Erased => lock(unapplied).forget_label(label),
         };
-        counted.insert("tasks", results as u64);
-        counted.insert("mailboxes", unread as u64);
-        counted.insert("deliveries", self.let_go(messaging, label, found));
-        counted.insert("approvals", self.withdraw(approvals, label, found));
-        counted.insert("contents", contents as u64);
+        add("tasks", results as u64);
+        add("mailboxes", unread as u64);
+        add("deliveries", self.let_go(messaging, label, found));
+        add("approvals", self.withdraw(approvals, label, found));
+        add("contents", contents as u64);
+        let known = store.count_subject(label)?;
         let forgotten = match found {
-            Found::Counted => store.count_subject(label),
-            Found::Erased => store.erase_subject(label),
-        }?;
-        counted.insert("knowledge", forgotten.passages);
-        counted.insert("documents", forgotten.documents);
-        counted.insert("titles", forgotten.titles);
-        Ok(counted)
+            Found::Counted => Ok(()),
+            Found::Erased => store.erase_subject(label).map(|_| ()),
+        };
+        if matches!(forgotten, Ok(()) | Err(StoreError::InUse)) {
+            add("knowledge", known.passages);
+            add("documents", known.documents);
+            add("titles", known.titles);
+        }
+        Ok(forgotten?)
     }
 
     /// Messages that would be handed out again, and those that the trail keeps: recorded as dead, so that no opening finds
