@@ -195,3 +195,63 @@ def test_the_command_erases_in_an_applications_log(trail: Path, capsys: pytest.C
     assert main([*words, "--yes"]) == 2
     assert "nothing is known" in capsys.readouterr().err
     assert main(["audit", "erase", str(trail.parent / "none"), "--subject", NAME, "--yes"]) == 2
+
+
+@pytest.fixture
+def copied(trail: Path, tmp_path: Path) -> Path:
+    """A directory with a copy of each person's key."""
+    shutil.copytree(persons_path(trail) / "subjects", tmp_path / "bk", ignore=shutil.ignore_patterns("names"))
+    return tmp_path / "bk"
+
+
+def test_the_command_destroys_the_key_in_the_backups_it_is_told_of(
+    trail: Path, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pseudonym,) = AuditLog.open(trail).pseudonyms(NAME)
+    (other,) = AuditLog.open(trail).pseudonyms("bob")
+    key = (copied / pseudonym).read_text().strip()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    words = ["audit", "erase", str(trail), "--subject", NAME, "--yes", "--backup", str(copied)]
+    assert main([*words, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["backups_reached"] == [str(copied)]
+    assert (copied / pseudonym).exists()
+    assert main([*words, "--backup", str(empty)]) == 0
+    said = capsys.readouterr().err
+    assert f"no key of this person lay in `{empty}`" in said
+    assert "no backup directory was named" not in said
+    assert _found(tmp_path, key) == []
+    assert (copied / other).exists()
+    assert main(["audit", "erase", "--data", str(tmp_path), *words[3:]]) == 2, "a runtime's are configured"
+
+
+def test_the_command_says_where_no_backup_was_named_and_reaches_it_by_the_same_command_again(
+    trail: Path, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pseudonym,) = AuditLog.open(trail).pseudonyms(NAME)
+    words = ["audit", "erase", str(trail), "--subject", NAME, "--yes"]
+    assert main(words) == 0
+    assert "no backup directory was named" in capsys.readouterr().err
+    assert (copied / pseudonym).exists()
+    assert main(words) == 2
+    assert "--backup DIRECTORY" in capsys.readouterr().err
+    assert main([*words, "--backup", str(tmp_path / "away")]) == 2
+    assert "is no directory that is there now" in capsys.readouterr().err
+    assert main([*words, "--backup", str(copied), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["subject"], row["erased_before"]) == (pseudonym, True)
+    assert row["backups_reached"] == [str(copied)]
+    assert not (copied / pseudonym).exists()
+    assert main([*words, "--backup", str(copied)]) == 2
+    assert "lies no key of a person that this log erased" in capsys.readouterr().err
+
+
+def test_the_command_names_a_backup_that_is_not_there_and_ends_with_a_finding(
+    trail: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = tmp_path / "away"
+    words = ["audit", "erase", str(trail), "--subject", NAME, "--yes", "--backup", str(away)]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert f"still lies in `{away}`" in said
+    assert "run this again when it is there" in said

@@ -23,6 +23,8 @@ from symbi.cli.asking import ask_or_open
 if TYPE_CHECKING:
     import argparse
 
+    from symbi.audit import AuditLog
+
 __all__ = ["add_verbs", "hold_person", "persons_held", "pseudonym", "shown"]
 
 _PSEUDONYM = re.compile(r"[0-9a-f]{32}")
@@ -37,16 +39,27 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         summary="forget a person: destroy its key, and what can be read by it",
         description=(
             "The records stay, and so do chain, signatures and proofs: what they hold of the person is sealed, and\n"
-            "the key is destroyed, in the backup directories of the configuration too. It cannot be undone."
+            "the key is destroyed, in its backups too: for a runtime those of its configuration, for a log of your\n"
+            "own those that --backup names, and no others. It cannot be undone. The same command with --backup\n"
+            "destroys what lies there of persons who are erased already."
         ),
         run=_erase,
-        example="symbi audit erase --subject patient-17 --dry-run",
+        example="symbi audit erase --subject patient-17 --dry-run\n"
+        "symbi audit erase orders --subject customer-17 --backup /mnt/keys",
     )
     erase.add_argument(
         "--subject", required=True, metavar="NAME", help="as it was named when values were stored"
     )
     erase.add_argument("--dry-run", action="store_true", help="only say what there is")
     erase.add_argument("--yes", action="store_true", help="do not ask")
+    erase.add_argument(
+        "--backup",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIRECTORY",
+        help="with PATH: a directory that holds copies of persons' keys (subject_key_backups=); may be given again",
+    )
     erase.add_argument(
         "path",
         nargs="?",
@@ -68,7 +81,14 @@ def _erase(options: argparse.Namespace) -> int:
 
 def _carry_out(options: argparse.Namespace, *, dry_run: bool) -> list[dict[str, Any]]:
     """What an erasure does, or would do: one row for each pseudonym of the person."""
+    from symbi.errors import InputError
+
     if options.path is None:
+        if options.backup:
+            raise InputError(
+                "--backup goes with the directory of a log of your own; "
+                "the backups of a runtime are those of `audit.subject_key_backups`"
+            )
         request = {"command": "audit.erase", "subject": options.subject}
         rows: list[dict[str, Any]] = ask_or_open(options, request | ({"dry_run": True} if dry_run else {}))
         return rows
@@ -85,27 +105,83 @@ def _of_application(options: argparse.Namespace, *, dry_run: bool) -> list[dict[
             f"`{trail}` is no log of an application, or its key is not here; "
             "persons of a runtime are erased with --data, and no PATH"
         )
-    row = {"places": {}, "agents": [], "backups_unreached": [], "held": False, "seq": None}
     if dry_run:
-        log = AuditLog.open(trail)
-        held = log.held is not None
-        found = log.pseudonyms(options.subject)
-        if not found:
-            raise InputError("nothing is known of this subject: no value was stored for it, or it was erased")
-        return [
-            row | {"subject": one, "places": {"records": len(log.query(subject=one))}, "held": held}
-            for one in found
-        ]
-    with AuditLog.open(trail, "a") as log:
-        return [
-            row
+        return _tried(options, AuditLog.open(trail))
+    before = AuditLog.open(trail).last(1)[-1].seq
+    lay = {path.name: _lying(options, path.name) for backup in options.backup for path in _files(backup)}
+    with AuditLog.open(trail, "a", subject_key_backups=options.backup) as log:
+        # The opening itself destroys the keys of persons erased before that lie in these backups (AP1).
+        done = {
+            pseudonym: _row(pseudonym, event.seq)
             | {
-                "subject": one.subject,
-                "seq": one.seq,
-                "backups_unreached": [str(path) for path in one.backups_unreached],
+                "erased_before": True,
+                "backups_unreached": _missing(options) if event.details["backups_unreached"] else [],
             }
-            for one in log.erase(options.subject, by=f"operator:{os.getuid()}")
+            for event in log.query(event_type="subject.erased")
+            if event.seq > before
+            for pseudonym in event.subjects
+        }
+        if log.pseudonyms(options.subject) or not done:
+            for one in log.erase(options.subject, by=f"operator:{os.getuid()}"):
+                unreached = [str(path) for path in one.backups_unreached]
+                done[one.subject] = _row(one.subject, one.seq) | {"backups_unreached": unreached}
+    for pseudonym, row in done.items():
+        row["backups_reached"] = [
+            path for path in lay.get(pseudonym, []) if path not in row["backups_unreached"]
         ]
+    return list(done.values())
+
+
+def _tried(options: argparse.Namespace, log: AuditLog) -> list[dict[str, Any]]:
+    """What an erasure in a log of one's own would do."""
+    from symbi.errors import InputError
+
+    rows = [
+        _row(one) | {"places": {"records": len(log.query(subject=one))}, "held": log.held is not None}
+        for one in log.pseudonyms(options.subject)
+    ]
+    if options.backup:
+        gone = {one for event in log.query(event_type="subject.eras*") for one in event.subjects}
+        rows += [_row(one) | {"erased_before": True} for one in sorted(gone) if _lying(options, one)]
+    if not rows:
+        message = "nothing is known of this subject: no value was stored for it, or it was erased"
+        if not options.backup:
+            message += "; a copy of its key in a backup goes by the same command with `--backup DIRECTORY`"
+        elif missing := _missing(options):
+            message += f"; `{missing[0]}` is no directory that is there now"
+        else:
+            message += "; in the directories of --backup lies no key of a person that this log erased"
+        raise InputError(message)
+    for row in rows:
+        row["backups_reached"] = _lying(options, row["subject"])
+        row["backups_unreached"] = _missing(options)
+    return rows
+
+
+def _row(pseudonym: str, seq: int | None = None) -> dict[str, Any]:
+    return {
+        "subject": pseudonym,
+        "places": {},
+        "agents": [],
+        "backups_unreached": [],
+        "backups_reached": [],
+        "erased_before": False,
+        "held": False,
+        "seq": seq,
+    }
+
+
+def _missing(options: argparse.Namespace) -> list[str]:
+    return [str(path) for path in options.backup if not path.is_dir()]
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _lying(options: argparse.Namespace, pseudonym: str) -> list[str]:
+    """Those of the named backups in which this person's key lies."""
+    return [str(backup) for backup in options.backup if (backup / pseudonym).exists()]
 
 
 def _agrees(options: argparse.Namespace, tried: list[dict[str, Any]]) -> bool:
@@ -145,9 +221,29 @@ def _tell(options: argparse.Namespace, rows: list[dict[str, Any]], word: str) ->
     if held:
         show = "--persons" if options.path is None else options.path
         output.note(f"a legal hold refuses it: `symbi audit hold {show}`")
-    for path in unreached:
-        output.note(f"the key still lies in `{path}`, which is not there now: each opening tries again")
+    _tell_backups(options, rows, unreached)
     return code
+
+
+def _tell_backups(options: argparse.Namespace, rows: list[dict[str, Any]], unreached: list[str]) -> None:
+    again = "each opening tries again" if options.path is None else "run this again when it is there"
+    for path in dict.fromkeys(unreached):
+        output.note(f"the key still lies in `{path}`, which is not there now: {again}")
+    if options.path is None:
+        return
+    if any(row["erased_before"] for row in rows):
+        output.note(
+            "erased before, whoever that was: the log keeps no name; its key lay in a backup again or was left"
+        )
+    if not options.backup:
+        output.note(
+            "no backup directory was named: a copy of the key that lies in one (subject_key_backups=) is still there; "
+            "the same command with `--backup DIRECTORY` reaches it"
+        )
+    reached = {path for row in rows for path in row["backups_reached"]} | set(unreached)
+    for backup in options.backup:
+        if str(backup) not in reached:
+            output.note(f"no key of this person lay in `{backup}`: is that the directory?")
 
 
 def hold_person(options: argparse.Namespace) -> int:
