@@ -21,6 +21,7 @@ from symbi.bench.machine import read_machine
 from symbi.bench.report import HEADERS, NOT_RELEASE, RIGHT, Report, Unmeasured
 from symbi.cli import exits, frame, output
 from symbi.errors import InputError, SymbiError
+from symbi.files import write_whole
 
 if TYPE_CHECKING:
     import argparse
@@ -160,6 +161,6 @@ def _write(report: Report, json_file: str | None, html_file: str | None) -> None
     if json_file == "-":
         output.print_json(report.as_json())
     elif json_file is not None:
-        Path(json_file).write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+        write_whole(Path(json_file), json.dumps(report.as_json(), indent=2) + "\n")
     if html_file is not None:
-        Path(html_file).write_text(report.as_html(), encoding="utf-8")
+        write_whole(Path(html_file), report.as_html())

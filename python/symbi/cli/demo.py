@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from symbi.cli import exits, frame, output
+from symbi.files import write_whole
 
 if TYPE_CHECKING:
     import argparse
@@ -63,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     result.paste = _to_paste(result, options)
     result.report = Path(result.data or options.data) / "reports" / f"demo-{result.number}.html"
-    _write(result.report, page_of(result))
+    write_whole(result.report, page_of(result), mode=0o600, new=True)
     if options.json:
         output.print_json(result.to_json())
     else:
@@ -77,12 +78,6 @@ def _say(text: str) -> None:
     else:
         output.note(f"… {text}")
     sys.stderr.flush()
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("x", encoding="utf-8") as file:
-        path.chmod(0o600)
-        file.write(text)
 
 
 def _to_paste(result: Result, options: argparse.Namespace) -> list[tuple[str, str]]:

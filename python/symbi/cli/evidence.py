@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from symbi.cli import exits, frame, output, proofs, values
+from symbi.files import write_whole
 
 if TYPE_CHECKING:
     import argparse
@@ -225,7 +226,7 @@ def _report(options: argparse.Namespace) -> int:
     if options.out is None:
         sys.stdout.write(text)
     else:
-        options.out.write_text(text, encoding="utf-8")
+        write_whole(options.out, text)
     if not found.verified:
         output.note(f"{output.paint('broken', 'red', sys.stderr)}: {output.clean(found.broken)}")
         output.note("  the report says so first, and judges no control")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from symbi.cli import exits, frame, output, values
+from symbi.files import write_whole
 
 if TYPE_CHECKING:
     import argparse
@@ -54,7 +55,7 @@ def _stamp(options: argparse.Namespace) -> int:
     text = values.read_text(options.file)
     checkpoint = Checkpoint.parse(text)
     if options.request is not None:
-        options.request.write_bytes(request(text.encode()))
+        write_whole(options.request, request(text.encode()))
         output.note(f"{options.request}: send it to an authority as application/timestamp-query")
         return exits.DONE
     try:

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from symbi.files import write_whole
 from symbi.policy.sources import PolicyTexts
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["keep", "recall"]
 
@@ -41,16 +42,7 @@ def keep(data: Path, digest: str, texts: PolicyTexts | None) -> None:
     shape = {"sources": texts.sources, "counters": texts.counters}
     with contextlib.suppress(OSError):
         file.parent.mkdir(mode=0o700, exist_ok=True)
-        descriptor, made = tempfile.mkstemp(dir=file.parent, prefix=".")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-                json.dump(shape, out, ensure_ascii=False)
-                out.flush()
-                os.fsync(out.fileno())
-            Path(made).replace(file)
-        except BaseException:
-            Path(made).unlink()
-            raise
+        write_whole(file, json.dumps(shape, ensure_ascii=False), mode=0o600)
 
 
 def recall(data: Path, digest: str) -> PolicyTexts | None:
