@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from symbi.cli import exits, frame, output, proofs, values
+from symbi.cli.witness_file import checkpoints_in
 from symbi.files import write_whole
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def _report(options: argparse.Namespace) -> int:
         since=values.time(options.since, "--since"),
         until=values.time(options.until, "--until"),
         key=options.key,
-        checkpoints=[one for file in options.checkpoint for one in proofs.notes(values.read_text(file))],
+        checkpoints=[one for file in options.checkpoint for one in checkpoints_in(file)],
     )
     ending = "" if options.out is None else options.out.suffix.removeprefix(".")
     form = options.format or ("json" if options.json else ending if ending in ("json", "csv") else "html")

@@ -5,8 +5,6 @@ Not here: reading a trail (`cli/audit.py`), what holds and what does not (`symbi
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 import uuid
 from contextlib import suppress
@@ -14,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symbi.cli import exits, frame, output, values
+from symbi.cli.witness_file import add_checkpoint, checkpoints_in
 
 if TYPE_CHECKING:
     import argparse
 
-    from symbi.audit import AuditLog, Checkpoint, Verification
+    from symbi.audit import AuditLog, Verification
 
-__all__ = ["add_path", "add_verbs", "notes", "open_trail", "signed_now"]
+__all__ = ["add_path", "add_verbs", "open_trail", "signed_now"]
 
 _LEVELS = {
     "consistent": "whole since it was signed; by whom is not known without --key",
@@ -154,11 +153,6 @@ def open_trail(options: argparse.Namespace) -> AuditLog:
     return AuditLog.open(path)
 
 
-def notes(text: str) -> list[str]:
-    """The checkpoints in a file: one, or the many of a witness file."""
-    return [one for one in re.split(r"(?m)^(?=symbi-audit/[0-9a-f]{32}$)", text) if one] or [text]
-
-
 def _verify(options: argparse.Namespace) -> int:
     from symbi.errors import ChainBrokenError, InputError, TruncatedError
 
@@ -176,7 +170,7 @@ def _verify(options: argparse.Namespace) -> int:
     try:
         found = open_trail(options).verify(
             key=options.key,
-            checkpoint=[one for file in options.checkpoint for one in notes(values.read_text(file))],
+            checkpoint=[one for file in options.checkpoint for one in checkpoints_in(file)],
             witnesses=options.witness,
             since_checkpoint=options.since_checkpoint,
             records=options.records,
@@ -310,7 +304,7 @@ def _checkpoint(options: argparse.Namespace) -> int:
         text = signed.text
     checkpoint = Checkpoint.parse(text)
     if options.append is not None:
-        _append(options, checkpoint)
+        add_checkpoint(options.append, checkpoint, open_trail(options))
     if options.json:
         output.print_json(
             {
@@ -325,27 +319,6 @@ def _checkpoint(options: argparse.Namespace) -> int:
         sys.stdout.write(text)
         output.note(f"{checkpoint.size} records; keep it where whoever writes the trail cannot reach it")
     return exits.DONE
-
-
-def _append(options: argparse.Namespace, checkpoint: Checkpoint) -> None:
-    """Adds a checkpoint to a witness file, which only grows: each is shown to begin with the one before."""
-    from symbi.audit import Checkpoint, check_consistency
-    from symbi.errors import AuditError
-
-    file: Path = options.append
-    before = notes(values.read_text(file)) if file.exists() else []
-    if before:
-        old = Checkpoint.parse(before[-1])
-        new, hashes = open_trail(options).prove_consistency(old)
-        check_consistency(old, new, hashes)
-        if (old.size, old.root) == (checkpoint.size, checkpoint.root):
-            return
-        if new.size < checkpoint.size:
-            raise AuditError("the trail's own checkpoint is older than the one that was just made")
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as out:
-        out.write(checkpoint.text)
-        out.flush()
-        os.fsync(out.fileno())
 
 
 def _witness(options: argparse.Namespace) -> int:
