@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -215,6 +216,17 @@ def test_cat_and_export_give_the_lines_as_they_were_signed(trail: Path, tmp_path
         "README.txt",
     }
     assert run("export", tmp_path / "out", trail).returncode == 2
+
+
+def test_an_export_does_not_go_into_the_trail_and_knows_zip_by_any_case(trail: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(trail)
+    before = sorted(trail.iterdir())
+    for within in (trail / "out", tmp_path / "link" / "out.zip"):
+        refused = run("export", within, trail)
+        assert (refused.returncode, "lies within the trail itself" in refused.stderr) == (2, True)
+    assert sorted(trail.iterdir()) == before
+    assert run("export", tmp_path / "ex.ZIP", trail).returncode == 0
+    assert "ex/head" in zipfile.ZipFile(tmp_path / "ex.ZIP").namelist()
 
 
 def test_the_index_is_held_against_the_log_and_one_that_says_something_else_is_a_finding(trail: Path) -> None:

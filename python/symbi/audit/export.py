@@ -50,7 +50,7 @@ def export(directory: str | os.PathLike[str], target: str | os.PathLike[str]) ->
         Bytes of records.
 
     Raises:
-        InputError: something is there already (XP1), or its parent is not.
+        InputError: something is there already (XP1), its parent is not, or it would lie within the trail.
         AuditError: it cannot be read or written.
     """
     place = Path(target)
@@ -58,6 +58,10 @@ def export(directory: str | os.PathLike[str], target: str | os.PathLike[str]) ->
         raise InputError(f"`{place}` is there already: an export overwrites nothing")
     if not place.absolute().parent.is_dir():
         raise InputError(f"there is no directory `{place.absolute().parent}`")
+    if place.absolute().parent.resolve().is_relative_to(Path(directory).resolve()):
+        raise InputError(
+            f"`{place}` lies within the trail itself, which holds nothing but its own: export elsewhere"
+        )
     log_id, _, _ = _core.audit_summary(os.fspath(directory))
     made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.absolute().parent))
     try:
@@ -66,7 +70,7 @@ def export(directory: str | os.PathLike[str], target: str | os.PathLike[str]) ->
         for name in _VERIFIERS:
             (folder / name).write_bytes(files("symbi.audit").joinpath(name).read_bytes())
         (folder / "README.txt").write_text(_README.format(log_id=log_id), encoding="utf-8")
-        if place.suffix == ".zip":
+        if place.suffix.lower() == ".zip":
             archive = made / place.name
             with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as out:
                 for path in sorted(folder.iterdir()):
