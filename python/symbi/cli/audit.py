@@ -1,8 +1,8 @@
 """`symbi audit`: query and follow a trail, and the place of its other verbs.
 
 They read files and need no running runtime; beside one they see whole records only.
-Not here: verifying, checkpoints and proofs (`cli/proofs.py`), reports and provenance (`cli/evidence.py`), what makes a
-trail good (`symbi.audit`).
+Not here: verifying (`cli/verifying.py`), checkpoints and proofs (`cli/proofs.py`), reports and provenance
+(`cli/evidence.py`), what makes a trail good (`symbi.audit`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from symbi.cli import erase, evidence, frame, keeping, output, proofs, stamping, values
+from symbi.cli import erase, evidence, frame, keeping, output, proofs, stamping, values, verifying
 
 if TYPE_CHECKING:
     import argparse
@@ -33,6 +33,7 @@ def register(subparsers: frame.Subparsers) -> None:
         summary="the trail: verify, prove, query, follow, report, forget",
         example="symbi audit verify",
     )
+    verifying.add_verbs(verbs)
     proofs.add_verbs(verbs)
     evidence.add_verbs(verbs)
     erase.add_verbs(verbs)

@@ -1,6 +1,7 @@
-"""`symbi audit verify`, `checkpoint` and `prove`: what others can check, and how far the word goes.
+"""`symbi audit checkpoint`, `witness` and `prove`: what others can check.
 
-Not here: reading a trail (`cli/audit.py`), what holds and what does not (`symbi.audit`).
+Not here: checking it (`cli/verifying.py`), reading a trail (`cli/audit.py`), what holds and what does not
+(`symbi.audit`).
 """
 
 from __future__ import annotations
@@ -12,63 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symbi.cli import exits, frame, output, values
-from symbi.cli.witness_file import add_checkpoint, checkpoints_in
+from symbi.cli.witness_file import add_checkpoint
 
 if TYPE_CHECKING:
     import argparse
 
-    from symbi.audit import AuditLog, Verification
+    from symbi.audit import AuditLog
 
 __all__ = ["add_path", "add_verbs", "open_trail", "signed_now"]
-
-_LEVELS = {
-    "consistent": "whole since it was signed; by whom is not known without --key",
-    "authentic": "whole, and signed with the key whose fingerprint you gave",
-}
-_END_NOTE = "nothing here shows whether records were cut off the end: that takes --checkpoint, kept elsewhere"
 
 
 def add_verbs(verbs: frame.Subparsers) -> None:
     """Adds the verbs of this module to `symbi audit`."""
-    verify = frame.add_command(
-        verbs,
-        "verify",
-        summary="check every record of a trail, and say how far the word goes",
-        run=_verify,
-        example="symbi audit verify\nsymbi audit verify backup/trail --key 0f3a…\n"
-        "symbi audit verify --checkpoint kept.checkpoint --strict\nsymbi audit verify --proof event-7.tlog-proof",
-    )
-    verify.add_argument("--key", metavar="FINGERPRINT", help="the fingerprint that was kept elsewhere")
-    verify.add_argument(
-        "--checkpoint",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a checkpoint that was kept elsewhere; may be given again, and all must hold",
-    )
-    verify.add_argument(
-        "--witness",
-        action="append",
-        default=[],
-        metavar="KEY",
-        help="a witness that must have signed the largest of them: name+hash+base64",
-    )
-    verify.add_argument(
-        "--since-checkpoint",
-        action="store_true",
-        help="take what the checkpoint covers from its root, five times as fast; single signatures after it",
-    )
-    verify.add_argument(
-        "--records", type=values.records, metavar="A..B", help="only records A up to before B"
-    )
-    verify.add_argument(
-        "--strict",
-        action="store_true",
-        help="a word that does not reach to the last byte is a finding: needs --key and --checkpoint",
-    )
-    verify.add_argument("--proof", type=Path, metavar="FILE", help="check a proof instead; reads no trail")
-    add_path(verify)
     checkpoint = frame.add_command(
         verbs,
         "checkpoint",
@@ -151,140 +107,6 @@ def open_trail(options: argparse.Namespace) -> AuditLog:
     if not path.is_dir():
         raise InputError(f"there is no trail in `{path}`: name its directory, or --data")
     return AuditLog.open(path)
-
-
-def _verify(options: argparse.Namespace) -> int:
-    from symbi.errors import ChainBrokenError, InputError, TruncatedError
-
-    if options.proof is not None:
-        return _check_proof(options)
-    if options.strict and not (options.key and options.checkpoint):
-        raise InputError("--strict needs --key and --checkpoint: without them the word cannot reach the end")
-    if options.since_checkpoint and not options.checkpoint:
-        raise InputError("--since-checkpoint needs --checkpoint")
-    if options.records and (options.checkpoint or options.witness):
-        raise InputError(
-            "--records goes without --checkpoint and --witness: in a part of a trail neither is judged"
-        )
-    path: Path = options.path or options.data / "trail"
-    try:
-        found = open_trail(options).verify(
-            key=options.key,
-            checkpoint=[one for file in options.checkpoint for one in checkpoints_in(file)],
-            witnesses=options.witness,
-            since_checkpoint=options.since_checkpoint,
-            records=options.records,
-        )
-    except ChainBrokenError as error:
-        kind = "truncated" if isinstance(error, TruncatedError) else "broken"
-        if options.json:
-            output.print_json({"path": str(path), "verified": False, "seq": error.seq, "reason": str(error)})
-        else:
-            output.note(f"{output.paint(kind, 'red', sys.stderr)}: {output.clean(error)}")
-            if error.seq:
-                output.note(
-                    f"  {path}: up to record {error.seq - 1} nothing is wrong; from there nothing is vouched for"
-                )
-        return exits.FINDING
-    missing = found.lacks if options.strict else ""
-    if options.json:
-        output.print_json(
-            _verified(path, found) | ({"verified": False, "reason": missing} if missing else {})
-        )
-    else:
-        sys.stdout.write("\n".join(_lines(path, found)) + "\n")
-        if missing:
-            output.note(f"{output.paint('not complete', 'red', sys.stderr)}: {missing}")
-    return exits.FINDING if missing else exits.DONE
-
-
-def _verified(path: Path, found: Verification) -> dict[str, Any]:
-    return {
-        "path": str(path),
-        "verified": True,
-        "records": found.records,
-        "head": found.head,
-        "level": found.level,
-        "log_id": found.log_id,
-        "keys": list(found.keys),
-        "last": found.last.isoformat(),
-        "tail_bytes": found.tail_bytes,
-        "first": found.first,
-        "complete_to": found.complete_to,
-        "checkpoint": found.checkpoint,
-        "pruned": found.pruned,
-        "distrusted": [[records.start, records.stop] for records in found.distrusted],
-        "witnessed": None if found.witnessed is None else [time.isoformat() for time in found.witnessed],
-    }
-
-
-def _lines(path: Path, found: Verification) -> list[str]:
-    from symbi.audit.verification import ranges_of
-
-    which = f"{found.records} records" if not found.first else f"records {found.first} to {found.records - 1}"
-    if found.pruned and found.first == found.pruned:
-        which += " (those before were pruned: their hashes are kept, their content is gone)"
-    if found.level == "complete":
-        word = f"its first {found.complete_to} records are those of the checkpoint you gave, none cut off or changed"
-        end = f"what came after record {found.complete_to - 1} no checkpoint vouches for"
-        if found.complete_to == found.records:
-            end = "that is all of them"
-    else:
-        word, end = _LEVELS[found.level], _END_NOTE
-    keys = found.keys[0] + (f" and {len(found.keys) - 1} that followed it" if len(found.keys) > 1 else "")
-    lines = [
-        f"{output.paint('good', 'green')}: {which} in {path}",
-        f"  {found.level}: {word}",
-        f"  log {found.log_id}, key {keys}",
-        f"  head {found.head}",
-        f"  last record at {found.last.isoformat()}; {end}",
-    ]
-    if found.distrusted:
-        word = (
-            f"records {ranges_of(found)} are signed with a key that others had: their signature shows nothing"
-        )
-        lines.append(f"  {output.paint('not to be trusted', 'red')}: {word}")
-    if found.witnessed is not None:
-        lines.append(f"  witnessed at {found.witnessed[0].isoformat()}")
-    if found.tail_bytes:
-        lines.append(f"  {found.tail_bytes} bytes after it are being written, or were left by a crash")
-    return lines
-
-
-def _check_proof(options: argparse.Namespace) -> int:
-    from symbi.audit import Proof
-    from symbi.errors import CryptoError
-
-    try:
-        proven = Proof(values.read_text(options.proof)).check(options.key)
-    except CryptoError as error:
-        if options.json:
-            output.print_json({"path": str(options.proof), "verified": False, "reason": str(error)})
-        else:
-            output.note(f"{output.paint('broken', 'red', sys.stderr)}: {output.clean(error)}")
-        return exits.FINDING
-    event, checkpoint = proven.event, proven.checkpoint
-    if options.json:
-        output.print_json(
-            {
-                "path": str(options.proof),
-                "verified": True,
-                "level": proven.level,
-                "key": proven.key,
-                "log_id": checkpoint.log_id,
-                "size": checkpoint.size,
-                "event": event.to_json(),
-            }
-        )
-        return exits.DONE
-    where = f"record {event.seq} is one of the {checkpoint.size} of log {checkpoint.log_id}"
-    lines = [
-        f"{output.paint('good', 'green')}: {where}",
-        f"  {proven.level}: its checkpoint is signed with key {proven.key}",
-        f"  {output.clean(event.line)}",
-    ]
-    sys.stdout.write("\n".join(lines) + "\n")
-    return exits.DONE
 
 
 def _checkpoint(options: argparse.Namespace) -> int:
