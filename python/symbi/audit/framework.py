@@ -25,6 +25,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from string import Formatter
 from typing import TYPE_CHECKING, Any, cast
 
 from symbi.errors import InputError
@@ -180,11 +181,21 @@ def _item(table: Any, place: str) -> Item:
     if (fact == "covers_days") != (days > 0):
         raise InputError(f"{place}: `covers_days` and a number of `days` go together")
     says = _text(table, "says", place)
-    try:
-        says.format(count=0, verified="")
-    except (KeyError, IndexError, ValueError) as error:
-        raise InputError(f"{place}: `says` takes `{{count}}` and `{{verified}}`: {error}") from error
+    _sentence(says, place)
     return Item(says, cast("Filters | None", query), fact, days, required, least)
+
+
+def _sentence(says: str, place: str) -> None:
+    """FW1: in braces stands a documented name alone. An attribute would print what is ours, a width megabytes."""
+    said = f"{place}: `says` takes `{{count}}` and `{{verified}}`"
+    try:
+        parts = list(Formatter().parse(says))
+    except ValueError as error:
+        raise InputError(f"{said}: {error}") from error
+    for _, name, form, conversion in parts:
+        if name is not None and (name not in ("count", "verified") or form or conversion):
+            more = (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
+            raise InputError(f"{said}, not `{{{name}{more}}}`; a brace of its own is written twice")
 
 
 def _only(table: Any, allowed: set[str], place: str) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Filters", "IndexCheck", "IndexState", "Page", "Queries", "asked"]
 
+_DIGITS_MAX = 18  # of a record's number: what 64 bits hold whatever the digits are
 _STEP_SEGMENTS = 4  # taken in at once, about a second: then progress is told and an interruption heard
 
 
@@ -135,6 +136,9 @@ def asked(**filters: Unpack[Filters]) -> _core._AuditAsked:
         "newest_first": newest_first,
         "after_seq": None,
     }
+    for name, value in query.items():
+        if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+            raise InputError(f"`{name}` is not UTF-8: no record has a lone surrogate")
     return query
 
 
@@ -160,7 +164,7 @@ class Queries:
         """Answers behind the cursor `after`, with the index or without."""
         if after is not None:
             seq, dot, mark = after.partition(".")
-            if not dot or not seq.isdecimal():
+            if not dot or not (seq.isascii() and seq.isdecimal()) or len(seq) > _DIGITS_MAX:
                 raise InputError(f"`{after}` is no cursor: take it from the page before")
             if mark != _mark(query):  # AQ2
                 raise InputError("the cursor is another query's: ask as for the page before")

@@ -81,7 +81,7 @@ def time_us(value: datetime | str | None, name: str) -> int | None:
     """An instant, microseconds since the Unix epoch; before that 0.
 
     Raises:
-        InputError: it has no time zone, or is no time.
+        InputError: it has no time zone, is no time, or in UTC not in the years 1 to 9999.
     """
     if value is None:
         return None
@@ -92,7 +92,10 @@ def time_us(value: datetime | str | None, name: str) -> int | None:
             raise InputError(f"`{name}`: `{value}` is no time such as {_A_TIME}") from error
     if value.tzinfo is None:
         raise InputError(f"`{name}` has no time zone: write it as {_A_TIME}, or with `+02:00`")
-    elapsed = value.astimezone(UTC) - time_of(0)
+    try:
+        elapsed = value.astimezone(UTC) - time_of(0)
+    except OverflowError as error:
+        raise InputError(f"`{name}`: `{value}` is, in UTC, not in the years 1 to 9999") from error
     return max(0, (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds)
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "find", "trace"]
 
+_DIGITS_MAX = 18
 DEPTH = 4  # operations one behind the other
 NODES_MAX = 300
 _RUN_MAX = 1_000  # records of a run that are looked at, the nearest ones
@@ -112,7 +113,8 @@ def find(log: AuditLog, wanted: str | int) -> AuditEvent:
     """
     text = str(wanted)
     if text.isdecimal():
-        event = log.at(int(text))
+        # Longer than 64 bits can be, or of another script: no record's number, and nothing that the core could take.
+        event = log.at(int(text)) if text.isascii() and len(text) <= _DIGITS_MAX else None
         if event is not None:
             return event
         raise InputError(f"the trail has no record {text}")

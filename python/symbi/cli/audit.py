@@ -91,19 +91,28 @@ def register(subparsers: frame.Subparsers) -> None:
 
 
 def _add_filters(parser: frame.Parser) -> None:
-    parser.add_argument("--agent", metavar="ID", help="whose doing")
-    parser.add_argument("--type", metavar="TYPE", help="the type, or its beginning with a trailing *")
+    parser.add_argument("--agent", type=values.word, metavar="ID", help="whose doing")
+    parser.add_argument(
+        "--type", type=values.word, metavar="TYPE", help="the type, or its beginning with a trailing *"
+    )
     parser.add_argument("--since", metavar="TIME", help=f"at or after: {values.TIME}")
     parser.add_argument("--until", metavar="TIME", help=f"before: {values.TIME}")
-    parser.add_argument("--op", metavar="ID", help="the operation")
-    parser.add_argument("--run", dest="run_id", metavar="ID", help="the run")
-    parser.add_argument("--decision", metavar="WORD", help="what was decided, such as deny")
-    parser.add_argument("--action", metavar="NAME", help="what was to be done, such as tool.call")
-    parser.add_argument("--rule", metavar="ID", help="a rule that decided")
-    parser.add_argument("--resource", metavar="ENTITY", help='on what, such as `Tool::"outbox.send"`')
-    parser.add_argument("--label", metavar="LABEL", help="a label of the data concerned")
+    parser.add_argument("--op", type=values.word, metavar="ID", help="the operation")
+    parser.add_argument("--run", type=values.word, dest="run_id", metavar="ID", help="the run")
+    parser.add_argument("--decision", type=values.word, metavar="WORD", help="what was decided, such as deny")
     parser.add_argument(
-        "--subject", metavar="NAME", help="a person concerned, as it was named or by pseudonym"
+        "--action", type=values.word, metavar="NAME", help="what was to be done, such as tool.call"
+    )
+    parser.add_argument("--rule", type=values.word, metavar="ID", help="a rule that decided")
+    parser.add_argument(
+        "--resource", type=values.word, metavar="ENTITY", help='on what, such as `Tool::"outbox.send"`'
+    )
+    parser.add_argument("--label", type=values.word, metavar="LABEL", help="a label of the data concerned")
+    parser.add_argument(
+        "--subject",
+        type=values.word,
+        metavar="NAME",
+        help="a person concerned, as it was named or by pseudonym",
     )
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from symbi.cli import exits, frame, output
+from symbi.cli import exits, frame, output, values
 from symbi.cli.asking import ask_or_open
 
 if TYPE_CHECKING:
@@ -48,7 +48,11 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         "symbi audit erase orders --subject customer-17 --backup /mnt/keys",
     )
     erase.add_argument(
-        "--subject", required=True, metavar="NAME", help="as it was named when values were stored"
+        "--subject",
+        type=values.word,
+        required=True,
+        metavar="NAME",
+        help="as it was named when values were stored",
     )
     erase.add_argument("--dry-run", action="store_true", help="only say what there is")
     erase.add_argument("--yes", action="store_true", help="do not ask")

@@ -168,9 +168,10 @@ def _find(log: AuditLog, wanted: str) -> AuditEvent:
     """The record of a decision, by its id, its operation's, or its number."""
     from symbi.errors import InputError
 
-    if wanted.isdecimal():
-        event = next(iter(log.tail(int(wanted))), None)
-        if event is None or event.seq != int(wanted):
+    number = values.record(wanted)
+    if number is not None:
+        event = next(iter(log.tail(number)), None)
+        if event is None or event.seq != number:
             raise InputError(f"the trail has no record {wanted}")
         if event.event_type not in _DECIDED:
             raise InputError(f"record {wanted} is `{event.event_type}`: nothing was decided in it")

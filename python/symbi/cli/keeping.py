@@ -41,7 +41,9 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         example="symbi audit compromised 0f3a… --from 2026-11-03T08:00:00Z --reason 'stolen laptop'",
         description="It is the key that signs now that says so: `symbi audit rotate` comes first.",
     )
-    compromised.add_argument("key", metavar="FINGERPRINT", help="of the key that others had")
+    compromised.add_argument(
+        "key", type=values.text, metavar="FINGERPRINT", help="of the key that others had"
+    )
     compromised.add_argument(
         "--from",
         dest="begin",
@@ -49,7 +51,9 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         metavar="RECORD|TIME",
         help="the first record that is not to be trusted: its number, or a time, ISO 8601 with time zone",
     )
-    compromised.add_argument("--reason", default="", metavar="TEXT", help="how it came to be known")
+    compromised.add_argument(
+        "--reason", type=values.text, default="", metavar="TEXT", help="how it came to be known"
+    )
     hold = frame.add_command(
         verbs,
         "hold",
@@ -60,9 +64,16 @@ def add_verbs(verbs: frame.Subparsers) -> None:
         description="Without options it shows whether the trail is held.",
     )
     whose = hold.add_mutually_exclusive_group()
-    whose.add_argument("--subject", metavar="NAME", help="hold this person, who cannot be erased meanwhile")
+    whose.add_argument(
+        "--subject", type=values.text, metavar="NAME", help="hold this person, who cannot be erased meanwhile"
+    )
     whose.add_argument("--persons", action="store_true", help="show which persons are held")
-    hold.add_argument("--reason", metavar="TEXT", help="put one in force, for this reason; of a release, why")
+    hold.add_argument(
+        "--reason",
+        type=values.text,
+        metavar="TEXT",
+        help="put one in force, for this reason; of a release, why",
+    )
     hold.add_argument("--release", action="store_true", help="release the one that is in force")
     prune = frame.add_command(
         verbs,
@@ -153,8 +164,9 @@ def _first(log: Any, text: str) -> int:
     """A record's number, or that of the first one at or after a time."""
     from symbi.errors import InputError
 
-    if text.isdecimal():
-        return int(text)
+    number = values.record(text)
+    if number is not None:
+        return number
     found = log.query(since=values.time(text, "--from"), limit=1)
     if not found:
         raise InputError(f"no record is as young as {text}")

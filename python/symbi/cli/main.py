@@ -94,6 +94,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:64])
 
 
+def _not_utf8(arguments: Sequence[str]) -> str | None:
+    """The first argument with bytes that are no UTF-8, which the interpreter hands over as lone surrogates."""
+    return next((one for one in arguments if any("\ud800" <= char <= "\udfff" for char in one)), None)
+
+
 def _call(command: str, arguments: Sequence[str]) -> int:
     """Imports the command's module (CL1), parses its arguments, runs it."""
     from importlib import import_module
@@ -160,6 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _silence_stdout()
         return 141
     except Exception as error:  # noqa: BLE001 - CL3: the one place where everything ends
+        given = _not_utf8(sys.argv[1:] if arguments is None else arguments)
+        if isinstance(error, UnicodeEncodeError) and given is not None:
+            return _wrong_use(
+                f"`{printable(given)}` is not UTF-8", "texts and names of files are taken as UTF-8"
+            )
         from symbi.cli import exits
 
         return exits.report(error)

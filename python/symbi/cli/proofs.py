@@ -226,8 +226,9 @@ def _prove_message(options: argparse.Namespace) -> int:
 def _find(log: AuditLog, event: str) -> Any:
     from symbi.errors import InputError
 
-    if event.isdecimal():
-        return int(event)
+    number = values.record(event)
+    if number is not None:
+        return number
     try:
         event_id = str(uuid.UUID(event))
     except ValueError:

@@ -21,19 +21,51 @@ from symbi.errors import InputError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["TIME", "age", "count", "port", "read_text", "records", "time"]
+__all__ = ["TIME", "age", "count", "port", "read_text", "record", "records", "text", "time", "word"]
 
 TIME: Final = "ISO 8601 with time zone, or how long ago: 30m, 2h, 7d"
 _ACCEPTED: Final = "accepted are ISO 8601, such as 2026-01-01T00:00:00Z, and how long ago: 30m, 2h, 7d"
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 _PORT_MAX: Final = 65_535
+_RECORD_DIGITS: Final = 18  # what 64 bits hold whatever the digits are
 
 
 def count(text: str) -> int:
     """A number of things: 0 or more."""
-    if not (text.isascii() and text.isdigit()) or len(text) > len(str(2**63)) - 1:
+    if not (text.isascii() and text.isdigit()) or len(text) > _RECORD_DIGITS:
         raise argparse.ArgumentTypeError(f"`{text}` is not a whole number from 0 on")
     return int(text)
+
+
+def record(text: str) -> int | None:
+    """A record's number, where `text` is one; `None` where it is something else, such as an id.
+
+    Raises:
+        InputError: digits that no record's number can have (CV1).
+    """
+    if not text.isdecimal():
+        return None
+    if not text.isascii() or len(text) > _RECORD_DIGITS:
+        raise InputError(
+            f"`{text}` is no record's number: accepted are the digits 0 to 9, at most {_RECORD_DIGITS} of them"
+        )
+    return int(text)
+
+
+def text(given: str) -> str:
+    """Words that are compared or recorded; the interpreter hands over bytes that are no UTF-8 as lone surrogates."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"`{given}` is not UTF-8: type it as text") from None
+    return given
+
+
+def word(given: str) -> str:
+    """A value that a record could have: no record has an empty one, so that asking for it would find nothing."""
+    if not given:
+        raise argparse.ArgumentTypeError("an empty text is no value: leave the option out for any")
+    return text(given)
 
 
 def port(text: str) -> int:
@@ -75,7 +107,10 @@ def time(text: str | None, option: str) -> datetime | None:
         raise InputError(f"`{option} {text}` is no time: {_ACCEPTED}") from None
     if found.tzinfo is None:
         raise InputError(f"`{option} {text}` has no time zone: write 2026-01-01T00:00:00Z")
-    return found
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:
+        raise InputError(f"`{option} {text}` is, in UTC, not in the years 1 to 9999: {_ACCEPTED}") from None
 
 
 def read_text(path: Path) -> str:
