@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,7 +119,8 @@ def test_aq2_a_cursor_with_a_number_that_no_record_can_have_is_refused(
 def test_cv1_bytes_that_are_no_utf_8_are_wrong_use_and_nothing_is_recorded(
     command: tuple[str, ...], option: str, trail: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / f"e{BYTE}x").mkdir() if "verify" in command else None
+    if "verify" in command:
+        shutil.copytree(tmp_path / trail, tmp_path / f"e{BYTE}x")
     before = records(trail)
     assert main(list(command)) == exits.USE
     shown = capsys.readouterr()

@@ -44,14 +44,22 @@ def register(subparsers: frame.Subparsers) -> None:
         "query",
         summary="the records for which all that is given holds",
         run=_query,
-        example="symbi audit query --type 'tool.*' --since 2025-01-01T00:00:00Z --limit 20",
+        example="symbi audit query --type 'tool.*' --since 2025-01-01T00:00:00Z --limit 20\n"
+        "symbi audit query --limit 1000 --json-page",
     )
     _add_filters(query)
     query.add_argument(
         "--limit", type=values.count, metavar="N", help="at most so many, the first ones of the order"
     )
+    query.add_argument(
+        "--json-page",
+        action="store_true",
+        help='print {"events": […], "next": CURSOR or null} as JSON: what programs page with',
+    )
     query.add_argument("--newest", action="store_true", help="the newest first")
-    query.add_argument("--after", metavar="CURSOR", help="go on where a page with --limit ended")
+    query.add_argument(
+        "--after", metavar="CURSOR", help="go on where a page with --limit ended: what it told, or its `next`"
+    )
     query.add_argument("--scan", action="store_true", help="read everything instead of asking the index")
     tail = frame.add_command(
         verbs, "tail", summary="the last records, and what comes", run=_tail, example="symbi audit tail -f"
@@ -134,19 +142,25 @@ def _filters(options: argparse.Namespace) -> Filters:
 
 
 def _query(options: argparse.Namespace) -> int:
+    from symbi.errors import InputError
+
+    if options.json_page and options.limit == 0:  # it would say that nothing follows
+        raise InputError("--json-page takes --limit from 1 on, or none: a page of nothing leads to no other")
     log = proofs.open_trail(options)
     if not options.scan:
         evidence.catch_up(log)
     filters = _filters(options) | {"limit": options.limit, "newest_first": options.newest}
     page = log.page(**filters, after=options.after, index=not options.scan)
-    if options.json:
+    if options.json_page:
+        output.print_json({"events": [event.to_json() for event in page.events], "next": page.next})
+    elif options.json:
         output.print_json([event.to_json() for event in page.events])
     else:
         _print(page.events, options.data)
         output.note(
             f"{len(page.events)} records; their signatures were not checked: `symbi audit verify` does"
         )
-    if page.next is not None:
+    if page.next is not None and not options.json_page:
         output.note(f"there are more: the same with --after {page.next}")
     if page.passed_over:
         output.warn("a part of the index is damaged or stale and was read through: `symbi audit reindex`")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["add_verbs", "catch_up"]
 
 
+_ENDINGS = {"": "html", ".html": "html", ".htm": "html", ".json": "json", ".csv": "csv"}
+
+
 def add_verbs(verbs: frame.Subparsers) -> None:
     """Adds the verbs of this module to `symbi audit`."""
     reindex = frame.add_command(
@@ -71,7 +74,9 @@ def add_verbs(verbs: frame.Subparsers) -> None:
     report.add_argument("--since", metavar="TIME", help=f"at or after: {values.TIME}")
     report.add_argument("--until", metavar="TIME", help=f"before: {values.TIME}")
     report.add_argument(
-        "--format", choices=("html", "json", "csv"), help="by default what --out ends in, otherwise html"
+        "--format",
+        choices=("html", "json", "csv"),
+        help="by default what --out ends in, without an ending html",
     )
     report.add_argument("--out", type=Path, metavar="FILE", help="write here (default: stdout)")
     report.add_argument("--key", metavar="FINGERPRINT", help="the fingerprint that was kept elsewhere")
@@ -207,6 +212,7 @@ def _report(options: argparse.Namespace) -> int:
         return exits.DONE
     if options.framework is None:
         raise InputError("name a framework: --framework hipaa; --frameworks lists them")
+    form = _form(options)
     framework = load(options.framework)
     log = proofs.open_trail(options)
     _sign(options)
@@ -218,8 +224,6 @@ def _report(options: argparse.Namespace) -> int:
         key=options.key,
         checkpoints=[one for file in options.checkpoint for one in checkpoints_in(file)],
     )
-    ending = "" if options.out is None else options.out.suffix.removeprefix(".")
-    form = options.format or ("json" if options.json else ending if ending in ("json", "csv") else "html")
     if form == "json":
         text = json.dumps(found.to_json(), ensure_ascii=False, indent=2, default=str) + "\n"
     else:
@@ -241,6 +245,26 @@ def _report(options: argparse.Namespace) -> int:
     if unproven:
         output.warn(f"{unproven} events are behind the last checkpoint and have no proof in the report")
     return exits.FINDING if options.strict and gaps else exits.DONE
+
+
+def _form(options: argparse.Namespace) -> str:
+    """The report's format: what was named, or what the file's name ends in; one without an ending is HTML.
+
+    Raises:
+        InputError: two formats, or an ending of another one.
+    """
+    from symbi.errors import InputError
+
+    if options.json and options.format not in (None, "json"):
+        raise InputError(f"--json goes without --format {options.format}: leave one of them out")
+    if options.format is not None or options.json:
+        return str(options.format or "json")
+    ending = "" if options.out is None else options.out.suffix.lower()
+    if ending not in _ENDINGS:
+        raise InputError(
+            f"`{options.out}`: accepted are .html, .json and .csv; with another ending say which by --format"
+        )
+    return _ENDINGS[ending]
 
 
 def _sign(options: argparse.Namespace) -> None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["add_path", "add_verbs", "open_trail", "signed_now"]
 
 
+# A trail's own names: segments and what belongs to them, the last state, the last checkpoint, what was pruned.
+_PART = re.compile(r"[0-9]{12}\..+|head|checkpoint|pruned|tiles-.*")
+
+
 def add_verbs(verbs: frame.Subparsers) -> None:
     """Adds the verbs of this module to `symbi audit`."""
     checkpoint = frame.add_command(
@@ -104,7 +108,8 @@ def open_trail(options: argparse.Namespace) -> AuditLog:
     from symbi.errors import InputError
 
     path: Path = options.path or options.data / "trail"
-    if not path.is_dir():
+    # What has lost its records alone still has a part of a trail, and is a finding of whoever reads it.
+    if not path.is_dir() or not any(_PART.fullmatch(name) for name in os.listdir(path)):  # noqa: PTH208
         raise InputError(f"there is no trail in `{path}`: name its directory, or --data")
     return AuditLog.open(path)
 
@@ -144,8 +149,11 @@ def _checkpoint(options: argparse.Namespace) -> int:
 
 
 def _witness(options: argparse.Namespace) -> int:
+    from symbi.errors import InputError
     from symbi.http.witness import WitnessServer
 
+    if options.state.exists() and not options.state.is_dir():
+        raise InputError(f"`{options.state}` is a file: a witness keeps its state in a directory of its own")
     server = WitnessServer(options.state, options.name, options.log, host=options.host, port=options.port)
     sys.stdout.write(f"{server.key}\n")
     sys.stdout.flush()
@@ -180,6 +188,7 @@ def signed_now(options: argparse.Namespace) -> str:
 def _prove(options: argparse.Namespace) -> int:
     from symbi.errors import InputError
 
+    _refuse_passed_over(options)
     if options.since is not None:
         return _prove_growth(options)
     if options.message is not None:
@@ -201,6 +210,22 @@ def _prove(options: argparse.Namespace) -> int:
         sys.stdout.write(proof.text)
         output.note("check it anywhere: `symbi audit verify --proof FILE --key FINGERPRINT`")
     return exits.DONE
+
+
+def _refuse_passed_over(options: argparse.Namespace) -> None:
+    """With --since and --message one positional is the trail; whatever else was named would not be proven."""
+    from symbi.errors import InputError
+
+    if options.since is not None:
+        for option, given in (("--message", options.message), ("--against", options.against)):
+            if given is not None:
+                raise InputError(f"--since goes without {option}: it proves that the trail only grew")
+    if options.event is None or options.path is None:
+        return
+    if options.since is not None:
+        raise InputError(f"--since is about the whole trail: leave `{options.event}` out")
+    if options.message is not None:
+        raise InputError(f"--message names what is proven: leave `{options.event}` out")
 
 
 def _prove_message(options: argparse.Namespace) -> int:
