@@ -6,6 +6,8 @@ Not here: checking it (`cli/verifying.py`), reading a trail (`cli/audit.py`), wh
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import uuid
 from contextlib import suppress
