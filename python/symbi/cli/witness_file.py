@@ -16,6 +16,7 @@ import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from symbi.cli import values
 from symbi.files import write_whole
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def _read(file: Path, content: bytes) -> list[str]:
         return found
     whole = _whole_bytes(content)
     if whole is None:
+        values.read_text(file)  # says it where it is no text
         raise InputError(f"`{file}`: {wrong}")
     mend = f"keep a copy of it, cut it there (`truncate -s {whole} FILE`), and append again"
     if not whole:
