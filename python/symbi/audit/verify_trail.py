@@ -3,11 +3,10 @@
 Written from docs/formats/audit-log.md alone. Needs the standard library and PyNaCl or `cryptography`, and the program
 `zstd` only where segments are sealed. Reads everything, writes nothing. Exit 0 good, 1 broken, 2 wrong use.
 """
-
 # mypy: ignore-errors
 # fmt: off
-# ruff: noqa: B905, E401, I001, RUF024 - so that it stays a page
-import argparse, base64, collections.abc, contextlib, datetime, functools, hashlib, json, re, subprocess, sys
+# ruff: noqa: B905, E401, E731, I001, RUF024 - so that it stays a page
+import argparse, base64, collections.abc, contextlib, datetime, functools, hashlib, json, re, subprocess, sys, uuid
 from pathlib import Path
 try:
     from nacl.signing import VerifyKey
@@ -46,9 +45,6 @@ def unbase64(text: str, size: int | None = None) -> bytes:
     data = base64.b64decode(text.encode(), validate=True)  # binascii.Error is a ValueError
     must(base64.b64encode(data).decode() == text and size in (None, len(data)), "not canonical: a bit could hide")
     return data
-def no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    must(len(dict(pairs)) == len(pairs), "a key appears twice")
-    return dict(pairs)
 def check_values(value: object, *, floats: bool, depth: int = 1) -> None:  # integers to 2**53, finite floats, 64 levels
     if isinstance(value, str):
         value.encode()  # a lone surrogate cannot be encoded: UnicodeEncodeError is a ValueError
@@ -60,7 +56,8 @@ def check_values(value: object, *, floats: bool, depth: int = 1) -> None:  # int
         for part in [*value, *value.values()] if isinstance(value, dict) else value:
             check_values(part, floats=floats, depth=depth + 1)
 def parse(text: bytes) -> dict[str, object]:
-    value = json.loads(text.decode(), object_pairs_hook=no_duplicates, parse_constant={}.__getitem__)  # NaN: KeyError
+    once = lambda pairs: dict(pairs) if len(dict(pairs)) == len(pairs) else must(None, "a key appears twice")
+    value = json.loads(text.decode(), object_pairs_hook=once, parse_constant={}.__getitem__)  # NaN: KeyError
     return value if isinstance(value, dict) else must(None, "not an object")
 def read_record(line: bytes) -> tuple[dict[str, object], bytes, bytes, bytes]:  # and body, chain, signature or None
     suffix = SUFFIX.search(line[-SUFFIX_BYTES:])
@@ -95,11 +92,14 @@ def unpack(extra: bytes) -> tuple[bytes, bytes, bytes]:  # keys of a proof's che
     key, rest, flags = extra[:32], extra[32:-1], extra[-1]
     if flags == 10:  # the first form: both keys, and the line with its newline
         return key, rest[:32], rest[32:] + b"\n"
-    begin, end = 32 * (flags // 2), len(rest) - 64 * (flags % 2)  # the signer before, the signature after
-    signer, body, chain, signature = rest[:begin] or key, rest[begin : end - 32], rest[end - 32 : end], rest[end:]
-    must(flags < 4 and end >= begin + 32 and (signer != key) == (flags > 1), "another form, or one key twice")
+    begin, end, ids = 32 * (flags // 2 % 2), len(rest) - 64 * (flags % 2), 32 * (flags // 4)  # signer, signature, ids
+    signer, body, signature, link = rest[:begin] or key, rest[begin : end - 32 - ids], rest[end:], rest[end - 32 : end]
+    must(flags < 8 and end >= begin + 32 + ids and (signer != key) == bool(flags & 2), "another form, or one key twice")
+    names = [str(uuid.UUID(bytes=rest[end - at : end - at + 16])) for at in (64, 48)] + [key_id(signer)] if ids else []
+    for field, name in zip((b"event_id", b"boot", b"key"), names):
+        body = body.replace(b'"%b":"' % field, b'"%b":"%b' % (field, name.encode()), 1)
     signature = b'"%b"' % base64.b64encode(signature) if signature else b"null"
-    return key, signer, b'%b,"chain":"%b","sig":%b}\n' % (body, chain.hex().encode(), signature)
+    return key, signer, b'%b,"chain":"%b","sig":%b}\n' % (b'{"v":' * bool(ids) + body, link.hex().encode(), signature)
 def check_proof(text: str, fingerprint: str | None = None) -> dict[str, object]:  # C2SP `tlog-proof`; ValueError
     proof, checkpoint = PROOF.fullmatch(text.partition("\n\n")[0]), Checkpoint(text.partition("\n\n")[2])
     key, signer, line = unpack(unbase64(proof[1]))
