@@ -3,6 +3,7 @@
 Written from docs/formats/audit-log.md alone. Needs the standard library and PyNaCl or `cryptography`, and the program
 `zstd` only where segments are sealed. Reads everything, writes nothing. Exit 0 good, 1 broken, 2 wrong use.
 """
+
 # mypy: ignore-errors
 # fmt: off
 # ruff: noqa: B905, E401, E731, I001, RUF024 - so that it stays a page
