@@ -1,8 +1,7 @@
 """Verify a symbi trail, or the proof of one record, without symbi:
     python verify_trail.py DIRECTORY|PROOF [--key FINGERPRINT] [--checkpoint FILE]
 Written from docs/formats/audit-log.md alone. Needs the standard library and PyNaCl or `cryptography`, and the program
-`zstd` only where segments are sealed. Reads everything, writes nothing. Exit 0 good, 1 broken, 2 wrong use.
-"""
+`zstd` only where segments are sealed. Reads everything, writes nothing. Exit 0 good, 1 broken, 2 wrong use."""
 
 # mypy: ignore-errors
 # fmt: off
